@@ -1,0 +1,1 @@
+"""MedContext: better 3D medical image segmentation when labelled scans are few."""

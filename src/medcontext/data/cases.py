@@ -1,0 +1,41 @@
+"""What a data set is: cases, channels and labels, whatever the folder layout they come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's scan, on disk.
+
+    Args:
+        name: unique within its data set; predictions are called `<name>.nii.gz`.
+        images: one 3D file per channel, or a single 4D file with the channels last.
+        label: the segmentation, or None where there is none.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The cases of one data set and what their voxels mean.
+
+    Args:
+        name: for messages and for the cache.
+        root: the folder it was read from.
+        channels: the name of each channel, in order, such as `("CT",)` or `("FLAIR", "T1")`.
+        labels: structure name to the value that the label files hold. Values may have gaps. The value 0 is
+            the background, always there.
+        cases: those with a label.
+        unlabelled: those without, such as the Decathlon's `imagesTs`.
+    """
+
+    name: str
+    root: Path
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    cases: tuple[Case, ...]
+    unlabelled: tuple[Case, ...] = ()

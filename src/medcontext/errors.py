@@ -1,0 +1,23 @@
+"""The one error that a user's input can raise."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used; the message says what, why, what is allowed, what to do.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """An error for a name that is not known, with the nearest known name as a suggestion.
+
+    >>> print(unknown_name("network", "unter", ["unet", "unetr"]))
+    Unknown network 'unter'; did you mean 'unetr'? Known: unet, unetr.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return InputError(f"Unknown {kind} '{name}'{hint} Known: {', '.join(known)}.")

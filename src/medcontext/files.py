@@ -1,0 +1,69 @@
+"""Writing files so that a killed process leaves either the whole file or none of it."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medcontext.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on failure.
+
+    The temporary name keeps the file's suffixes (`.nii.gz`), because writers choose the format by them.
+    """
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: if the file is missing or is not JSON; the message names the line.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"File not found: {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}. Correct the file.") from None
+
+
+def output_folder(path: Path, *, overwrite: bool = False) -> Path:
+    """Create an output folder that is writable and, unless `overwrite`, empty.
+
+    Raises:
+        InputError: if the folder holds files already, is a file, or cannot be written to.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"Output {path} is a file; give a folder.")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise InputError(f"Output folder {path} exists and is not empty; choose another, or pass --overwrite.")
+    probe = path / f".tmp-{os.getpid()}-probe"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"Cannot write to output folder {path}: {error.strerror}.") from None
+    return path
