@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """Something the user gave cannot be used; the message says what, why, what is allowed, what to do.
 
     The command line prints the message without a traceback and exits with code 2.

@@ -1,0 +1,109 @@
+"""The losses (Gani et al., MICCAI 2024, equations 2 and 3), in 32-bit floating point whatever the autocast.
+
+Letters: B batch, K classes, H W D volume.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+
+Logits = Tensor | Sequence[Tensor]
+
+
+class DiceCE(nn.Module):
+    """Equation 3: soft Dice with squared denominator, on softmax probabilities, plus cross-entropy.
+
+    MONAI's `DiceCELoss` with the settings of UNETR's published training. Sums run in float32: in half precision
+    the Dice denominators of a 96^3 crop overflow.
+
+    Args:
+        include_background: whether the background counts as a structure in the Dice term.
+    """
+
+    def __init__(self, include_background: bool = True) -> None:
+        super().__init__()
+        self.loss = DiceCELoss(
+            to_onehot_y=True,
+            softmax=True,
+            squared_pred=True,
+            include_background=include_background,
+            smooth_nr=0.0,
+            smooth_dr=1e-6,
+        )
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Loss of logits (B, K, H, W, D) against labels (B, 1, H, W, D) with values 0 to K-1; a scalar."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.loss(logits if logits.dtype == torch.float64 else logits.float(), label)
+
+
+class DeepSupervision(nn.Module):
+    """Apply a loss to every output of a network, each against the label at that output's resolution.
+
+    Weights halve from output to output and sum to one (nnU-Net, Isensee et al. 2021). A network with one output
+    gets the loss unchanged.
+
+    Args:
+        loss: takes logits (B, K, ...) and labels (B, 1, ...).
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: Any, label: Tensor) -> Tensor:
+        outputs = heads(outputs)
+        weights = [0.5**level for level in range(len(outputs))]
+        terms = [
+            weight * self.loss(logits, resize_label(label, logits.shape[2:]))
+            for weight, logits in zip(weights, outputs, strict=True)
+        ]
+        return torch.stack(terms).sum() / sum(weights)
+
+
+def heads(outputs: Any) -> list[Tensor]:
+    """A network's outputs as a list, the full-resolution one first.
+
+    Networks with deep supervision return a list or tuple of (B, K, H_i, W_i, D_i), or, as MONAI's DynUNet does,
+    one tensor (B, n, K, H, W, D).
+    """
+    if isinstance(outputs, Tensor):
+        return list(outputs.unbind(1)) if outputs.dim() == 6 else [outputs]
+    return list(outputs)
+
+
+def resize_label(label: Tensor, shape: Sequence[int]) -> Tensor:
+    """Labels (B, 1, H, W, D) at another resolution, by nearest neighbour: no value is invented."""
+    if tuple(label.shape[2:]) == tuple(shape):
+        return label
+    return F.interpolate(label.float(), size=tuple(shape), mode="nearest-exact").to(label.dtype)
+
+
+def consistency(student: Tensor, teacher: Tensor, kind: Literal["paper", "reference"] = "paper") -> Tensor:
+    """Agreement of the student's logits on the masked view with the teacher's on the whole one.
+
+    Args:
+        student: (B, K, H, W, D) logits.
+        teacher: logits of the same shape; no gradient flows into them.
+        kind: `paper` is equation 2, `||F_s - F_t||^2 / ||F_t||^2`, each sample normalised by itself, then
+            averaged over samples. `reference` is what the official code computes: the mean squared error over
+            the batch divided by the (not squared) norm of the whole batch's teacher logits.
+
+    Example:
+        >>> t = torch.tensor([[[3.0, 4.0]]])
+        >>> consistency(torch.zeros_like(t), t).item(), consistency(torch.zeros_like(t), t, "reference").item()
+        (1.0, 2.5)
+    """
+    with torch.autocast(student.device.type, enabled=False):
+        if student.dtype != torch.float64:
+            student, teacher = student.float(), teacher.float()
+        teacher = teacher.detach()
+        if kind == "reference":
+            return F.mse_loss(student, teacher) / torch.linalg.vector_norm(teacher)
+        difference = (student - teacher).flatten(1).square().sum(1)  # (B, K*H*W*D) -> (B,)
+        size = teacher.flatten(1).square().sum(1).clamp_min(torch.finfo(teacher.dtype).tiny)
+        return (difference / size).mean()

@@ -1,0 +1,163 @@
+"""What is hidden from the student: tubes or cubes of voxels (Gani et al., MICCAI 2024, section 2.1).
+
+Drawing and applying are kept apart. A mask is *drawn* as a small grid of booleans, one per patch, True where
+the patch is hidden; *applying* it to a volume is a pure function.
+
+Letters: B batch, C channels, H W D the volume's extent, h w d the number of patches along each.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from medcontext.errors import InputError
+
+Shape3 = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class CubeMask:
+    """Hide patches drawn independently in all three dimensions (for comparison with tubes).
+
+    Args:
+        patch_size: edge of a patch in voxels, one number or one for each of H, W and D.
+        ratio: fraction of the patches to hide, 0 to 1.
+        draw: `exact` hides exactly `round(ratio * patches)` of them, `bernoulli` each one with chance `ratio`.
+        per_sample: draw anew for every sample; otherwise the whole batch shares one mask.
+
+    Raises:
+        InputError: if a value is outside its range.
+    """
+
+    patch_size: int | Shape3 = 16
+    ratio: float = 0.4
+    draw: Literal["exact", "bernoulli"] = "exact"
+    per_sample: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = (self.patch_size,) if isinstance(self.patch_size, int) else self.patch_size
+        if any(size < 1 for size in sizes):
+            raise InputError(f"patch_size must be at least 1 voxel, got {self.patch_size}.")
+        if not 0 <= self.ratio <= 1:
+            raise InputError(f"Mask ratio must lie between 0 and 1, got {self.ratio}.")
+        if self.draw not in ("exact", "bernoulli"):
+            raise InputError(f"draw must be 'exact' or 'bernoulli', got '{self.draw}'.")
+
+    def patch(self, shape: Shape3) -> Shape3:
+        """The extent of one patch in a volume of `shape`, in voxels."""
+        if isinstance(self.patch_size, int):
+            return (self.patch_size,) * 3
+        return self.patch_size
+
+    def grid(self, shape: Shape3) -> Shape3:
+        """The number of patches along each axis of a volume of `shape`.
+
+        Raises:
+            InputError: if a patch does not divide the volume; the message names a volume that it divides.
+        """
+        patch = self.patch(shape)
+        if any(extent % size for extent, size in zip(shape, patch, strict=True)):
+            fitting = tuple(max(1, round(extent / size)) * size for extent, size in zip(shape, patch, strict=True))
+            raise InputError(
+                f"patch_size must divide the crop: got crop {tuple(shape)} and patch {patch}; "
+                f"use a crop of {fitting}, or another patch_size."
+            )
+        h, w, d = (extent // size for extent, size in zip(shape, patch, strict=True))
+        return h, w, d
+
+    def sample(self, shape: Shape3, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw which patches to hide.
+
+        Args:
+            shape: (H, W, D) of the volumes.
+            batch: number of samples.
+            generator: source of randomness, on the CPU, so that a draw is the same on every device.
+
+        Returns:
+            (B, 1, h, w, d) booleans, True where hidden.
+        """
+        h, w, d = self.grid(shape)
+        patches = h * w * d
+        chance = torch.rand(batch if self.per_sample else 1, patches, generator=generator)
+        if self.draw == "bernoulli":
+            hidden = chance < self.ratio
+        else:
+            hidden = chance.argsort(dim=1).argsort(dim=1) < round(self.ratio * patches)
+        # (B or 1, h*w*d) -> (B, 1, h, w, d)
+        return hidden.view(-1, 1, h, w, d).expand(batch, 1, h, w, d)
+
+
+@dataclass(frozen=True)
+class TubeMask(CubeMask):
+    """Hide tubes: patches of a plane, the same ones in every slice along `axis` (section 2.1).
+
+    Because a patch is hidden in all slices, a neighbouring slice cannot give the answer away.
+
+    Args:
+        patch_size: edge of a patch in the plane, in voxels: one number, or three of which the one along `axis`
+            is not used.
+        ratio: fraction of the patches to hide, 0 to 1; the paper's best is 0.4 (Table 8).
+        draw: `exact` or `bernoulli`, as in `CubeMask`.
+        per_sample: draw anew for every sample.
+        axis: the axis along which tubes run: 0, 1 or 2 for H, W or D. The default is D, through the plane.
+
+    Example:
+        >>> mask = TubeMask(patch_size=16, ratio=0.4)
+        >>> hidden = mask.sample((96, 96, 64), batch=2)
+        >>> hidden.shape, hidden.float().mean(dim=(1, 2, 3, 4)).tolist()
+        (torch.Size([2, 1, 6, 6, 1]), [0.388..., 0.388...])
+    """
+
+    axis: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.axis not in (0, 1, 2):
+            raise InputError(f"Tube axis must be 0, 1 or 2 (H, W or D), got {self.axis}.")
+
+    def patch(self, shape: Shape3) -> Shape3:
+        patch = list(super().patch(shape))
+        patch[self.axis] = shape[self.axis]
+        return patch[0], patch[1], patch[2]
+
+
+def expand(hidden: Tensor, shape: Shape3) -> Tensor:
+    """Repeat each patch's boolean over its voxels (or tokens).
+
+    Args:
+        hidden: (B, 1, h, w, d) booleans.
+        shape: (H, W, D), each a multiple of the grid's extent along that axis.
+
+    Returns:
+        (B, 1, H, W, D) booleans, the mask `I` of equation 1.
+
+    Raises:
+        InputError: if the grid does not divide `shape`.
+    """
+    grid = hidden.shape[2:]
+    if any(extent % patches for extent, patches in zip(shape, grid, strict=True)):
+        raise InputError(
+            f"A mask of {tuple(grid)} patches does not fit a grid of {tuple(shape)}: each extent must be a "
+            "multiple. Choose a mask patch_size that is a multiple of the network's token size."
+        )
+    for axis, (extent, patches) in enumerate(zip(shape, grid, strict=True), start=2):
+        hidden = hidden.repeat_interleave(extent // patches, dim=axis)
+    return hidden
+
+
+def hide(volume: Tensor, mask: Tensor, embedding: Tensor) -> Tensor:
+    """Equation 1: `X^M = X * (1 - I) + H_xi * I`.
+
+    Args:
+        volume: (B, C, H, W, D).
+        mask: (B, 1, H, W, D) booleans, True where hidden.
+        embedding: (C,), the learnable `H_xi`.
+
+    Example:
+        >>> volume, mask = torch.ones(1, 1, 2, 1, 1), torch.tensor([True, False]).view(1, 1, 2, 1, 1)
+        >>> hide(volume, mask, torch.tensor([7.0])).flatten().tolist()
+        [7.0, 1.0]
+    """
+    return torch.where(mask, embedding.to(volume.dtype).view(1, -1, 1, 1, 1), volume)
