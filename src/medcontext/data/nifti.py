@@ -1,0 +1,360 @@
+"""NIfTI files in, arrays out, and back, with one clear error for every file that cannot be trusted.
+
+Arrays are indexed in the file's own axes, X, Y, Z; an image has its channels C in front. Affines are 4 x 4,
+from voxel indices to millimetres in RAS+ (nibabel's convention).
+"""
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.wrapstruct import WrapStructError
+
+from medcontext.data.cases import Case
+from medcontext.errors import InputError
+from medcontext.files import atomic_path
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+GRID_TOLERANCE = 0.05
+"""Two grids are the same when no corner differs by more than this many voxels along any axis.
+
+Far below a shift that would move a label, and above what a header loses when a tool turns its affine into
+float32 quaternions (up to about 0.04 voxels on a large oblique scan).
+"""
+
+FRACTION_TOLERANCE = 1e-4
+"""How far from a whole number a label value may lie: what a float32 slope in the header costs."""
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    ImageFileError,
+    HeaderDataError,
+    HeaderTypeError,
+    WrapStructError,
+)
+_GEOMETRY_FIELDS = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+_LABEL_TYPES = (np.uint8, np.int16, np.int32)
+
+
+class Header(NamedTuple):
+    """What a file says of itself: its shape as stored, its affine, the type its voxels are stored in."""
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    dtype: np.dtype
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name is a NIfTI file's, leaving out hidden files such as macOS's `._*`."""
+    return path.name.endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")
+
+
+def case_name(path: Path) -> str:
+    """The file's name without its NIfTI suffix.
+
+    >>> case_name(Path("imagesTr/hippocampus_001.nii.gz"))
+    'hippocampus_001'
+    """
+    for suffix in NIFTI_SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.name
+
+
+def read_header(path: Path) -> Header:
+    """Read shape, affine and stored type without reading a voxel.
+
+    Raises:
+        InputError: if the file is missing, is not NIfTI, or its affine is singular.
+    """
+    image = _open(path)
+    return Header(tuple(image.shape), _affine(image, path), image.get_data_dtype())
+
+
+def read_image(case: Case, channels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Read a case's image, slope and intercept applied.
+
+    Args:
+        case: with one 3D file per channel, or a single 4D file with the channels last.
+        channels: the names of the channels expected, in order.
+
+    Returns:
+        The image, float32 (C, X, Y, Z), and its affine (4, 4).
+
+    Raises:
+        InputError: if a file is unreadable or truncated, not three-dimensional or empty; if the number of
+            channels is not the expected one; if channel files differ in shape or affine; if a voxel is NaN
+            or infinite.
+    """
+    if not case.images:
+        raise InputError(f"Case '{case.name}' has no image file.")
+    if len(case.images) > 1 and len(case.images) != len(channels):
+        raise _wrong_channels(f"Case '{case.name}' has {len(case.images)} image files", channels)
+    arrays: list[np.ndarray] = []
+    first: Header | None = None
+    for path in case.images:
+        image = _open(path)
+        shape, affine = _volume_shape(image, path), _affine(image, path)
+        found = shape[3] if len(shape) == 4 else 1
+        expected = len(channels) if len(case.images) == 1 else 1
+        if found != expected:
+            raise _wrong_channels(f"{path} holds {found} channel{'s' * (found > 1)}", channels)
+        header = Header(shape[:3], affine, image.get_data_dtype())
+        if first is None:
+            first = header
+        check_same_grid(first, header, (str(case.images[0]), str(path)))
+        volume = _voxels(image, path, np.float32).reshape(*shape[:3], found)  # (X, Y, Z, C)
+        _check_finite(volume, path)
+        arrays.append(np.moveaxis(volume, -1, 0))  # (C, X, Y, Z)
+    assert first is not None
+    return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)), first.affine
+
+
+def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a segmentation. Whole numbers stored as floats, or through a slope, are fine.
+
+    Returns:
+        The label (X, Y, Z), in the smallest of uint8, int16 and int32 that holds it, and its affine (4, 4).
+
+    Raises:
+        InputError: if the file is unreadable, truncated, empty or not one 3D volume; if a value is
+            fractional, negative, NaN or infinite (the message gives the values and how many voxels).
+    """
+    image = _open(path)
+    shape = _volume_shape(image, path)
+    if len(shape) != 3:
+        raise InputError(
+            f"{path} holds {shape[3]} volumes (shape {image.shape}); a label is one 3D volume with a whole "
+            "number for each voxel. Merge the volumes into one."
+        )
+    values = _voxels(image, path).reshape(shape)
+    if values.dtype.kind == "f":
+        values = _whole_numbers(values, path)
+    negative = values[values < 0]
+    if negative.size:
+        raise InputError(
+            f"{path} has negative label values: {_examples(negative)} ({negative.size} voxels). Labels are 0 "
+            "(background) and above; give these voxels a declared value."
+        )
+    if values.max() > np.iinfo(np.int32).max:
+        raise InputError(f"{path} has the label value {values.max()}; the largest allowed is 2147483647.")
+    return values.astype(_label_type(values), copy=False), _affine(image, path)
+
+
+def write_label(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nifti1Header | Path | None = None) -> None:
+    """Write a segmentation, in the smallest of uint8, int16 and int32 that holds it, whole or not at all.
+
+    Args:
+        path: ends in `.nii.gz` or `.nii`.
+        array: (X, Y, Z), an integer type or bool.
+        affine: (4, 4), in millimetres.
+        like: the source image's header, or its path. Where its affine is the same, its sform, qform, their
+            codes and its units are kept to the bit. Nothing else of it is, so no patient's data travels along.
+
+    Raises:
+        InputError: if the file cannot be written, for example because the disk is full.
+    """
+    _write(path, array.astype(_label_type(array)), affine, like)
+
+
+def write_image(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nifti1Header | Path | None = None) -> None:
+    """Write an image, whole or not at all: integers up to 32 bits as they are, all else as float32.
+
+    Args:
+        path: ends in `.nii.gz` or `.nii`.
+        array: (X, Y, Z), or (C, X, Y, Z), written with the channels last (one channel: as a 3D file).
+        affine: (4, 4), in millimetres.
+        like: as for `write_label`.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    if array.ndim == 4:
+        array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)  # (X, Y, Z, C)
+    keep = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
+    _write(path, array if keep else array.astype(np.float32), affine, like)
+
+
+def check_same_grid(a: Header, b: Header, names: tuple[str, str]) -> None:
+    """Refuse two volumes whose voxels do not lie at the same places.
+
+    Only the three spatial axes count. Affines may differ by `GRID_TOLERANCE` voxels at the worst corner.
+
+    Raises:
+        InputError: naming both, with both shapes, or how far apart their corners are.
+    """
+    if a.shape[:3] != b.shape[:3]:
+        raise InputError(
+            f"Different shapes: {names[0]} has {a.shape[:3]}, {names[1]} has {b.shape[:3]}. They must lie on "
+            "the same grid; export them again, or resample one onto the other."
+        )
+    apart = grid_distance(a.affine, b.affine, a.shape[:3])
+    if not apart <= GRID_TOLERANCE:
+        raise InputError(
+            f"Different affines: {names[0]} and {names[1]} have the same shape, but their corners lie up to "
+            f"{apart:.3g} voxels apart (allowed: {GRID_TOLERANCE}). One of the headers is wrong, or one is "
+            "flipped; export them again, or resample one onto the other."
+        )
+
+
+def grid_distance(a: np.ndarray, b: np.ndarray, shape: Sequence[int]) -> float:
+    """The farthest that a corner of the volume lies in `b` from where it lies in `a`, in voxels of `a`.
+
+    >>> moved = np.diag([1.0, 1.0, 1.0, 1.0])
+    >>> moved[0, 3] = 0.5
+    >>> grid_distance(np.diag([2.0, 2.0, 2.0, 1.0]), np.diag([2.0, 2.0, 2.0, 1.0]) @ moved, (8, 8, 8))
+    0.5
+    """
+    corners = np.array([[*index, 1.0] for index in np.ndindex(2, 2, 2)])  # (8, 4)
+    corners[:, :3] *= np.asarray(shape) - 1
+    difference = (corners @ (b - a).T)[:, :3]
+    return float(np.abs(difference @ np.linalg.inv(a[:3, :3]).T).max())
+
+
+def _open(path: Path) -> nib.Nifti1Image:
+    """The image with its header read and its voxels not."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; a NIfTI file (.nii.gz or .nii) is expected.")
+    try:
+        image = nib.load(path)
+    except FileNotFoundError:
+        raise InputError(f"File not found: {path}") from None
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from None
+    if not isinstance(image, nib.Nifti1Image):
+        raise InputError(f"{path} is not a NIfTI file; convert it to .nii.gz.")
+    return image
+
+
+def _voxels(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np.ndarray:
+    """All voxels, scaled; a compressed file is read to its end, so that its checksum is verified too."""
+    if image.get_data_dtype().kind not in "iufb":
+        raise InputError(
+            f"{path} holds voxels of type {image.get_data_dtype()}; a plain number for each voxel is needed."
+        )
+    try:
+        if not path.name.endswith(".gz"):
+            voxels = np.asanyarray(image.dataobj, dtype)
+        else:
+            with gzip.open(path) as stream:
+                voxels = np.asanyarray(type(image).from_stream(stream).dataobj, dtype)
+                while stream.read(1 << 20):
+                    pass
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from None
+    return voxels
+
+
+def _volume_shape(image: nib.Nifti1Image, path: Path) -> tuple[int, ...]:
+    """(X, Y, Z) or (X, Y, Z, C), without trailing axes of size one."""
+    shape = tuple(int(size) for size in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if 0 in shape:
+        raise InputError(f"{path} is empty: its shape is {shape}.")
+    if len(shape) < 3 or 1 in shape[:3]:
+        raise InputError(f"{path} is a 2D image (shape {shape}); medcontext segments 3D volumes.")
+    if len(shape) > 4:
+        raise InputError(
+            f"{path} has {len(shape)} dimensions (shape {shape}); 3D, or 4D with the channels last, is allowed."
+        )
+    return shape
+
+
+def _affine(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise InputError(
+            f"{path} has an affine that is not invertible: {affine[:3].tolist()}. Correct its sform or qform."
+        )
+    return affine
+
+
+def _check_finite(volume: np.ndarray, path: Path) -> None:
+    wrong = ~np.isfinite(volume)
+    if wrong.any():
+        first = tuple(int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))[:3]
+        raise InputError(
+            f"{path} has {int(wrong.sum())} NaN or infinite voxels, the first at index {first}. Replace them, "
+            "for example by the value of air or background."
+        )
+
+
+def _whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise InputError(
+            f"{path} has {int((~finite).sum())} NaN or infinite label values. Labels are whole numbers from 0."
+        )
+    rounded = np.rint(values)
+    fractional = values[np.abs(values - rounded) > FRACTION_TOLERANCE]
+    if fractional.size:
+        raise InputError(
+            f"{path} has fractional label values: {_examples(fractional)} ({fractional.size} voxels). Labels "
+            "are whole numbers; they were probably interpolated: resample them with nearest neighbour."
+        )
+    return rounded.astype(np.int64)
+
+
+def _examples(values: np.ndarray, count: int = 5) -> str:
+    distinct = np.unique(values)
+    shown = ", ".join(f"{value:.6g}" for value in distinct[:count])
+    return shown + (", ..." if distinct.size > count else "")
+
+
+def _label_type(values: np.ndarray) -> type:
+    lowest, highest = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    for dtype in _LABEL_TYPES:
+        if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
+            return dtype
+    raise ValueError(f"label values from {lowest} to {highest} do not fit 32 bits")
+
+
+def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nifti1Header | Path | None) -> None:
+    source = _open(like).header if isinstance(like, Path) else like
+    header = nib.Nifti1Header()
+    header.set_data_shape(array.shape)
+    header.set_xyzt_units("mm")
+    if source is not None:
+        for field in _GEOMETRY_FIELDS:
+            header[field] = source[field]
+    image = nib.Nifti1Image(array, affine, header, dtype=array.dtype)
+    if header["sform_code"] == 0 and header["qform_code"] == 0:  # else the affine is lost on other tools
+        image.set_sform(affine, code=1)
+        image.set_qform(affine, code=1)
+        if not np.allclose(image.header.get_qform(), affine, atol=1e-4):  # a qform cannot hold a shear
+            image.set_qform(affine, code=0)
+    try:
+        with atomic_path(path) as temporary:
+            nib.save(image, temporary)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+def _unreadable(path: Path, error: BaseException) -> InputError:
+    return InputError(
+        f"Cannot read {path}: the file is truncated, damaged or not NIfTI ({type(error).__name__}: {error}). "
+        "Copy or export it again."
+    )
+
+
+def _wrong_channels(found: str, channels: Sequence[str]) -> InputError:
+    names = ", ".join(channels)
+    return InputError(
+        f"{found}, but {len(channels)} expected: {names}. Give one 3D file per channel, in this order, or one "
+        "4D file with the channels last."
+    )
