@@ -166,7 +166,7 @@ class MedContext(nn.Module):
             backward(losses.loss)
             return losses.detach()
         no_sync = no_sync or getattr(self.network, "no_sync", None) or nullcontext
-        with no_sync():  # type: ignore[misc]
+        with no_sync():
             outputs = self.network(image)
             target = self._target(image, outputs)
             whole = self.supervised(outputs, label)

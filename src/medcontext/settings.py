@@ -1,0 +1,203 @@
+"""Every setting of a training run: typed, checked when it is made, saved beside the weights.
+
+Each field's text is its `--help`. YAML files and the command line set the same names.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from medcontext.data.augment import AugmentSettings
+from medcontext.data.plan import PrepareSettings
+from medcontext.errors import InputError
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """What is hidden from the student.
+
+    Args:
+        shape: `tube` hides the same patches in all slices along `axis`; `cube` draws in all three dimensions.
+        patch_size: edge of a hidden patch in voxels of the prepared grid, one number or three (H, W, D).
+        ratio: fraction of the patches that is hidden, 0 to 1.
+        axis: the axis along which tubes run, 0 to 2 for H, W, D of the RAS-oriented volume.
+        draw: `exact` hides exactly the ratio, `bernoulli` each patch with that chance.
+        per_sample: draw anew for every sample, not once for the batch.
+        space: hide `voxels` of the input (any network) or `tokens` of its patch embedding (unetr, swin_unetr).
+        initial: start of the learnable embedding, `zeros` or `normal`.
+    """
+
+    shape: Literal["tube", "cube"] = "tube"
+    patch_size: int | tuple[int, int, int] = 16
+    ratio: float = 0.4
+    axis: int = 2
+    draw: Literal["exact", "bernoulli"] = "exact"
+    per_sample: bool = True
+    space: Literal["voxels", "tokens"] = "voxels"
+    initial: Literal["zeros", "normal"] = "zeros"
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """How the teacher follows the student.
+
+    Args:
+        momentum: lambda at the first step.
+        momentum_end: lambda at the last step, reached along a cosine.
+        warmup: keep lambda at most (1 + t) / (10 + t) after t steps, else a short run freezes the teacher.
+        schedule: `cosine` is the paper's, `reference` what the official code does.
+        update: after every optimizer `step`, or once per `epoch` as the official UNETR code does.
+        buffers: `copy` the student's batch norm statistics or `average` them.
+    """
+
+    momentum: float = 0.996
+    momentum_end: float = 1.0
+    warmup: bool = True
+    schedule: Literal["cosine", "reference"] = "cosine"
+    update: Literal["step", "epoch"] = "step"
+    buffers: Literal["copy", "average"] = "copy"
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """MedContext itself; `--method paper|medcontext|reference|none` sets all of these by name.
+
+    Args:
+        name: what the run is called in tables.
+        masking: whether there is a masked view at all; without it this is the plain baseline.
+        masked_loss: whether the student also segments the masked view.
+        consistency: equation 2 (`paper`), the official code's variant (`reference`), or `none`.
+        target: the masked view must agree with the `teacher`, or with the `student`'s own whole view.
+        beta: weight of the consistency.
+        ramp_up: fraction of the steps over which beta rises to its value.
+        mask: what is hidden.
+        teacher: how the teacher follows.
+    """
+
+    name: str = "medcontext"
+    masking: bool = True
+    masked_loss: bool = True
+    consistency: Literal["paper", "reference", "none"] = "paper"
+    target: Literal["teacher", "student"] = "teacher"
+    beta: float = 0.5
+    ramp_up: float = 0.0
+    mask: MaskSettings = field(default_factory=MaskSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimizer and its learning rate.
+
+    Args:
+        name: `adamw`, or `sgd` with Nesterov momentum 0.99 as in nnU-Net.
+        lr: the highest learning rate.
+        weight_decay: of the network's weights.
+        schedule: `cosine` or `poly` (power 0.9) down to zero, or `constant`, after the warm-up.
+        warmup: fraction of the steps over which the learning rate rises linearly.
+        clip: largest gradient norm; 0 for no clipping.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-5
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup: float = 0.05
+    clip: float = 12.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise InputError(f"optimizer.lr must be above 0, got {self.lr}.")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"optimizer.warmup is a fraction of the steps, 0 to below 1; got {self.warmup}.")
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """Sliding-window prediction.
+
+    Args:
+        overlap: of neighbouring windows, 0 to below 1.
+        mirror: also predict the mirrored volume along every axis and average; eight times the time.
+        batch_size: windows predicted at once.
+    """
+
+    overlap: float = 0.5
+    mirror: bool = False
+    batch_size: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise InputError(f"window.overlap must be at least 0 and below 1, got {self.overlap}.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one training run.
+
+    Args:
+        network: a name that `medcontext networks` lists, a MONAI class such as SegResNet, or an import path.
+        network_args: further arguments of the network's constructor, such as --network_args.feature_size 24.
+        method: `paper`, `medcontext` (the paper with a teacher warm-up), `reference` (the official code's
+            behaviour), `none` (the baseline), or a YAML file.
+        steps: optimizer steps.
+        batch_size: crops per step and device.
+        accumulate: batches whose gradients are added up before each step.
+        crop_size: training crop H, W, D in voxels of the prepared grid; `auto` covers the median volume,
+            rounded up to multiples of 16 and at most 96.
+        foreground: fraction of crops centred on a structure.
+        few_shot: train on so many cases of the training part.
+        split: a JSON file naming train, validation and test cases, or nnU-Net's splits_final.json.
+        fold: which fold of a file with several.
+        seed: of the split, the crops, the augmentation, the masks and the network's start.
+        validate_every: steps between two validations and checkpoints; 0 for ten in all.
+        validation_cases: at most so many validation cases are used during training.
+        workers: processes that load crops.
+        precision: `auto` is bf16 where a GPU has it, else 32-bit.
+        accelerator: `auto`, `cpu` or `gpu`.
+        devices: GPUs (or CPU processes) per node; `auto` for all GPUs.
+        nodes: machines; under SLURM start one task per device.
+        compile: compile the network with torch.compile.
+        prepare: spacing and intensities.
+        augment: random changes of the crops.
+        optimizer: the optimizer and its learning rate.
+        window: sliding-window prediction during validation.
+    """
+
+    network: str = "unet"
+    network_args: dict[str, Any] = field(default_factory=dict)
+    method: MethodSettings = field(default_factory=MethodSettings)
+    steps: int = 10_000
+    batch_size: int = 2
+    accumulate: int = 1
+    crop_size: tuple[int, int, int] | Literal["auto"] = "auto"
+    foreground: float = 0.5
+    few_shot: int | None = None
+    split: str | None = None
+    fold: int = 0
+    seed: int = 0
+    validate_every: int = 0
+    validation_cases: int = 20
+    workers: int = 0
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    nodes: int = 1
+    compile: bool = False
+    prepare: PrepareSettings = field(default_factory=PrepareSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    window: WindowSettings = field(default_factory=WindowSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "nodes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("workers", "validate_every", "validation_cases", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}.")
+        if self.few_shot is not None and self.few_shot < 1:
+            raise InputError(f"few_shot must be at least 1, got {self.few_shot}.")
+        if not 0 <= self.foreground <= 1:
+            raise InputError(f"foreground must lie between 0 and 1, got {self.foreground}.")
+        if self.crop_size != "auto" and min(self.crop_size) < 1:
+            raise InputError(f"crop_size must be three positive numbers, got {self.crop_size}.")

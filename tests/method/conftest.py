@@ -1,0 +1,77 @@
+"""Tiny networks of every kind, and what to feed them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from medcontext.method import TokenAdapter
+from medcontext.method.adapters import Adapter
+from medcontext.networks import build_network, token_adapter
+
+CLASSES = 3
+
+
+class BatchNormNet(nn.Module):
+    """Two convolutions and a batch norm: the smallest network that has buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, CLASSES, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.layers(image)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network under test: how to build it, its crop, a mask patch that fits, and where tokens are."""
+
+    crop: tuple[int, int, int]
+    patch: int
+    build: Callable[[], nn.Module]
+    tokens: Callable[[nn.Module], TokenAdapter] | None = None
+    samples: int = 2
+
+    def adapter(self, network: nn.Module, space: str) -> Adapter | None:
+        return self.tokens(network) if space == "tokens" and self.tokens else None
+
+    def batch(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        image = torch.randn(self.samples, 1, *self.crop, generator=generator, dtype=dtype)
+        return image, torch.randint(0, CLASSES, (self.samples, 1, *self.crop), generator=generator)
+
+
+def named(name: str, crop: tuple[int, int, int], **args: object) -> Callable[[], nn.Module]:
+    return lambda: build_network(name, in_channels=1, out_channels=CLASSES, crop_size=crop, args=args)
+
+
+SUBJECTS = {
+    "unet": Subject((16, 16, 8), 4, named("unet", (16, 16, 8), channels=(4, 8), strides=(2,))),
+    "dynunet": Subject(
+        (16, 16, 16),
+        4,
+        named("dynunet", (16, 16, 16), filters=[4, 8, 8], deep_supervision=True, deep_supr_num=1),
+    ),
+    "unetr": Subject(
+        (32, 32, 16),
+        16,
+        named("unetr", (32, 32, 16), feature_size=4, hidden_size=24, mlp_dim=32, num_heads=2),
+        lambda network: token_adapter("unetr", network),
+    ),
+    "swin_unetr": Subject(
+        (64, 32, 32),
+        8,
+        named("swin_unetr", (64, 32, 32), feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), window_size=2),
+        lambda network: token_adapter("swin_unetr", network),
+        samples=1,
+    ),
+    "batchnorm": Subject((8, 8, 8), 4, BatchNormNet),
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
