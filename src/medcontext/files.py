@@ -39,14 +39,25 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: if the file is missing or is not JSON; the message names the line.
+        InputError: if the file is missing or unreadable, is not JSON (the message names the line), or has a
+            key twice.
     """
+
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) < len(keys):
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            raise InputError(f"{path} has the key {', '.join(map(repr, twice))} twice in one object; remove one.")
+        return dict(pairs)
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
     except FileNotFoundError:
         raise InputError(f"File not found: {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON: {error}. Correct the file.") from None
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
 
 
 def output_folder(path: Path, *, overwrite: bool = False) -> Path:

@@ -39,3 +39,12 @@ class Dataset:
     labels: dict[str, int]
     cases: tuple[Case, ...]
     unlabelled: tuple[Case, ...] = ()
+
+    @property
+    def structures(self) -> dict[str, int]:
+        """The labels without the background, sorted by value.
+
+        Training uses the class indices 0..K-1: the background, then these in this order.
+        """
+        named = ((name, value) for name, value in self.labels.items() if value != 0)
+        return dict(sorted(named, key=lambda item: item[1]))

@@ -1,0 +1,104 @@
+"""What a data set's JSON file declares its channels and labels to be."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from medcontext.errors import InputError
+
+BACKGROUND = "background"
+
+_CHANNEL_KEYS = ("channels", "channel_names", "modality")  # ours, nnU-Net v2's, the Decathlon's
+
+
+def read_channels(manifest: dict[str, Any], file: Path) -> tuple[str, ...]:
+    """The channels' names in order, from a list, or from a mapping of index to name.
+
+    >>> read_channels({"modality": {"0": "FLAIR", "1": "T1w"}}, Path("dataset.json"))
+    ('FLAIR', 'T1w')
+
+    Raises:
+        InputError: if none are declared, or the indices are not 0, 1, 2, ...
+    """
+    key = next((key for key in _CHANNEL_KEYS if key in manifest), None)
+    if key is None:
+        raise InputError(
+            f'{file} does not say what the image channels are; add "channels", for example ["CT"] or '
+            '["FLAIR", "T1"]. The names decide how intensities are normalised.'
+        )
+    declared = manifest[key]
+    if isinstance(declared, dict):
+        expected = [str(index) for index in range(len(declared))]
+        if sorted(declared, key=lambda k: (len(k), k)) != expected:
+            raise InputError(
+                f'{file}, "{key}": the channel indices are {", ".join(declared)}; they must be {", ".join(expected)}.'
+            )
+        declared = [declared[index] for index in expected]
+    if isinstance(declared, str):
+        declared = [declared]
+    if not isinstance(declared, list) or not declared or not all(isinstance(name, str) for name in declared):
+        raise InputError(f'{file}, "{key}": got {declared!r}; give the name of each channel, such as ["CT"].')
+    return tuple(declared)
+
+
+def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
+    """The declared labels as name to value, whichever way round the file has them, background first.
+
+    >>> read_labels({"labels": {"0": "background", "500": "spleen", "200": "liver"}}, Path("dataset.json"))
+    {'background': 0, 'liver': 200, 'spleen': 500}
+
+    Raises:
+        InputError: if there are none; if a value is not a whole number from 0, or a name or value occurs
+            twice; if 0 is not the background; for nnU-Net's regions and its `ignore` label.
+    """
+    declared = manifest.get("labels")
+    if not isinstance(declared, dict) or not declared:
+        raise InputError(
+            f'{file} declares no labels; add "labels" with the value of each structure, for example '
+            '{"background": 0, "liver": 1}.'
+        )
+    pairs = [_name_and_value(key, value, file) for key, value in declared.items()]
+    names, values = [name for name, _ in pairs], [value for _, value in pairs]
+    twice = [(n, v) for n, v in pairs if names.count(n) > 1 or values.count(v) > 1]
+    if twice:
+        those = ", ".join(f"'{name}' = {value}" for name, value in twice)
+        raise InputError(f'{file}, "labels": declared twice: {those}. Each structure needs its own name and value.')
+    _check_background(pairs, file)
+    structures = sorted(((name, value) for name, value in pairs if value != 0), key=lambda pair: pair[1])
+    if not structures:
+        raise InputError(f'{file}, "labels" has only the background; declare at least one structure.')
+    return {BACKGROUND: 0, **dict(structures)}
+
+
+def _name_and_value(key: str, value: Any, file: Path) -> tuple[str, int]:
+    where = f'{file}, "labels"'
+    if isinstance(value, list):
+        raise InputError(
+            f"{where}: '{key}' is a region made of several values ({value}); regions are not supported. Declare "
+            'each value as a structure of its own, such as {"edema": 1, "core": 2}.'
+        )
+    name, number = (value, key) if isinstance(value, str) and not _is_number(value) else (key, value)
+    if name.lower() == "ignore":
+        raise InputError(
+            f"{where}: the label 'ignore' ({number}) is not supported: every voxel must be labelled. Give those "
+            "voxels a structure or the background, and remove 'ignore'."
+        )
+    if isinstance(number, bool) or not _is_number(str(number)) or _is_number(name):
+        raise InputError(
+            f"{where}: got {key!r}: {value!r}; give a name and a whole number from 0, such as "
+            '"liver": 1 or "1": "liver".'
+        )
+    return name, int(number)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d+", text) is not None
+
+
+def _check_background(pairs: list[tuple[str, int]], file: Path) -> None:
+    for name, value in pairs:
+        if (value == 0) != (name.lower() == BACKGROUND):
+            raise InputError(
+                f"{file}, \"labels\": '{name}' has the value {value}. The value 0 is the background in every label "
+                "file, and only the background: give structures values from 1 and call 0 'background'."
+            )

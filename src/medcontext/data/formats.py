@@ -1,0 +1,221 @@
+"""The layouts in which data sets come: Decathlon folders, nnU-Net v2 raw folders, a plain JSON list."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medcontext.data.cases import Case, Dataset
+from medcontext.data.declarations import read_channels, read_labels
+from medcontext.data.folders import group_channels, missing_channels, nifti_files, shortened
+from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
+from medcontext.errors import InputError
+from medcontext.files import read_json
+
+MANIFEST = "dataset.json"
+
+LAYOUTS = f"""\
+Accepted are
+  - a Medical Segmentation Decathlon folder: {MANIFEST} with "modality", "labels" and "training";
+  - an nnU-Net v2 raw folder: {MANIFEST} with "channel_names", "labels" and "file_ending", imagesTr, labelsTr;
+  - a JSON file: {{"channels": ["CT"], "labels": {{"background": 0, "liver": 1}}, "cases": [{{"image": ..., \
+"label": ...}}]}}, paths relative to it."""
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Read what a data set consists of. No image is opened.
+
+    Args:
+        path: a Decathlon or nnU-Net v2 raw folder, or a JSON file (see `LAYOUTS`).
+
+    Raises:
+        InputError: if the layout is not one of these; if there are no cases; if listed files do not exist, a
+            label is missing, or a case occurs twice (all of them in one message); for labels or channels that
+            cannot be used.
+    """
+    dataset, problems = scan_dataset(path)
+    if problems:
+        raise InputError(f"Data set {path}: {shortened(problems)}.")
+    return dataset
+
+
+def scan_dataset(path: Path) -> tuple[Dataset, list[str]]:
+    """As `read_dataset`, but cases that cannot be used are left out and reported, one sentence each.
+
+    Raises:
+        InputError: if nothing can be read at all.
+    """
+    file = _find_manifest(path)
+    manifest = read_json(file)
+    if not isinstance(manifest, dict):
+        raise InputError(f"{file} does not describe a data set: it holds a {type(manifest).__name__}. {LAYOUTS}")
+    channels, labels = read_channels(manifest, file), read_labels(manifest, file)
+    name = manifest.get("name") or (file.parent.resolve().name if file.name == MANIFEST else file.stem)
+    dataset = Dataset(str(name), file.parent, channels, labels, ())
+    if "cases" not in manifest and ("file_ending" in manifest or "channel_names" in manifest):
+        cases, unlabelled, problems = _nnunet(manifest, file, len(channels))
+    else:
+        cases, unlabelled, problems = _listed(manifest, file)
+    if not cases and not problems:
+        raise InputError(f"No labelled cases in {file}. {LAYOUTS}")
+    sound = list(_without_problems([*cases, *unlabelled], problems))
+    labelled = tuple(case for case in sound if case.label is not None)
+    return replace(dataset, cases=labelled, unlabelled=tuple(c for c in sound if c.label is None)), problems
+
+
+def _find_manifest(path: Path) -> Path:
+    if not path.exists():
+        raise InputError(f"Data set not found: {path}")
+    if path.is_file():
+        if path.suffix != ".json":
+            raise InputError(f"{path} is not a data set. {LAYOUTS}")
+        return path
+    file = path / MANIFEST
+    if file.is_file():
+        return file
+    others = sorted(item.name for item in path.glob("*.json") if not item.name.startswith("."))
+    if (path / "imagesTr").is_dir() or (path / "labelsTr").is_dir():
+        hint = (
+            f"{path} has imagesTr and labelsTr, but no {MANIFEST} that says what their channels and values mean. "
+            f"Take the one that came with the data, or write {path / MANIFEST} like the JSON file below."
+        )
+    elif others:
+        hint = (
+            f"There is no {MANIFEST} in {path}; if one of {', '.join(others[:5])} describes the data, give that file."
+        )
+    else:
+        hint = f"There is no {MANIFEST} in {path}."
+    raise InputError(f"{hint} {LAYOUTS}")
+
+
+def _listed(manifest: dict[str, Any], file: Path) -> tuple[list[Case], list[Case], list[str]]:
+    """Cases that the JSON file lists: the Decathlon's, MONAI's and ours."""
+    if "cases" in manifest and "training" in manifest:
+        raise InputError(f'{file} has both "cases" and "training"; keep one.')
+    if manifest.get("validation"):
+        raise InputError(
+            f'{file} has a "validation" list. List every labelled case under "training", and name the validation '
+            'cases in a split file: {"train": [...], "validation": [...], "test": [...]}.'
+        )
+    key = "cases" if "cases" in manifest else "training"
+    problems: list[str] = []
+    cases: list[Case] = []
+    for number, entry in enumerate(_entries(manifest, key, file)):
+        if not isinstance(entry, dict):
+            raise InputError(f'{file}, "{key}"[{number}]: got {entry!r}; give {{"image": ..., "label": ...}}.')
+        case = _listed_case(entry, f'{file}, "{key}"[{number}]', file.parent)
+        if case.label is None:
+            problems.append(f"case '{case.name}' has no \"label\" in {file.name}")
+        else:
+            cases.append(case)
+    unlabelled = []
+    for number, entry in enumerate(_entries(manifest, "test", file)):
+        entry = entry if isinstance(entry, dict) else {"image": entry}
+        case = _listed_case(entry, f'{file}, "test"[{number}]', file.parent)
+        unlabelled.append(replace(case, label=None))
+    return cases, unlabelled, problems
+
+
+def _entries(manifest: dict[str, Any], key: str, file: Path) -> list[Any]:
+    entries = manifest.get(key, [])
+    if not isinstance(entries, list):
+        raise InputError(f'{file}, "{key}": got {type(entries).__name__}; a list of cases is expected.')
+    return [entry for entry in entries if not (isinstance(entry, dict) and _is_hidden(entry.get("image")))]
+
+
+def _listed_case(entry: dict[str, Any], where: str, root: Path) -> Case:
+    images = entry.get("image", entry.get("images"))
+    images = [images] if isinstance(images, str) else images
+    if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
+        raise InputError(f'{where}: "image" must be a path, or a list of one path per channel; got {images!r}.')
+    label = entry.get("label")
+    if label is not None and not isinstance(label, str):
+        raise InputError(f'{where}: "label" must be one path; got {label!r}.')
+    name = case_name(Path(images[0]))
+    if len(images) > 1:
+        name = name.removesuffix("_0000")
+    name = entry.get("name", name)
+    if not isinstance(name, str) or not name or "/" in name or "\\" in name:
+        raise InputError(f'{where}: "name" must be usable as a file name; got {name!r}.')
+    return Case(name, tuple(root / image for image in images), None if label is None else root / label)
+
+
+def _nnunet(manifest: dict[str, Any], file: Path, channels: int) -> tuple[list[Case], list[Case], list[str]]:
+    """nnU-Net v2: the cases are found in the folders, unless "dataset" maps them to files."""
+    root, ending = file.parent, manifest.get("file_ending", NIFTI_SUFFIXES[0])
+    if ending not in NIFTI_SUFFIXES:
+        raise InputError(f'{file}, "file_ending": got "{ending}"; medcontext reads {" and ".join(NIFTI_SUFFIXES)}.')
+    unlabelled, problems = _channel_cases(root / "imagesTs", ending, channels)
+    if "dataset" in manifest:
+        return _mapped(manifest["dataset"], file), unlabelled, problems
+    images, wrong = _channel_cases(root / "imagesTr", ending, channels)
+    problems += wrong
+    labels = {case_name(label): label for label in _ending(root / "labelsTr", ending)}
+    cases = [replace(case, label=labels[case.name]) for case in images if case.name in labels]
+    known = {case.name for case in images}
+    problems += [f"case '{case.name}' has no label in labelsTr" for case in images if case.name not in labels]
+    if not wrong:
+        problems += [f"labelsTr/{label.name} has no image in imagesTr" for n, label in labels.items() if n not in known]
+    return cases, unlabelled, problems
+
+
+def _mapped(mapping: Any, file: Path) -> list[Case]:
+    if not isinstance(mapping, dict):
+        raise InputError(
+            f'{file}, "dataset": got {type(mapping).__name__}; a mapping of case name to files is expected.'
+        )
+    cases = []
+    for name, entry in mapping.items():
+        where = f"{file}, \"dataset\", '{name}'"
+        if not isinstance(entry, dict) or "label" not in entry:
+            raise InputError(f'{where}: got {entry!r}; give {{"images": [...], "label": ...}}.')
+        cases.append(_listed_case({"name": name, **entry}, where, file.parent))
+    return cases
+
+
+def _channel_cases(folder: Path, ending: str, channels: int) -> tuple[list[Case], list[str]]:
+    cases, problems = [], []
+    for name, group in group_channels(_ending(folder, ending)).items():
+        wrong = missing_channels(name, group, channels)
+        problems += wrong
+        if not wrong:
+            cases.append(Case(name, tuple(group[index] for index in range(channels))))
+    return cases, problems
+
+
+def _ending(folder: Path, ending: str) -> list[Path]:
+    return [file for file in nifti_files(folder) if file.name.endswith(ending)]
+
+
+def _without_problems(cases: Iterable[Case], problems: list[str]) -> Iterable[Case]:
+    """The cases whose files exist and that occur once; the others are added to `problems`."""
+    names: set[str] = set()
+    images: dict[str, str] = {}
+    for case in cases:
+        missing = [path for path in case.images if not path.is_file()]
+        if case.label is not None and not case.label.is_file():
+            missing.append(case.label)
+        same = next((images[key] for key in map(_identity, case.images) if key in images), None)
+        if missing:
+            kinds = ("image" if path in case.images else "label" for path in missing)
+            listed = ", ".join(f"{kind} {path}" for kind, path in zip(kinds, missing, strict=True))
+            problems.append(f"case '{case.name}': not found: {listed}")
+        elif len(set(map(_identity, case.images))) < len(case.images):
+            problems.append(f"case '{case.name}' lists the same image file for two channels")
+        elif case.name in names:
+            problems.append(f"the case '{case.name}' occurs twice; remove one, or give each its own \"name\"")
+        elif same is not None:
+            problems.append(f"the cases '{same}' and '{case.name}' have the same image file; remove one")
+        else:
+            yield case
+        names.add(case.name)
+        images.update({_identity(path): case.name for path in case.images})
+
+
+def _identity(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+def _is_hidden(image: Any) -> bool:
+    return isinstance(image, str) and Path(image).name.startswith("._")
