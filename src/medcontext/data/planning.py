@@ -1,0 +1,120 @@
+"""From the training cases to a plan: the rules that decide what the user did not."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medcontext.data.cases import Case, Dataset
+from medcontext.data.fingerprint import Fingerprint, take_fingerprint
+from medcontext.data.labelled import mapped_labels
+from medcontext.data.plan import Normalization, Plan, PrepareSettings
+from medcontext.errors import InputError
+
+ANISOTROPIC = 3.0  # coarsest over finest axis; Isensee et al., Nature Methods 2021, supplementary note 2
+MOSTLY_EMPTY = 0.75  # of the volume left by the crop to non-zero, below which only the inside is normalised
+
+
+def make_plan(dataset: Dataset, cases: Sequence[Case], settings: PrepareSettings, workers: int = 1) -> Plan:
+    """Decide how to prepare a data set.
+
+    Args:
+        dataset: for its channels and labels.
+        cases: the training cases, and no others: what the rules choose is learnt from them.
+        settings: what the user has decided already.
+        workers: processes that read the cases.
+
+    Raises:
+        InputError: if a case cannot be used; if `label_map` names an undeclared value; if "ct" is chosen and
+            there is no foreground to measure.
+    """
+    labels = mapped_labels(dataset, settings.label_map)
+    fingerprint = take_fingerprint(dataset, cases, settings.label_map, workers)
+    return decide(dataset, labels, fingerprint, settings)
+
+
+def decide(dataset: Dataset, labels: dict[str, int], fingerprint: Fingerprint, settings: PrepareSettings) -> Plan:
+    """Apply the rules to a fingerprint."""
+    reasons: dict[str, str] = {}
+    spacing, reasons["spacing"] = _choose_spacing(fingerprint, settings)
+    crop, reasons["crop_foreground"] = _choose_crop(dataset, settings)
+    channels = []
+    for index, name in enumerate(dataset.channels):
+        normalization, reasons[f"normalization of {name}"] = _choose_normalization(index, name, fingerprint, settings)
+        channels.append(normalization)
+    if settings.label_map:
+        reasons["label_map"] = "given"
+    return Plan(dataset.channels, labels, dict(settings.label_map), spacing, tuple(channels), crop, reasons=reasons)
+
+
+def _choose_spacing(
+    fingerprint: Fingerprint, settings: PrepareSettings
+) -> tuple[tuple[float, float, float] | None, str]:
+    if settings.spacing == "original":
+        return None, "asked for: each scan keeps its own"
+    if not isinstance(settings.spacing, str):
+        h, w, d = (float(length) for length in settings.spacing)
+        return (h, w, d), "given"
+    spacings = np.array(fingerprint.spacings)  # (cases, 3)
+    target = np.median(spacings, axis=0)
+    reason = f"median of {len(spacings)} training scans"
+    coarsest = int(target.argmax())
+    if target[coarsest] > ANISOTROPIC * target.min():
+        # Between thin and thick slices the median would throw away too much of the thin ones. Never finer
+        # than the other axes, so that no voxels are made up (as in nnU-Net).
+        others = max(target[axis] for axis in range(3) if axis != coarsest)
+        target[coarsest] = max(others, np.percentile(spacings[:, coarsest], 10))
+        reason += f"; {'HWD'[coarsest]} is over {ANISOTROPIC:g} times coarser: its 10th percentile"
+    h, w, d = (_rounded(value) for value in target)
+    return (h, w, d), reason
+
+
+def _choose_crop(dataset: Dataset, settings: PrepareSettings) -> tuple[bool, str]:
+    if settings.crop_foreground is not None:
+        return settings.crop_foreground, "given"
+    if any(_is_ct(name) for name in dataset.channels):
+        return False, "CT: 0 is water, not background"
+    return True, "to the non-zero voxels: 0 is background outside of CT"
+
+
+def _choose_normalization(
+    channel: int, name: str, fingerprint: Fingerprint, settings: PrepareSettings
+) -> tuple[Normalization, str]:
+    kind, why = settings.normalization, "given"
+    if kind == "auto" and settings.intensity_range is not None:
+        kind, why = "range", "an intensity_range is given"
+    elif kind == "auto":
+        kind, why = ("ct", "the channel is CT") if _is_ct(name) else ("zscore", "the channel is not CT")
+    if kind == "range":
+        assert settings.intensity_range is not None
+        lower, upper = settings.intensity_range
+        return Normalization("range", float(lower), float(upper)), f"{why}: {lower:g}..{upper:g} to 0..1"
+    if kind == "ct":
+        return _ct(channel, name, fingerprint, why)
+    if kind == "zscore":
+        kept = float(np.median(fingerprint.kept_by_crop))
+        inside = kept < MOSTLY_EMPTY
+        over = f"non-zero voxels (their box is {kept:.0%} of a scan)" if inside else "all voxels"
+        return Normalization("zscore", inside=inside), f"{why}: per case over {over}"
+    return Normalization("none"), why
+
+
+def _ct(channel: int, name: str, fingerprint: Fingerprint, why: str) -> tuple[Normalization, str]:
+    intensity = fingerprint.foreground[channel]
+    if intensity is None:
+        raise InputError(
+            f"No training case has a labelled voxel, so the foreground intensities of {name} are unknown. Check "
+            "the labels, or choose normalization 'range' or 'zscore'."
+        )
+    low, high, mean = (_rounded(value) for value in (intensity.low, intensity.high, intensity.mean))
+    std = _rounded(intensity.std) or 1.0  # a constant foreground
+    reason = f"{why}: foreground percentiles {low:g}..{high:g}, mean {mean:g}, deviation {std:g}"
+    return Normalization("ct", low, high, mean, std), reason
+
+
+def _is_ct(name: str) -> bool:
+    return name.strip().lower() == "ct"
+
+
+def _rounded(value: float) -> float:
+    """Six digits: more would only make the plan's hash depend on the machine."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,63 @@
+"""The same function over many cases, in several processes, behind a progress bar."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from medcontext.console import track
+from medcontext.errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_processes(
+    function: Callable[[T], R], items: Sequence[T], workers: int, description: str
+) -> Iterator[tuple[int, R]]:
+    """Yield each item's index and result, in the order in which they are done.
+
+    After the first failure no further item is started; those under way are finished, then the error is raised.
+
+    Args:
+        function: importable by name, as are its results.
+        items: one call each.
+        workers: processes; with 1 the work is done in this one.
+        description: of the progress bar.
+
+    Raises:
+        InputError: from the function, or if a process was killed (most often for lack of memory).
+    """
+    if workers < 1:
+        raise InputError(f"workers is {workers}; at least 1 is needed.")
+    if workers == 1 or len(items) <= 1:
+        for index, item in enumerate(track(items, description, total=len(items))):
+            yield index, function(item)
+        return
+    with ProcessPoolExecutor(min(workers, len(items)), _context(), _one_thread) as pool:
+        futures = {pool.submit(function, item): index for index, item in enumerate(items)}
+        try:
+            for future in track(as_completed(futures), description, total=len(items)):
+                yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                f"A process died while {description}, most likely for lack of memory. Use fewer workers than {workers}."
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Never a plain fork: it copies torch's locked thread pools, and hangs."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["medcontext.data.prepare"])  # torch is imported once, not once a process
+    return context
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,145 @@
+"""From a data set's files to a store of prepared cases, and from one file to what a network sees."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from medcontext.console import console
+from medcontext.data.cases import Case, Dataset
+from medcontext.data.geometry import Geometry, to_ras
+from medcontext.data.labelled import read_labelled
+from medcontext.data.normalize import background, foreground_box, normalize
+from medcontext.data.plan import Normalization, Plan
+from medcontext.data.pool import in_processes
+from medcontext.data.store import Store, StoredCase, describe_sources, write_case
+from medcontext.errors import InputError, unknown_name
+from medcontext.files import write_json
+
+
+def default_cache() -> Path:
+    """`$MEDCONTEXT_CACHE`, or `~/.cache/medcontext`."""
+    return Path(os.environ.get("MEDCONTEXT_CACHE") or Path.home() / ".cache" / "medcontext")
+
+
+def prepare_image(image: np.ndarray, affine: np.ndarray, plan: Plan) -> tuple[Tensor, Geometry]:
+    """What a network sees of an image: reoriented, cropped, normalised, then resampled.
+
+    Training and prediction both come through here.
+
+    Args:
+        image: (C, X, Y, Z), float32, as read from the file.
+        affine: the file's, (4, 4).
+        plan: made from the training cases.
+
+    Returns:
+        The prepared image, float32 (C, H, W, D), and the way back to the file's grid.
+    """
+    volume = torch.from_numpy(np.ascontiguousarray(image))
+    box = foreground_box(to_ras(volume, affine)) if plan.crop_foreground else None
+    x, y, z = volume.shape[1:]
+    geometry = Geometry.create((x, y, z), affine, plan.spacing, box)
+    normalized = normalize(geometry.crop(volume), plan.normalization)
+    return geometry.resample(normalized).contiguous(), geometry
+
+
+def prepare_dataset(
+    dataset: Dataset, names: Sequence[str], plan: Plan, cache: Path | None = None, workers: int = 1
+) -> Store:
+    """Prepare the named cases, unless they are prepared already from the same files by the same plan.
+
+    Args:
+        dataset: whose cases they are.
+        names: of the cases to have in the store; it may hold others, of earlier calls.
+        plan: made from the training cases.
+        cache: folder of all stores; `default_cache()` if None.
+        workers: processes, each with one volume in memory.
+
+    Raises:
+        InputError: if a case is unknown or cannot be used, or the disk is full. Cases finished before stay.
+    """
+    root = store_folder(dataset, plan, cache or default_cache())
+    cases = {case.name: case for case in dataset.cases}
+    for name in names:
+        if name not in cases:
+            raise unknown_name("case", name, cases)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(root / "plan.json", plan.to_dict())
+    except OSError as error:
+        raise InputError(f"Cannot write to the cache {root}: {error.strerror}. Choose another cache.") from None
+    todo = [cases[name] for name in names if not _is_done(cases[name], root)]
+    if todo:
+        bare = replace(dataset, cases=(), unlabelled=())  # sent to the processes with every case
+        work = partial(_prepare_case, dataset=bare, plan=plan, root=root)
+        for _ in in_processes(work, todo, workers, "preparing the cases"):
+            pass
+    return Store(root)
+
+
+def store_folder(dataset: Dataset, plan: Plan, cache: Path) -> Path:
+    """Where a data set prepared by a plan lies: `<name>-<hash of the plan and of the data set's place>`.
+
+    The place counts because two data sets of the same name may well have the same plan.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", dataset.name) or "dataset"
+    digest = sha256(f"{plan.hash} {dataset.root.resolve()}".encode()).hexdigest()[:10]
+    return cache / f"{name}-{digest}"
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what was chosen and why, as a table."""
+    table = Table("choice", "value", "why", title=f"Preparing plan {plan.hash}")
+    spacing = "each scan's own" if plan.spacing is None else " x ".join(f"{mm:g}" for mm in plan.spacing) + " mm"
+    table.add_row("spacing", spacing, plan.reasons.get("spacing", ""))
+    crop = "yes" if plan.crop_foreground else "no"
+    table.add_row("crop to foreground", crop, plan.reasons.get("crop_foreground", ""))
+    for name, channel in zip(plan.channels, plan.normalization, strict=True):
+        table.add_row(f"normalization of {name}", _describe(channel), plan.reasons.get(f"normalization of {name}", ""))
+    structures = ", ".join(f"{name} {value}" for name, value in plan.labels.items())
+    table.add_row("structures", structures, "as declared")
+    if plan.label_map:
+        mapped = ", ".join(f"{value} -> {target}" for value, target in plan.label_map.items())
+        table.add_row("label map", mapped, "given")
+    console.print(table)
+
+
+def _describe(channel: Normalization) -> str:
+    if channel.kind == "ct":
+        return f"ct: clip to {channel.lower:g}..{channel.upper:g}, then (x - {channel.mean:g}) / {channel.std:g}"
+    if channel.kind == "range":
+        return f"range: {channel.lower:g}..{channel.upper:g} to 0..1"
+    return "zscore, non-zero voxels" if channel.inside else channel.kind
+
+
+def _sources(case: Case) -> list[Path]:
+    return [*case.images, *([case.label] if case.label else [])]
+
+
+def _is_done(case: Case, root: Path) -> bool:
+    try:
+        return StoredCase(root / case.name).is_current(describe_sources(_sources(case)))
+    except OSError:  # a source is gone: reading the case will say which
+        return False
+
+
+def _prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
+    if _is_done(case, root):  # by another run, meanwhile
+        return
+    try:
+        sources = describe_sources(_sources(case))  # before reading: a change meanwhile is seen the next time
+    except OSError as error:
+        raise InputError(f"Case '{case.name}': cannot read {error.filename}: {error.strerror}.") from None
+    image, label, affine = read_labelled(case, dataset, plan.label_map)
+    prepared, geometry = prepare_image(image, affine, plan)
+    indices = geometry.label_to_prepared(torch.from_numpy(np.ascontiguousarray(label)))
+    empty = background(prepared, plan.normalization)
+    write_case(root / case.name, prepared, indices, geometry, empty, sources)

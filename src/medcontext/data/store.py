@@ -1,0 +1,220 @@
+"""Prepared cases on disk, from which a crop is read without the rest of its volume.
+
+One folder a case: `image.b2nd` (C, H, W, D) and `label.b2nd` (H, W, D), blosc2 arrays in small chunks;
+`positions.npz`, sampled voxels of each class; `case.json`, written last: a case without it does not exist.
+Nothing is held in memory between two reads, so a store of a thousand cases costs what one crop costs.
+"""
+
+import os
+import time
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import torch
+from torch import Tensor
+
+from medcontext.data.geometry import Geometry
+from medcontext.data.plan import Plan
+from medcontext.errors import InputError, unknown_name
+from medcontext.files import atomic_path, read_json, write_json
+
+ARRAYS = ("image.b2nd", "label.b2nd", "positions.npz")
+POSITIONS = 2000  # voxels sampled a class and case
+CHUNK, BLOCK = 64, 16  # voxels; a chunk is what is compressed together, a block what a crop has to unpack
+STALE = 3600.0  # seconds after which a temporary file is a killed process's, not a working one's
+
+Slices = tuple[slice, slice, slice]
+
+
+class Store:
+    """A folder of prepared cases.
+
+    Args:
+        root: as `prepare_dataset` wrote it.
+
+    Raises:
+        InputError: if the folder does not exist.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise InputError(f"No prepared cases at {root}; prepare the data set first.")
+        self.root = root
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All cases that are complete, sorted."""
+        return tuple(sorted(path.parent.name for path in self.root.glob("*/case.json")))
+
+    @property
+    def plan(self) -> Plan:
+        """How the cases were prepared."""
+        return Plan.from_dict(read_json(self.root / "plan.json"))
+
+    def case(self, name: str) -> "StoredCase":
+        """One case; nothing is read but its record.
+
+        Raises:
+            InputError: if it is not prepared.
+        """
+        if not (self.root / name / "case.json").is_file():
+            raise unknown_name("prepared case", name, self.names)
+        return StoredCase(self.root / name)
+
+
+class StoredCase:
+    """One prepared case.
+
+    Args:
+        folder: the case's own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """`case.json`."""
+        return read_json(self.folder / "case.json")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C, H, W, D)."""
+        channels, h, w, d = self.record["shape"]
+        return channels, h, w, d
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Class indices with at least one voxel, without the background."""
+        return tuple(self.record["classes"])
+
+    @property
+    def background(self) -> tuple[float, ...]:
+        """The value to pad each channel with."""
+        return tuple(self.record["background"])
+
+    @property
+    def geometry(self) -> Geometry:
+        """The way back to the file's grid."""
+        return Geometry.from_dict(self.record["geometry"])
+
+    def positions(self, class_index: int) -> np.ndarray:
+        """Voxels of a class, (n, 3) along H, W, D: all, or a seeded sample of `POSITIONS`."""
+        with np.load(self.folder / "positions.npz") as arrays:
+            return arrays[str(class_index)]
+
+    def read(self, crop: Slices = (slice(None), slice(None), slice(None))) -> tuple[Tensor, Tensor]:
+        """A crop's image (C, h, w, d), float32, and class indices (1, h, w, d), uint8 or int16.
+
+        Raises:
+            InputError: if the files are damaged.
+        """
+        image = _read(self.folder / "image.b2nd", (slice(None), *crop))
+        label = _read(self.folder / "label.b2nd", crop)
+        return torch.from_numpy(image), torch.from_numpy(label[None])
+
+    def is_current(self, sources: list[list[Any]]) -> bool:
+        """Whether the case was prepared, from these very files (as `describe_sources` gives them)."""
+        try:
+            same = read_json(self.folder / "case.json")["sources"] == sources
+        except (InputError, KeyError, TypeError):
+            return False
+        return same and all((self.folder / name).is_file() for name in ARRAYS)
+
+
+def describe_sources(paths: list[Path]) -> list[list[Any]]:
+    """What tells whether files have changed: path, size in bytes, time of the last change in ns."""
+    return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
+def write_case(
+    folder: Path,
+    image: Tensor,
+    label: Tensor,
+    geometry: Geometry,
+    background: tuple[float, ...],
+    sources: list[list[Any]],
+) -> None:
+    """Write a prepared case; killed at any moment, it leaves a whole case or none.
+
+    Args:
+        folder: the case's own, named like it.
+        image: (C, H, W, D), float32.
+        label: class indices (H, W, D), uint8 or int16.
+        geometry: the way back to the file's grid.
+        background: the value to pad each channel with.
+        sources: from `describe_sources`.
+
+    Raises:
+        InputError: if the disk is full or the folder cannot be written.
+    """
+    positions = sample_positions(label.numpy(), zlib.crc32(folder.name.encode()))
+    record = {
+        "shape": list(image.shape),
+        "classes": sorted(positions),
+        "background": list(background),
+        "geometry": geometry.to_dict(),
+        "sources": sources,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
+        (folder / "case.json").unlink(missing_ok=True)
+        _write(folder / "image.b2nd", image.numpy())
+        _write(folder / "label.b2nd", label.numpy())
+        with atomic_path(folder / "positions.npz") as temporary:
+            np.savez(temporary, **{str(index): voxels for index, voxels in positions.items()})  # type: ignore[arg-type]
+        write_json(folder / "case.json", record)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write the prepared case {folder}: {error.strerror or error}. Free some space, or choose "
+            "another cache (MEDCONTEXT_CACHE); what is prepared already is kept."
+        ) from None
+
+
+def sample_positions(label: np.ndarray, seed: int) -> dict[int, np.ndarray]:
+    """For each class present but the background: at most `POSITIONS` of its voxels, (n, 3), drawn at random."""
+    rng = np.random.default_rng(seed)
+    where = np.flatnonzero(label)
+    classes = label.ravel()[where]
+    positions = {}
+    for index in np.unique(classes):
+        voxels = where[classes == index]
+        if len(voxels) > POSITIONS:
+            voxels = rng.choice(voxels, POSITIONS, replace=False, shuffle=False)
+        positions[int(index)] = np.stack(np.unravel_index(voxels, label.shape), axis=1).astype(np.int32)
+    return positions
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    lead = (1,) * (array.ndim - 3)  # each channel by itself
+    compressed = blosc2.asarray(
+        np.ascontiguousarray(array),
+        chunks=(*lead, *(min(CHUNK, size) for size in array.shape[-3:])),
+        blocks=(*lead, *(min(BLOCK, size) for size in array.shape[-3:])),
+        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1},
+    )
+    # Compressed in memory, written by Python: blosc2's own writing does not tell that the disk is full.
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(compressed.to_cframe())
+
+
+def _read(path: Path, slices: tuple[slice, ...]) -> np.ndarray:
+    try:
+        array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
+        return array[slices]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"Cannot read the prepared file {path}: {error}. Delete its folder and prepare the data set again."
+        ) from None
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in folder.glob(".tmp-*"):
+        if time.time() - path.stat().st_mtime > STALE:
+            os.unlink(path)
