@@ -151,7 +151,7 @@ class Settings:
         seed: of the split, the crops, the augmentation, the masks and the network's start.
         validate_every: steps between two validations and checkpoints; 0 for ten in all.
         validation_cases: at most so many validation cases are used during training.
-        workers: processes that load crops.
+        workers: processes that load crops; `auto` is up to 8 beside a GPU, none on a CPU.
         precision: `auto` is bf16 where a GPU has it, else 32-bit.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: GPUs (or CPU processes) per node; `auto` for all GPUs.
@@ -177,8 +177,8 @@ class Settings:
     seed: int = 0
     validate_every: int = 0
     validation_cases: int = 20
-    workers: int = 0
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    workers: int | Literal["auto"] = "auto"
+    precision: Literal["auto", "32", "bf16"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
@@ -192,7 +192,7 @@ class Settings:
         for name in ("steps", "batch_size", "accumulate", "nodes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("workers", "validate_every", "validation_cases", "seed"):
+        for name in ("validate_every", "validation_cases", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}.")
         if self.few_shot is not None and self.few_shot < 1:

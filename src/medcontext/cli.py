@@ -1,0 +1,162 @@
+"""The command line: one function a command."""
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from medcontext.errors import InputError, unknown_name
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Parser(ArgumentParser):
+    """Reports a wrong option as one clear message, with the nearest option that exists."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        cause: BaseException | None = ex
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause
+            cause = cause.__cause__ or cause.__context__
+        raise InputError(f"{_plain(message)} See {self.prog} --help.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 on success, 2 for an input that cannot be used, 130 when interrupted."""
+    from medcontext.console import errors
+
+    try:
+        command(list(sys.argv[1:] if arguments is None else arguments))
+    except InputError as error:
+        errors.print(f"[bold red]Error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        errors.print(f"[bold red]Error:[/] Cannot write{where}: {error.strerror}.", highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Go on with --resume where the command has it.")
+        return 130
+    return 0
+
+
+def command(arguments: list[str]) -> None:
+    """Parse the arguments of one command and run it."""
+    import medcontext
+
+    if arguments in (["--version"], ["-V"]):
+        sys.stdout.write(f"medcontext {medcontext.__version__}\n")
+        return
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        sys.stdout.write(overview())
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    function, configure = COMMANDS[name]
+    parser = Parser(prog=f"medcontext {name}", description=function.__doc__)
+    configure(parser)
+    function(parser, parser.parse_args(flags(parser, named_files(parser, rest))))
+
+
+def overview() -> str:
+    """The text of `medcontext --help`."""
+    lines = ["usage: medcontext COMMAND [options]", "", "3D medical image segmentation from few labelled scans.", ""]
+    for name, (function, _) in COMMANDS.items():
+        lines.append(f"  {name:10} {(function.__doc__ or '').splitlines()[0]}")
+    return "\n".join([*lines, "", "medcontext COMMAND --help lists a command's options.", ""])
+
+
+def flags(parser: ArgumentParser, arguments: list[str]) -> list[str]:
+    """Let a yes-or-no option stand alone: `--resume` means `--resume true`."""
+    booleans = {
+        option
+        for action in parser._actions
+        if getattr(action, "_typehint", None) is bool
+        for option in action.option_strings
+    }
+    result = []
+    for position, argument in enumerate(arguments):
+        result.append(argument)
+        following = arguments[position + 1 : position + 2]
+        if argument in booleans and (not following or following[0].startswith("--")):
+            result.append("true")
+    return result
+
+
+def named_files(parser: ArgumentParser, arguments: list[str]) -> list[str]:
+    """Replace the names given to --method and --preset by their YAML files; a preset becomes a --config."""
+    from medcontext.configuration import preset_path
+
+    options = {option for action in parser._actions for option in action.option_strings}
+    presets, rest = [], []
+    pieces = [piece for argument in arguments for piece in _split_option(argument)]
+    position = 0
+    while position < len(pieces):
+        option, value = pieces[position], pieces[position + 1] if position + 1 < len(pieces) else ""
+        if option == "--preset" and "--config" in options and value:
+            presets += ["--config", str(preset_path("run", value))]
+            position += 2
+        elif option == "--method" and option in options and value:
+            rest += [option, str(preset_path("method", value))]
+            position += 2
+        else:
+            rest.append(option)
+            position += 1
+    return presets + rest
+
+
+def _split_option(argument: str) -> list[str]:
+    option, equals, value = argument.partition("=")
+    return [option, value] if equals and option in ("--preset", "--method") else [argument]
+
+
+# Each command: what it runs, and the options it takes.
+
+
+def configure_train(parser: ArgumentParser) -> None:
+    from medcontext.configuration import add_settings
+
+    parser.add_argument("--config", action="config", help="YAML file of settings; later options override it")
+    parser.add_argument("--data", type=Path, required=True, help="data set: Decathlon or nnU-Net folder, or JSON list")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run, new or empty")
+    parser.add_argument(
+        "--cache", type=Path | None, help="folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache"
+    )
+    parser.add_argument("--resume", type=bool, default=False, help="go on from the output folder's last checkpoint")
+    parser.add_argument("--preset", metavar="NAME", help="settings by name: unetr, swin_unetr, dynunet")
+    add_settings(parser)
+
+
+def train(parser: ArgumentParser, values: Namespace) -> None:
+    """Train a network with MedContext, or the plain baseline with --method none."""
+    from medcontext.configuration import settings_from
+    from medcontext.training.fit import train as run
+
+    settings = settings_from(parser, values)
+    run(values.data, values.output, settings, cache=values.cache, resume=values.resume)
+
+
+COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], None]]] = {
+    "train": (train, configure_train),
+}
+
+
+def _plain(message: str) -> str:
+    return message.strip().rstrip(".") + "."
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""The folder of one training run: what it holds, and networks loaded from it.
+
+```
+RUN/settings.yaml         every setting, resolved
+RUN/plan.json             how images are prepared
+RUN/split.json            which case was used for what
+RUN/run.json              the facts: data, network, versions, hardware, time
+RUN/checkpoints/last.ckpt, best.ckpt
+```
+"""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from medcontext.configuration import read_settings, write_settings
+from medcontext.data.plan import Plan
+from medcontext.data.splits import Split
+from medcontext.errors import InputError
+from medcontext.files import atomic_path, read_json, write_json
+from medcontext.networks import build_network
+from medcontext.settings import Settings
+
+Shape3 = tuple[int, int, int]
+Weights = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was trained, on what, how.
+
+    Args:
+        folder: the run's.
+        settings: resolved.
+        plan: how images are prepared.
+        split: which case was used for what.
+        facts: `run.json`.
+    """
+
+    folder: Path
+    settings: Settings
+    plan: Plan
+    split: Split
+    facts: dict[str, Any]
+
+    @property
+    def crop_size(self) -> Shape3:
+        h, w, d = self.facts["crop_size"]
+        return h, w, d
+
+    def checkpoint(self, name: str) -> Path:
+        """The path of the checkpoint `last` or `best`, or of another file."""
+        if name not in ("last", "best"):
+            return Path(name)
+        return self.folder / "checkpoints" / f"{name}.ckpt"
+
+    def write(self) -> None:
+        """Write all but the checkpoints."""
+        write_settings(self.folder / "settings.yaml", self.settings)
+        write_json(self.folder / "plan.json", self.plan.to_dict())
+        write_json(self.folder / "split.json", self.split.to_dict())
+        write_json(self.folder / "run.json", self.facts)
+
+    def network_description(self) -> dict[str, Any]:
+        """What decides the network's weights; a checkpoint must have the same."""
+        return {
+            "name": self.settings.network,
+            "args": self.settings.network_args,
+            "in_channels": len(self.plan.channels),
+            "out_channels": len(self.plan.values),
+            "crop_size": list(self.crop_size),
+        }
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        InputError: if the folder is not one that `medcontext train` wrote.
+    """
+    parts = read_json(folder / "split.json")
+    return Run(
+        folder,
+        read_settings(folder / "settings.yaml"),
+        Plan.from_dict(read_json(folder / "plan.json")),
+        Split(*(tuple(parts[part]) for part in ("train", "validation", "test"))),
+        read_json(folder / "run.json"),
+    )
+
+
+def make_network(run: Run) -> nn.Module:
+    """The run's network, untrained."""
+    description = run.network_description()
+    h, w, d = description["crop_size"]
+    return build_network(
+        description["name"],
+        in_channels=description["in_channels"],
+        out_channels=description["out_channels"],
+        crop_size=(h, w, d),
+        args=description["args"],
+    )
+
+
+def load_network(run: Run, checkpoint: str = "last", weights: Weights = "student") -> nn.Module:
+    """The run's trained network, in evaluation mode.
+
+    Args:
+        run: where from.
+        checkpoint: `last`, `best`, or the path of a checkpoint of the same network.
+        weights: the `student`'s, as in the paper, or the EMA `teacher`'s.
+
+    Raises:
+        InputError: if the checkpoint is missing, damaged, or of another network.
+    """
+    values = read_checkpoint(run.checkpoint(checkpoint), run)
+    prefix = "network." if weights == "student" else "teacher.network."
+    state = {key.removeprefix(prefix): value for key, value in values["learner"].items() if key.startswith(prefix)}
+    network = make_network(run)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
+    """A checkpoint's content; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        InputError: if it is missing, damaged, or of another network than the run's.
+    """
+    if not path.is_file():
+        raise InputError(f"Checkpoint not found: {path}. Train first, or choose another with --checkpoint.")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        found, expected = values["network"], run.network_description()
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{path} is not a whole MedContext checkpoint: {str(error).splitlines()[0]}") from error
+    different = [key for key in expected if found.get(key) != expected[key]]
+    if different:
+        facts = "; ".join(f"{key} is {found.get(key)}, the run has {expected[key]}" for key in different)
+        raise InputError(f"{path} is a checkpoint of another network: {facts}. Give a checkpoint of this run.")
+    return values
+
+
+def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        InputError: if it cannot be written, as on a full disk; the one before stays.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with atomic_path(path) as temporary:
+            torch.save(values, temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise InputError(
+            f"Cannot write {path}: {str(error).splitlines()[0]} Free some space, then go on with --resume; the "
+            "checkpoint before is intact."
+        ) from error

@@ -1,0 +1,110 @@
+"""From settings to objects: the learner, the optimizer and its schedule, the crop."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from medcontext.method import CubeMask, MedContext, Momentum, TubeMask
+from medcontext.networks import token_adapter
+from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings
+
+Shape3 = tuple[int, int, int]
+
+
+def make_mask(settings: MaskSettings, crop_size: Shape3) -> CubeMask:
+    """The mask; a patch that does not divide the crop is refused here, before training."""
+    if settings.shape == "cube":
+        mask = CubeMask(settings.patch_size, settings.ratio, settings.draw, settings.per_sample)
+    else:
+        mask = TubeMask(settings.patch_size, settings.ratio, settings.draw, settings.per_sample, settings.axis)
+    mask.grid(crop_size)
+    return mask
+
+
+def make_learner(
+    settings: MethodSettings,
+    network: nn.Module,
+    network_name: str,
+    *,
+    in_channels: int,
+    crop_size: Shape3,
+    total_steps: int,
+    steps_per_epoch: int,
+) -> MedContext:
+    """MedContext around a network, as the settings say.
+
+    Args:
+        settings: the method's.
+        network: the student.
+        network_name: to find its tokens by.
+        in_channels: image channels.
+        crop_size: the training crop in voxels.
+        total_steps: optimizer steps of the training.
+        steps_per_epoch: steps in which every training case is seen once, for the `reference` preset.
+    """
+    mask = make_mask(settings.mask, crop_size) if settings.masking else None
+    adapter = None
+    if mask is not None and settings.mask.space == "tokens":
+        adapter = token_adapter(network_name, network, settings.mask.initial)
+    teacher = settings.teacher
+    return MedContext(
+        network,
+        total_steps=total_steps,
+        mask=mask,
+        adapter=adapter,
+        momentum=Momentum(
+            teacher.momentum,
+            teacher.momentum_end,
+            teacher.warmup,
+            steps_per_epoch if teacher.schedule == "reference" else None,
+        ),
+        beta=settings.beta,
+        ramp_up=settings.ramp_up,
+        masked_loss=settings.masked_loss,
+        consistency_kind=settings.consistency,
+        target=settings.target,
+        teacher_every=steps_per_epoch if teacher.update == "epoch" else 1,
+        buffers=teacher.buffers,
+        in_channels=in_channels,
+    )
+
+
+def make_optimizer(
+    settings: OptimizerSettings, parameters: Iterable[nn.Parameter], total_steps: int
+) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    """The optimizer and the learning rate's schedule, in optimizer steps."""
+    parameters = list(parameters)
+    optimizer: torch.optim.Optimizer
+    if settings.name == "sgd":
+        optimizer = torch.optim.SGD(
+            parameters, lr=settings.lr, momentum=0.99, nesterov=True, weight_decay=settings.weight_decay
+        )
+    else:
+        optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    warmup = round(settings.warmup * total_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = (step - warmup) / max(1, total_steps - warmup)
+        if settings.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        if settings.schedule == "poly":
+            return max(0.0, 1 - progress) ** 0.9
+        return 1.0
+
+    return optimizer, LambdaLR(optimizer, factor)
+
+
+def auto_crop(shapes: list[tuple[int, ...]]) -> Shape3:
+    """A crop that covers the median volume, rounded up to multiples of 16, at most 96 voxels along each axis.
+
+    >>> auto_crop([(1, 35, 51, 30), (1, 37, 50, 35), (1, 300, 52, 36)])
+    (48, 64, 48)
+    """
+    medians = [sorted(shape[axis] for shape in shapes)[len(shapes) // 2] for axis in (1, 2, 3)]
+    h, w, d = (min(96, -(-median // 16) * 16) for median in medians)
+    return h, w, d

@@ -1,0 +1,118 @@
+"""What happens between steps: validation, checkpoints, the progress bar."""
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+from medcontext.console import console
+from medcontext.inference.run import Run, read_checkpoint, write_checkpoint
+from medcontext.training.task import Task
+from medcontext.training.validation import Validation
+
+CHECKPOINT_SECONDS = 15 * 60  # so that a killed run loses at most a quarter of an hour
+
+
+class Progress(Callback):
+    """Validate and checkpoint every so many steps, at the end, and checkpoint every quarter of an hour.
+
+    `best.ckpt` has the highest validation Dice of the student so far and is written before `last.ckpt`: whenever
+    the process is killed, `last.ckpt` never knows of a better one than is on disk.
+
+    Args:
+        run: whose folder gets the checkpoints.
+        validation: None where there are no validation cases.
+        every: steps.
+    """
+
+    def __init__(self, run: Run, validation: Validation | None, every: int) -> None:
+        self.run = run
+        self.validation = validation
+        self.every = every
+        self.best = float("-inf")
+        self.saved = self.started = time.monotonic()
+        self.first_step = 0
+
+    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        assert isinstance(task, Task)
+        self.saved = self.started = time.monotonic()
+        self.first_step = task.learner.step
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, *_: Any) -> None:
+        assert isinstance(task, Task)
+        if task.micro_batch:
+            return
+        step = task.learner.step
+        if step % self.every == 0 or step == task.settings.steps:
+            self.validate(trainer, task)
+        elif trainer.strategy.broadcast(time.monotonic() - self.saved > CHECKPOINT_SECONDS):
+            self.save(trainer, task, best=False)
+
+    def validate(self, trainer: Trainer, task: Task) -> None:
+        """Measure, log, keep the best, save."""
+        metrics = self.validation.run(trainer, task) if self.validation else {}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, task.learner.step)
+        score = metrics.get("val/dice_student", float("nan"))
+        better = score > self.best
+        self.best = score if better else self.best
+        self.save(trainer, task, best=better)
+        self.report(trainer, task, metrics)
+
+    def save(self, trainer: Trainer, task: Task, best: bool) -> None:
+        """Write the checkpoints, on the first device alone."""
+        if trainer.is_global_zero:
+            values = {
+                "network": self.run.network_description(),
+                "learner": task.learner.state_dict(),
+                "optimizer": task.optimizer.state_dict(),
+                "scheduler": task.scheduler.state_dict(),
+                "best": self.best,
+            }
+            if best:
+                write_checkpoint(self.run.checkpoint("best"), values)
+            write_checkpoint(self.run.checkpoint("last"), values)
+        trainer.strategy.barrier()
+        self.saved = time.monotonic()
+
+    def report(self, trainer: Trainer, task: Task, metrics: dict[str, float]) -> None:
+        """One line for logs, where the progress bar does not show."""
+        if not trainer.is_global_zero:
+            return
+        step, total = task.learner.step, task.settings.steps
+        seconds = (time.monotonic() - self.started) / max(1, step - self.first_step)
+        parts = [f"step {step}/{total}"]
+        if metrics:
+            parts.append(f"validation Dice student {metrics['val/dice_student']:.3f}")
+            parts.append(f"teacher {metrics['val/dice_teacher']:.3f}")
+        parts += [f"{seconds:.2f} s a step", f"{_duration(seconds * (total - step))} left"]
+        console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+    def restore(self, task: Task) -> None:
+        """Take up the run where `last.ckpt` left it."""
+        values = read_checkpoint(self.run.checkpoint("last"), self.run)
+        task.learner.load_state_dict(values["learner"])
+        task.optimizer.load_state_dict(values["optimizer"])
+        task.scheduler.load_state_dict(values["scheduler"])
+        self.best = values["best"]
+
+
+class Bar(RichProgressBar):
+    """Lightning's bar; a run is one pass, so there are no epochs to count."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return {key: value for key, value in super().get_metrics(trainer, pl_module).items() if key != "v_num"}
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(3725)
+    '1:02:05'
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,244 @@
+"""Training from a data set's folder to checkpoints."""
+
+import logging
+import os
+import platform
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import monai
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from torch.utils.data import DataLoader
+
+import medcontext
+from medcontext.configuration import read_settings
+from medcontext.console import console
+from medcontext.data.cases import Dataset
+from medcontext.data.crops import CropDataset, StepSampler
+from medcontext.data.formats import read_dataset
+from medcontext.data.planning import make_plan
+from medcontext.data.prepare import prepare_dataset
+from medcontext.data.splits import Split, make_split
+from medcontext.data.store import Store
+from medcontext.errors import InputError
+from medcontext.files import output_folder, write_json
+from medcontext.inference.run import Run, make_network
+from medcontext.settings import Settings
+from medcontext.training.assemble import auto_crop, make_learner
+from medcontext.training.callbacks import Bar, Progress
+from medcontext.training.task import Task
+from medcontext.training.validation import Validation
+
+VALIDATIONS = 10  # in a run, where the settings do not say how often
+FREE = ("workers", "accelerator", "compile")  # settings that may change when a run is resumed
+
+
+def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = None, resume: bool = False) -> Run:
+    """Train a network and leave a run in `output`.
+
+    Args:
+        data: the data set, see `read_dataset`.
+        output: the run's folder, new or empty unless `resume`.
+        settings: of the run.
+        cache: folder for prepared cases, see `prepare_dataset`.
+        resume: go on from `output`'s last checkpoint; start anew where there is none yet.
+
+    Raises:
+        InputError: if anything that the user gave cannot be used; found before the training starts.
+    """
+    first = is_first_process()
+    if first:
+        output_folder(output, overwrite=resume)
+    if resume and (output / "settings.yaml").is_file():
+        check_same(settings, read_settings(output / "settings.yaml"), output)
+    dataset = read_dataset(data)
+    split = make_split(
+        dataset,
+        file=Path(settings.split) if settings.split else None,
+        seed=settings.seed,
+        few_shot=settings.few_shot,
+        fold=settings.fold,
+    )
+    run, store = prepare_run(dataset, split, output, settings, cache)
+    torch.manual_seed(settings.seed)
+    network = make_network(run)
+    learner = make_learner(
+        settings.method,
+        network,
+        settings.network,
+        in_channels=len(dataset.channels),
+        crop_size=run.crop_size,
+        total_steps=settings.steps,
+        steps_per_epoch=max(1, len(split.train) // (settings.batch_size * settings.accumulate)),
+    )
+    if settings.compile:
+        learner.network.compile()
+        learner.teacher.network.compile()
+    task = Task(learner, settings)
+    names = split.validation[: settings.validation_cases]
+    structures = tuple(dataset.structures)
+    progress = Progress(
+        run,
+        Validation(store, names, structures, run.crop_size, settings.window) if names else None,
+        settings.validate_every or -(-settings.steps // VALIDATIONS),
+    )
+    if resume and run.checkpoint("last").is_file():
+        progress.restore(task)
+    if first:
+        run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        run.write()
+        print_run(run, dataset, len(names), learner.step)
+    fit(run, store, task, progress)
+    return run
+
+
+def prepare_run(
+    dataset: Dataset, split: Split, output: Path, settings: Settings, cache: Path | None
+) -> tuple[Run, Store]:
+    """Plan and prepare the cases that a training needs, and choose the crop."""
+    chosen = {case.name: case for case in dataset.cases}
+    workers = preparing_workers(settings)
+    plan = make_plan(dataset, [chosen[name] for name in split.train], settings.prepare, workers)
+    needed = split.train + split.validation[: settings.validation_cases]
+    store = prepare_dataset(dataset, needed, plan, cache, workers)
+    crop = settings.crop_size
+    if crop == "auto":
+        crop = auto_crop([store.case(name).shape for name in split.train])
+    facts = {
+        "dataset": dataset.name,
+        "data": str(dataset.root.resolve()),
+        "crop_size": list(crop),
+        "versions": {
+            "medcontext": medcontext.__version__,
+            "torch": torch.__version__,
+            "monai": monai.__version__,
+            "lightning": lightning.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    return Run(output, settings, plan, split, facts), store
+
+
+def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
+    """Run the steps that are left."""
+    settings = run.settings
+    quiet()
+    trainer = lightning.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices if settings.accelerator != "cpu" or settings.devices != "auto" else 1,
+        num_nodes=settings.nodes,
+        strategy="ddp" if settings.nodes > 1 or settings.devices not in ("auto", 1) else "auto",
+        precision=precision(settings),
+        max_epochs=1,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        logger=[CSVLogger(run.folder, name="csv"), TensorBoardLogger(run.folder, name="tensorboard")],
+        callbacks=[progress, Bar(leave=True)],
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+    )
+    if task.learner.step < settings.steps:
+        started = time.time()
+        trainer.fit(task, loader(run, store, task, trainer))
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if trainer.is_global_zero:
+            run.facts["hardware"] = hardware(task, trainer)
+            run.facts["seconds"] = round(run.facts.get("seconds", 0) + time.time() - started, 1)
+            write_json(run.folder / "run.json", run.facts)
+    if trainer.is_global_zero:
+        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
+
+
+def loader(run: Run, store: Store, task: Task, trainer: Any) -> DataLoader:
+    """The crops of the steps that are left, for this device."""
+    settings = run.settings
+    per_step = settings.batch_size * settings.accumulate * trainer.world_size
+    crops = CropDataset(
+        store,
+        run.split.train,
+        run.crop_size,
+        length=settings.steps * per_step,
+        seed=settings.seed,
+        foreground_fraction=settings.foreground,
+    )
+    on_gpu = not isinstance(trainer.accelerator, lightning.accelerators.CPUAccelerator)
+    helpers = min(8, max(1, (os.cpu_count() or 1) - 1)) if on_gpu else 0
+    return DataLoader(
+        crops,
+        batch_size=settings.batch_size,
+        sampler=StepSampler(len(crops), task.learner.step * per_step, trainer.global_rank, trainer.world_size),
+        num_workers=helpers if settings.workers == "auto" else settings.workers,
+        pin_memory=on_gpu,
+        persistent_workers=False,
+    )
+
+
+def check_same(settings: Settings, saved: Settings, output: Path) -> None:
+    """Refuse to go on with other settings than those a run was started with.
+
+    Raises:
+        InputError: naming the settings that differ.
+    """
+    different = [
+        name for name in vars(settings) if name not in FREE and getattr(settings, name) != getattr(saved, name)
+    ]
+    if different:
+        changes = "; ".join(f"{name} was {getattr(saved, name)}, now {getattr(settings, name)}" for name in different)
+        raise InputError(
+            f"{output} was trained with other settings: {changes}. Resume with the same ones, or choose another output."
+        )
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process that writes; Lightning and SLURM number them in these variables."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def preparing_workers(settings: Settings) -> int:
+    """Processes that prepare cases."""
+    return settings.workers if isinstance(settings.workers, int) and settings.workers else os.cpu_count() or 1
+
+
+def precision(settings: Settings) -> Any:
+    """Lightning's name for the precision: bf16 where a GPU computes in it."""
+    if settings.precision == "auto":
+        gpu = settings.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return "bf16-mixed" if gpu else "32-true"
+    return {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
+
+
+def hardware(task: Task, trainer: Any) -> str:
+    """What the run used, for the record."""
+    if task.device.type == "cuda":
+        return f"{trainer.world_size} x {torch.cuda.get_device_name(task.device)}"
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {trainer.world_size} process(es)"
+
+
+def print_run(run: Run, dataset: Dataset, validated: int, step: int) -> None:
+    """Say what is about to happen."""
+    settings, split = run.settings, run.split
+    crop = " x ".join(map(str, run.crop_size))
+    lines = [
+        f"[bold]{dataset.name}[/]: {len(split.train)} training, {len(split.validation)} validation "
+        f"({validated} used), {len(split.test)} test cases; {', '.join(dataset.structures)}",
+        f"[bold]{settings.network}[/], {run.facts['parameters']:,} parameters, crop {crop}, "
+        f"batch {settings.batch_size * settings.accumulate}",
+        f"method [bold]{settings.method.name}[/], steps {step} to {settings.steps}, seed {settings.seed}",
+        f"output {run.folder}",
+    ]
+    console.print("\n".join(lines), highlight=False)
+
+
+def quiet() -> None:
+    """Keep Lightning's advice to developers away from users."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", module="monai.*")

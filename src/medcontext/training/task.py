@@ -1,0 +1,86 @@
+"""The LightningModule: it schedules, seeds and logs; the method itself is `medcontext.method`."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+
+from medcontext.data.augment import Augment
+from medcontext.method import Losses, MedContext
+from medcontext.settings import Settings
+from medcontext.training.assemble import make_optimizer
+
+
+class Task(LightningModule):
+    """Training of one learner, by manual optimization because each step has two backward passes.
+
+    Everything random in a step depends on the seed, the step and the device's rank alone. So a resumed run
+    goes on exactly as if it had never stopped.
+
+    Args:
+        learner: the student, its teacher and the losses.
+        settings: of the run.
+    """
+
+    def __init__(self, learner: MedContext, settings: Settings) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.learner = learner
+        self.settings = settings
+        self.augment = Augment(settings.augment)
+        self.optimizer, self.scheduler = make_optimizer(
+            settings.optimizer, learner.trainable_parameters(), settings.steps
+        )
+        self.micro_batch = 0  # within the optimizer step
+        self.log_every = max(1, settings.steps // 1000)
+
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
+        return [self.optimizer], [self.scheduler]
+
+    def training_step(self, batch: dict[str, Any], _index: int) -> None:
+        seed = self.step_seed()
+        torch.manual_seed(seed)
+        image, label = self.augment(batch["image"], batch["label"], seed)
+        losses = self.learner.backward(image, label, backward=self._backward, no_sync=self._no_sync())
+        self.micro_batch += 1
+        if self.micro_batch == self.settings.accumulate:
+            self._step()
+        self._log(losses)
+
+    def step_seed(self) -> int:
+        """A different seed for every run, step, micro-batch and rank."""
+        step = self.learner.step * self.settings.accumulate + self.micro_batch
+        return ((self.settings.seed * 1_000_003 + step) * 4096 + self.global_rank) % 2**63
+
+    def _backward(self, loss: Tensor) -> None:
+        self.manual_backward(loss / self.settings.accumulate)
+
+    def _no_sync(self) -> Any:
+        model = self.trainer.strategy.model
+        return model.no_sync if isinstance(model, DistributedDataParallel) else None
+
+    def _step(self) -> None:
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        if self.settings.optimizer.clip:
+            torch.nn.utils.clip_grad_norm_(list(self.learner.trainable_parameters()), self.settings.optimizer.clip)
+        optimizer.step()  # type: ignore[union-attr]
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        scheduler.step()  # type: ignore[union-attr, call-arg]
+        self.learner.update_teacher()
+        self.micro_batch = 0
+
+    def _log(self, losses: Losses) -> None:
+        step = max(0, self.learner.step - 1)
+        values = {f"train/{name}": value for name, value in losses._asdict().items()}
+        self.log("loss", losses.loss, prog_bar=True, logger=False)
+        if self.learner.mask is not None:
+            self.log("consistency", losses.consistency, prog_bar=True, logger=False)
+        if self.micro_batch == 0 and self.learner.step % self.log_every == 0:
+            values["lr"] = self.optimizer.param_groups[0]["lr"]
+            values["teacher/momentum"] = self.learner.momentum.at(step, self.learner.total_steps)
+            values["beta"] = self.learner.current_beta()
+            for logger in self.loggers:
+                logger.log_metrics({key: float(value) for key, value in values.items()}, self.learner.step)
