@@ -105,8 +105,8 @@ def _seeded_split(dataset: Dataset, seed: int, fold: int, validation: float, tes
         raise InputError(f"There is no fold {fold}: test_fraction {test} makes {folds}, 0 to {folds - 1}.")
     first = fold * tests
     patients = patients[first:] + patients[:first]
-    part = {name: "test" for name in patients[:tests]}
-    part |= {name: "validation" for name in patients[tests : tests + validations]}
+    part = dict.fromkeys(patients[:tests], "test")
+    part |= dict.fromkeys(patients[tests : tests + validations], "validation")
     names = sorted(case.name for case in dataset.cases)
     return Split(
         *(

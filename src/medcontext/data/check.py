@@ -1,0 +1,268 @@
+"""Everything that is wrong with a data set, found before anyone trains on it."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+
+from medcontext.data.cases import Case, Dataset
+from medcontext.data.formats import scan_dataset
+from medcontext.data.nifti import Header, check_same_grid, read_image, read_label
+from medcontext.data.pool import in_processes
+from medcontext.errors import InputError
+
+UNUSUAL_SCALE = 20
+"""How many times brighter or darker than the median scan a scan must be to be pointed out."""
+
+PLAUSIBLE_SPACING = (0.02, 25.0)
+"""Millimetres. A spacing outside is most likely in another unit, or lost."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding.
+
+    Args:
+        level: "error": training would refuse or be wrong; "warning": legal, but look at it; "note": good to know.
+        message: the same for every case that has the same problem, unless a file has to be named.
+        case: the case's name, or empty for the data set as a whole.
+        detail: what this case adds to the message, such as a number of voxels.
+    """
+
+    level: Literal["error", "warning", "note"]
+    message: str
+    case: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What was found in one case. Fields that could not be read are None.
+
+    Args:
+        name: of the case.
+        labelled: whether it has a label file.
+        shape: (X, Y, Z), as in the file.
+        spacing: voxel size along X, Y, Z, in millimetres.
+        orientation: where the file's axes point to, such as "RAS".
+        intensity: lowest and highest value of each channel.
+        voxels: label value to number of voxels, the background included.
+        voxel_volume: of one voxel, in millilitres.
+        problems: all of this case.
+        digest: of the image's values, equal for equal images.
+    """
+
+    name: str
+    labelled: bool
+    shape: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
+    orientation: str | None = None
+    intensity: tuple[tuple[float, float], ...] = ()
+    voxels: dict[int, int] | None = None
+    voxel_volume: float = 0.0
+    problems: tuple[Problem, ...] = ()
+    digest: str = ""
+
+    def volume(self, value: int) -> float:
+        """The volume of a label value in this case, in millilitres."""
+        return (self.voxels or {}).get(value, 0) * self.voxel_volume
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings: of each case, and of the data set as a whole."""
+
+    dataset: Dataset
+    cases: tuple[CaseReport, ...]
+    problems: tuple[Problem, ...]
+
+    def raise_errors(self) -> None:
+        """Raise an InputError that sums up the errors, if there are any."""
+        found = [problem for problem in self.problems if problem.level == "error"]
+        if found:
+            first = found[0]
+            where = f"case '{first.case}': " if first.case else ""
+            detail = f" ({first.detail})" if first.detail else ""
+            more = f" And {len(found) - 1} more; see medcontext check." if len(found) > 1 else ""
+            raise InputError(f"{where}{first.message}{detail}{more}")
+
+
+def check_dataset(path: Path, *, workers: int = 1) -> Report:
+    """Read every image and label of a data set and report every problem, not only the first.
+
+    Args:
+        path: of the data set, as for `read_dataset`.
+        workers: processes.
+
+    Raises:
+        InputError: only if it cannot be found out what the data set consists of.
+    """
+    dataset, found = scan_dataset(path)
+    cases = (*dataset.cases, *dataset.unlabelled)
+    # Each task is sent to a process; it needs to know the labels, not all the other cases.
+    check = partial(check_case, dataset=replace(dataset, cases=(), unlabelled=()))
+    reports: list[CaseReport | None] = [None] * len(cases)
+    for index, report in in_processes(check, cases, workers, "checking"):
+        reports[index] = report
+    done = tuple(report for report in reports if report is not None)
+    problems = [Problem("error", message) for message in found]
+    problems += [problem for report in done for problem in report.problems]
+    problems += _across_cases(dataset, done)
+    return Report(dataset, done, tuple(problems))
+
+
+def check_case(case: Case, dataset: Dataset) -> CaseReport:
+    """Read one case and report everything that is wrong with it; a problem never raises.
+
+    Args:
+        case: with or without a label.
+        dataset: for the channels and labels declared; its cases do not matter.
+    """
+    report = CaseReport(case.name, labelled=case.label is not None)
+    problems: list[Problem] = []
+    header: Header | None = None
+    try:
+        image, affine = read_image(case, dataset.channels)
+    except InputError as error:
+        problems.append(Problem("error", str(error), case.name))
+    else:
+        header = Header(image.shape[1:], affine, image.dtype)
+        report = _with_image(report, image, affine)
+        problems += _image_problems(report, dataset)
+    if case.label is not None:
+        try:
+            label, affine = read_label(case.label)
+            report = replace(report, voxels=_voxel_counts(label), voxel_volume=_voxel_volume(affine))
+            problems += _label_problems(report, dataset)
+            if header is not None:
+                found = Header(label.shape, affine, label.dtype)
+                check_same_grid(header, found, (str(case.images[0]), str(case.label)))
+        except InputError as error:
+            problems.append(Problem("error", str(error), case.name))
+    return replace(report, problems=tuple(problems))
+
+
+def _with_image(report: CaseReport, image: np.ndarray, affine: np.ndarray) -> CaseReport:
+    x, y, z = nib.affines.voxel_sizes(affine)
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(image.ravel(order="K").data)  # in memory's order: no copy
+    return replace(
+        report,
+        shape=(image.shape[1], image.shape[2], image.shape[3]),
+        spacing=(float(x), float(y), float(z)),
+        orientation="".join(nib.aff2axcodes(affine)),
+        intensity=tuple((float(channel.min()), float(channel.max())) for channel in image),
+        digest=digest.hexdigest(),
+    )
+
+
+def _image_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
+    problems = []
+    for channel, (low, high) in zip(dataset.channels, report.intensity, strict=True):
+        if low == high:
+            message = f"the image is constant (channel {channel}): there is nothing to see in it"
+            problems.append(Problem("warning", message, report.name, f"all {low:g}"))
+    low, high = PLAUSIBLE_SPACING
+    if report.spacing and not all(low <= mm <= high for mm in report.spacing):
+        message = f"voxel sizes outside of {low} to {high:g} mm: the header may be wrong, or in another unit than mm"
+        problems.append(Problem("warning", message, report.name, f"{triple_text(report.spacing)} mm"))
+    return problems
+
+
+def _label_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
+    assert report.voxels is not None
+    problems = []
+    declared = ", ".join(f"{value} {name}" for name, value in dataset.labels.items())
+    for value in sorted(set(report.voxels) - set(dataset.labels.values())):
+        message = (
+            f"label value {value} is not declared (declared: {declared}). Declare what it is in the data set's "
+            f'JSON file under "labels", correct the label files, or map it with label_map'
+        )
+        problems.append(Problem("error", message, report.name, f"{report.voxels[value]} voxels"))
+    if set(report.voxels) == {0}:
+        problems.append(Problem("warning", "the label is empty: there is only background", report.name))
+    return problems
+
+
+def _across_cases(dataset: Dataset, cases: tuple[CaseReport, ...]) -> list[Problem]:
+    """What can only be seen by comparing cases."""
+    problems = []
+    labelled = [case for case in cases if case.voxels is not None]
+    present = {value for case in labelled for value in case.voxels or ()}
+    if labelled and not present - {0}:
+        problems.append(Problem("error", "no label has any foreground: there is nothing to learn"))
+    else:
+        for name, value in dataset.structures.items():
+            if labelled and value not in present:
+                problems.append(Problem("warning", f"'{name}' ({value}) is declared, but in no label"))
+    for names in _same_images(cases):
+        problems.append(Problem("warning", f"the same image, voxel for voxel: {', '.join(names)}"))
+    problems += _unusual_intensities(dataset, cases)
+    orientations = Counter(case.orientation for case in cases if case.orientation)
+    if len(orientations) > 1:
+        listed = ", ".join(f"{code} {count}" for code, count in orientations.most_common())
+        problems.append(Problem("note", f"orientations differ ({listed} cases); preparing the data aligns them"))
+    spacings = np.array([case.spacing for case in cases if case.spacing])
+    if len(spacings) and (spacings == 1).all():
+        problems.append(
+            Problem(
+                "note",
+                "every voxel size is exactly 1 mm; if the true spacing was lost on the way, volumes and distances "
+                "in mm will be wrong",
+            )
+        )
+    elif len(spacings) and (spacings.max(0) > 1.05 * spacings.min(0)).any():
+        problems.append(Problem("note", "voxel sizes differ between cases; preparing the data resamples them"))
+    return problems
+
+
+def _unusual_intensities(dataset: Dataset, cases: tuple[CaseReport, ...]) -> list[Problem]:
+    problems = []
+    readable = [case for case in cases if case.intensity]
+    for channel, name in enumerate(dataset.channels):
+        largest = np.array([max(map(abs, case.intensity[channel])) for case in readable])
+        middle = float(np.median(largest)) if readable else 0.0
+        message = (
+            f"{name} is over {UNUSUAL_SCALE} times brighter or darker than the median scan, which reaches {middle:.5g}"
+        )
+        for case, value in zip(readable, largest, strict=True):
+            if not middle / UNUSUAL_SCALE <= value <= middle * UNUSUAL_SCALE:
+                problems.append(Problem("note", message, case.name, f"{value:.5g}"))
+    return problems
+
+
+def _same_images(cases: tuple[CaseReport, ...]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for case in cases:
+        if case.digest:
+            groups.setdefault(case.digest, []).append(case.name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _voxel_counts(label: np.ndarray) -> dict[int, int]:
+    if label.max() >= 2**16:  # a table of all values up to it would be wasteful
+        values, counts = np.unique(label, return_counts=True)
+        return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+    length = int(label.max()) + 1
+    total = np.zeros(length, dtype=np.int64)
+    for plane in np.moveaxis(label, -1, 0):  # one at a time: bincount makes 64-bit copies
+        total += np.bincount(plane.ravel(), minlength=length)
+    return {int(value): int(total[value]) for value in np.flatnonzero(total)}
+
+
+def _voxel_volume(affine: np.ndarray) -> float:
+    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+
+
+def triple_text(spacing: tuple[float, ...]) -> str:
+    """Three sizes to be read by a person, with three digits each.
+
+    >>> triple_text((0.7578125, 0.7578125, 5.0))
+    '0.758x0.758x5'
+    """
+    return "x".join(f"{mm:.3g}" for mm in spacing)
