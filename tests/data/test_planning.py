@@ -61,11 +61,12 @@ def test_a_range_is_taken_when_given() -> None:
     assert plan.normalization == (Normalization("range", -175, 250),)
 
 
-def test_ct_without_any_foreground() -> None:
-    empty = Fingerprint(((1, 1, 1),), (1.0,), (None,))
-    with pytest.raises(InputError, match="No training case has a labelled voxel"):
-        decide(CT, CT.labels, empty, PrepareSettings())
-    assert decide(CT, CT.labels, empty, PrepareSettings(normalization="zscore")).normalization[0].kind == "zscore"
+@pytest.mark.parametrize("channel", ["CT", "MR"])
+def test_no_foreground_anywhere(tmp_path: Path, channel: str) -> None:
+    image = np.ones((6, 6, 6))
+    dataset = write_dataset(tmp_path / "d", {"a": (image, np.zeros((6, 6, 6), np.uint8))}, channels=(channel,))
+    with pytest.raises(InputError, match="None of the 1 training cases"):
+        make_plan(dataset, dataset.cases, PrepareSettings())
 
 
 def test_fingerprint_of_small_scans_is_exact(tmp_path: Path) -> None:
@@ -75,7 +76,6 @@ def test_fingerprint_of_small_scans_is_exact(tmp_path: Path) -> None:
     foreground = np.concatenate([image.astype(np.float32)[label > 0] for image, label in cases.values()])
     assert found.spacings == ((3, 1, 2),) * 3
     intensity = found.foreground[0]
-    assert intensity is not None
     assert intensity.mean == pytest.approx(foreground.mean(), rel=1e-5)
     assert intensity.std == pytest.approx(foreground.std(), rel=1e-5)
     assert (intensity.low, intensity.high) == pytest.approx(tuple(np.percentile(foreground, (0.5, 99.5))), rel=1e-5)
@@ -90,7 +90,6 @@ def test_fingerprint_samples_large_foregrounds_evenly_and_the_same_again(
     dataset = write_dataset(tmp_path / "d", {"a": (large * 0.0, large), "b": (large * 1.0, small)})
     first = take_fingerprint(dataset, dataset.cases, {}).foreground[0]
     assert first == take_fingerprint(dataset, dataset.cases, {}).foreground[0]
-    assert first is not None
     assert first.mean == pytest.approx(0.5)
 
 

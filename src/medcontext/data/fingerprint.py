@@ -35,12 +35,12 @@ class Fingerprint:
     Args:
         spacings: of each case along H, W, D, in mm.
         kept_by_crop: the part of each case's volume inside the box of its non-zero voxels, 0..1.
-        foreground: for each channel; None where no case has a labelled voxel.
+        foreground: the intensities of each channel.
     """
 
     spacings: tuple[Spacing, ...]
     kept_by_crop: tuple[float, ...]
-    foreground: tuple[Intensity | None, ...]
+    foreground: tuple[Intensity, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def take_fingerprint(
     """Read the training cases, each wholly but one at a time (in each process), and sum them up.
 
     Raises:
-        InputError: if there is no case, or if one cannot be used.
+        InputError: if there is no case, if one cannot be used, or if no case has a labelled voxel.
     """
     if not cases:
         raise InputError(f"No training case to plan from in {dataset.root}; name at least one.")
@@ -65,6 +65,11 @@ def take_fingerprint(
     found = dict(in_processes(measure, cases, workers, "reading the training cases"))
     numbers = [found[index] for index in range(len(cases))]
     pooled = np.concatenate([case.samples for case in numbers], axis=1)  # (C, all)
+    if not pooled.size:
+        raise InputError(
+            f"None of the {len(cases)} training cases of {dataset.name} has a labelled voxel: there is nothing to "
+            "learn. Check the labels, or choose other training cases."
+        )
     return Fingerprint(
         tuple(case.spacing for case in numbers),
         tuple(case.kept_by_crop for case in numbers),
@@ -83,8 +88,6 @@ def _measure(case: Case, dataset: Dataset, label_map: dict[int, int]) -> _CaseNu
     return _CaseNumbers(ras_spacing(affine), kept, image.reshape(len(image), -1)[:, where])
 
 
-def _intensity(values: np.ndarray) -> Intensity | None:
-    if not values.size:
-        return None
+def _intensity(values: np.ndarray) -> Intensity:
     low, high = np.percentile(values, (0.5, 99.5))
     return Intensity(float(low), float(high), float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))

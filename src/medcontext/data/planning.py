@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.fingerprint import Fingerprint, take_fingerprint
+from medcontext.data.fingerprint import Fingerprint, Intensity, take_fingerprint
 from medcontext.data.labelled import mapped_labels
 from medcontext.data.plan import Normalization, Plan, PrepareSettings
-from medcontext.errors import InputError
 
 ANISOTROPIC = 3.0  # coarsest over finest axis; Isensee et al., Nature Methods 2021, supplementary note 2
 MOSTLY_EMPTY = 0.75  # of the volume left by the crop to non-zero, below which only the inside is normalised
@@ -24,8 +23,8 @@ def make_plan(dataset: Dataset, cases: Sequence[Case], settings: PrepareSettings
         workers: processes that read the cases.
 
     Raises:
-        InputError: if a case cannot be used; if `label_map` names an undeclared value; if "ct" is chosen and
-            there is no foreground to measure.
+        InputError: if a case cannot be used; if `label_map` leads to an undeclared value; if there is no case,
+            or none with a labelled voxel.
     """
     labels = mapped_labels(dataset, settings.label_map)
     fingerprint = take_fingerprint(dataset, cases, settings.label_map, workers)
@@ -89,7 +88,7 @@ def _choose_normalization(
         lower, upper = settings.intensity_range
         return Normalization("range", float(lower), float(upper)), f"{why}: {lower:g}..{upper:g} to 0..1"
     if kind == "ct":
-        return _ct(channel, name, fingerprint, why)
+        return _ct(fingerprint.foreground[channel], why)
     if kind == "zscore":
         kept = float(np.median(fingerprint.kept_by_crop))
         inside = kept < MOSTLY_EMPTY
@@ -98,13 +97,7 @@ def _choose_normalization(
     return Normalization("none"), why
 
 
-def _ct(channel: int, name: str, fingerprint: Fingerprint, why: str) -> tuple[Normalization, str]:
-    intensity = fingerprint.foreground[channel]
-    if intensity is None:
-        raise InputError(
-            f"No training case has a labelled voxel, so the foreground intensities of {name} are unknown. Check "
-            "the labels, or choose normalization 'range' or 'zscore'."
-        )
+def _ct(intensity: Intensity, why: str) -> tuple[Normalization, str]:
     low, high, mean = (_rounded(value) for value in (intensity.low, intensity.high, intensity.mean))
     std = _rounded(intensity.std) or 1.0  # a constant foreground
     reason = f"{why}: foreground percentiles {low:g}..{high:g}, mean {mean:g}, deviation {std:g}"

@@ -11,6 +11,7 @@ import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import blosc2
 import numpy as np
@@ -104,9 +105,17 @@ class StoredCase:
         return Geometry.from_dict(self.record["geometry"])
 
     def positions(self, class_index: int) -> np.ndarray:
-        """Voxels of a class, (n, 3) along H, W, D: all, or a seeded sample of `POSITIONS`."""
-        with np.load(self.folder / "positions.npz") as arrays:
-            return arrays[str(class_index)]
+        """Voxels of a class, (n, 3) along H, W, D: all, or a seeded sample of `POSITIONS`.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        path = self.folder / "positions.npz"
+        try:
+            with np.load(path) as arrays:
+                return arrays[str(class_index)]
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+            raise _damaged(path, error) from None
 
     def read(self, crop: Slices = (slice(None), slice(None), slice(None))) -> tuple[Tensor, Tensor]:
         """A crop's image (C, h, w, d), float32, and class indices (1, h, w, d), uint8 or int16.
@@ -209,9 +218,13 @@ def _read(path: Path, slices: tuple[slice, ...]) -> np.ndarray:
         array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
         return array[slices]
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"Cannot read the prepared file {path}: {error}. Delete its folder and prepare the data set again."
-        ) from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"Cannot read the prepared file {path}: {error}. Delete its folder and prepare the data set again."
+    )
 
 
 def _remove_stale(folder: Path) -> None:

@@ -1,0 +1,211 @@
+"""Crops: where they lie, and that they depend on seed and index alone."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from medcontext.data.crops import CropDataset, StepSampler
+from medcontext.data.geometry import Geometry
+from medcontext.data.store import Store, write_case
+from medcontext.errors import InputError
+
+SHAPE = (20, 24, 10)
+
+
+def write(root: Path, name: str, label: torch.Tensor, channels: int = 1) -> None:
+    """The image holds each voxel's own index, so that a crop tells where it comes from."""
+    image = torch.arange(float(label.numel())).reshape(1, *label.shape).repeat(channels, 1, 1, 1)
+    shape = (label.shape[0], label.shape[1], label.shape[2])
+    background = tuple(-1.0 - channel for channel in range(channels))
+    write_case(root / name, image, label, Geometry.create(shape, np.eye(4)), background, [])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    for name in "abc":
+        label = torch.zeros(SHAPE, dtype=torch.uint8)
+        label[10:13, 3:5, 4:6] = 1
+        if name == "b":
+            label[0, 23, 9] = 2  # one voxel in a corner
+        if name == "c":
+            label[:] = 0
+        write(tmp_path, name, label)
+    return Store(tmp_path)
+
+
+def crops(store: Store, **settings: Any) -> CropDataset:
+    return CropDataset(store, store.names, **{"crop_size": (8, 8, 6), "length": 60, **settings})
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"]) and a["name"] == b["name"]
+
+
+def test_shapes_and_types(store: Store) -> None:
+    item = crops(store)[7]
+    assert item["image"].shape == item["label"].shape == (1, 8, 8, 6)
+    assert (item["image"].dtype, item["label"].dtype) == (torch.float32, torch.uint8)
+    assert item["index"] == 7
+
+
+def test_image_and_label_are_cut_at_the_same_place(store: Store) -> None:
+    volumes = {name: store.case(name).read() for name in store.names}
+    for item in crops(store):
+        image, label = volumes[item["name"]]
+        voxels = item["image"].long()
+        assert torch.equal(image.flatten()[voxels], item["image"])
+        assert torch.equal(label.flatten()[voxels], item["label"])
+
+
+def test_every_pass_visits_each_case_once_in_a_new_order(store: Store) -> None:
+    names = [item["name"] for item in crops(store)]
+    passes = [tuple(names[start : start + 3]) for start in range(0, 60, 3)]
+    assert all(sorted(turn) == ["a", "b", "c"] for turn in passes)
+    assert len(set(passes)) > 3
+
+
+def test_foreground_crops_hold_every_class_equally_often(store: Store) -> None:
+    items = [item for item in crops(store, foreground_fraction=1.0, length=300) if item["name"] == "b"]
+    found = Counter(value for item in items for value in item["label"].unique().tolist())
+    assert all(item["label"].any() for item in items)
+    assert 30 < found[2] < 70  # of 100: one voxel against a dozen
+    assert found[1] + found[2] == len(items)  # too far apart to be in one crop
+
+
+def test_background_crops_lie_everywhere(store: Store) -> None:
+    items = list(crops(store, foreground_fraction=0.0, length=600))
+    corners = {int(item["image"].min()) for item in items}
+    assert len(corners) > 0.35 * (13 * 17 * 5)  # 0.42 expected of 600 draws
+    starts = np.array(np.unravel_index(sorted(corners), SHAPE))
+    np.testing.assert_array_equal(starts.min(1), [0, 0, 0])
+    np.testing.assert_array_equal(starts.max(1), [12, 16, 4])
+
+
+def test_foreground_is_not_always_in_the_middle(tmp_path: Path) -> None:
+    label = torch.zeros(40, 40, 40, dtype=torch.uint8)
+    label[20, 20, 20] = 1
+    write(tmp_path, "a", label)
+    items = CropDataset(Store(tmp_path), ["a"], (16, 16, 16), length=100, foreground_fraction=1.0)
+    places = torch.stack([torch.nonzero(item["label"][0])[0] for item in items])
+    assert places.min() == 4
+    assert places.max() == 12
+
+
+def test_an_empty_label_gives_crops_all_the_same(store: Store) -> None:
+    items = CropDataset(store, ["c"], (8, 8, 6), length=20, foreground_fraction=1.0)
+    assert not any(item["label"].any() for item in items)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_and_resuming_change_nothing(store: Store, workers: int) -> None:
+    dataset = crops(store, seed=5, length=12)
+    expected = [dataset[index] for index in range(12)]
+    sampler = StepSampler(12, start=4)
+    loader = DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers)
+    torch.manual_seed(1)
+    found = list(loader)
+    assert len(found) == 8
+    assert all(same(a, b) for a, b in zip(found, expected[4:], strict=True))
+
+
+def test_seeds_differ(store: Store) -> None:
+    first, second = crops(store, seed=0), crops(store, seed=1)
+    assert sum(same(first[index], second[index]) for index in range(60)) < 6
+
+
+def test_ranks_share_the_crops_of_a_step() -> None:
+    parts = [list(StepSampler(16, start=8, rank=rank, ranks=2)) for rank in range(2)]
+    assert sorted(parts[0][:2] + parts[1][:2]) == [8, 9, 10, 11]
+    assert sorted(parts[0] + parts[1]) == list(range(8, 16))
+
+
+@pytest.mark.parametrize("crop", [(8, 30, 6), (25, 30, 13), (20, 24, 11), (8, 8, 1)])
+def test_short_axes_are_padded_on_both_sides(store: Store, crop: tuple[int, int, int]) -> None:
+    item = CropDataset(store, ["a"], crop, length=1, foreground_fraction=1.0)[0]
+    assert item["image"].shape == item["label"].shape == (1, *crop)
+    inside = torch.nonzero(item["image"][0] != -1)
+    low, high = inside.min(0).values, inside.max(0).values + 1
+    for axis in range(3):
+        missing = max(crop[axis] - SHAPE[axis], 0)
+        assert int(low[axis]) == missing // 2
+        assert int(high[axis]) == crop[axis] - (missing - missing // 2)
+    assert not item["label"][item["image"] == -1].any()
+    label = store.case("a").read()[1]
+    within = item["image"] >= 0
+    assert torch.equal(label.flatten()[item["image"][within].long()], item["label"][within])
+    assert item["label"].any() or crop[2] == 1
+
+
+def test_one_slice_and_several_channels(tmp_path: Path) -> None:
+    label = torch.zeros(12, 12, 1, dtype=torch.uint8)
+    label[5] = 1
+    write(tmp_path, "flat", label, channels=2)
+    item = CropDataset(Store(tmp_path), ["flat"], (8, 8, 4), length=1)[0]
+    assert item["image"].shape == (2, 8, 8, 4)
+    assert item["image"][:, 0, 0, 0].tolist() == [-1, -2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop_size": (8, 8)}, "three sizes"),
+        ({"crop_size": (8, 0, 8)}, "three sizes"),
+        ({"foreground_fraction": 1.5}, "0 to 1"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_settings_are_checked(store: Store, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        crops(store, **settings)
+
+
+def test_unknown_or_no_case(store: Store) -> None:
+    with pytest.raises(InputError, match="Unknown prepared case 'd'"):
+        CropDataset(store, ["d"], (8, 8, 8), length=1)
+    with pytest.raises(InputError, match="No training case"):
+        CropDataset(store, [], (8, 8, 8), length=1)
+    with pytest.raises(IndexError):
+        crops(store)[60]
+
+
+def test_memory_stays_bounded(tmp_path: Path) -> None:
+    """500 crops of 60 cases (64 MB prepared) cost less than two volumes more than the first 20 crops."""
+    shape = (64, 64, 64)
+    rng = np.random.default_rng(0)
+    label = torch.from_numpy(rng.integers(0, 3, shape, dtype=np.uint8))
+    geometry = Geometry.create(shape, np.eye(4))
+    for number in range(60):
+        image = torch.from_numpy(rng.normal(size=(1, *shape)).astype(np.float32))
+        write_case(tmp_path / f"case{number}", image, label, geometry, (0.0,), [])
+    script = f"""
+        import json, re
+        from pathlib import Path
+        from medcontext.data.crops import CropDataset
+        from medcontext.data.store import Store
+
+        def megabytes():
+            return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+        store = Store(Path({str(tmp_path)!r}))
+        crops = CropDataset(store, store.names, (32, 32, 32), length=500)
+        for index in range(20):
+            crops[index]
+        before = megabytes()
+        for index in range(20, 500):
+            crops[index]
+        print(json.dumps([before, megabytes()]))
+    """
+    if not Path("/proc/self/status").exists():
+        pytest.skip("reads the resident memory from /proc")
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    before, after = json.loads(ran.stdout)
+    assert after - before < 2 * 64**3 * 5 / 2**20  # image and label
