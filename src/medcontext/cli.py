@@ -1,10 +1,12 @@
 """The command line: one function a command."""
 
+import difflib
 import errno
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -22,7 +24,18 @@ class Parser(ArgumentParser):
             if isinstance(cause, InputError):
                 raise cause
             cause = cause.__cause__ or cause.__context__
-        raise InputError(f"{_plain(message)} See {self.prog} --help.")
+        message = " ".join(message.split()).rstrip(".")
+        unknown = re.search(r"--[\w.]+", message) if message.startswith("unrecognized") else None
+        if unknown or (unknown := re.search(r"Key '([\w.]+)' is not expected", message)):
+            name = unknown[unknown.re.groups].removeprefix("--")
+            known = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else "."
+            raise InputError(f"Unknown option '{name}'{hint} See {self.prog} --help.")
+        wrong = re.match(r'Parser key "([\w.]+)": (.*)', message)
+        if wrong:
+            raise InputError(f"Option --{wrong[1]}: {wrong[2]}. See {self.prog} --help.")
+        raise InputError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,13 +156,52 @@ def train(parser: ArgumentParser, values: Namespace) -> None:
     run(values.data, values.output, settings, cache=values.cache, resume=values.resume)
 
 
+def configure_predict(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--run", type=Path, nargs="+", required=True, help="folder of a training run; several: ensemble"
+    )
+    parser.add_argument("--input", type=Path, required=True, help="a NIfTI file, a folder of them, or a data set")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the segmentations, new or empty")
+    parser.add_argument(
+        "--checkpoint", type=str, nargs="+", default=["last"], help="last, best or files; several: ensemble"
+    )
+    parser.add_argument("--weights", type=Literal["student", "teacher"], default="student", help="whose weights")
+    parser.add_argument(
+        "--part",
+        type=Literal["auto", "train", "validation", "test", "all"],
+        default="auto",
+        help="of a data set that the run split; auto is its test cases where it has some, else all",
+    )
+    parser.add_argument("--overlap", type=float | None, help="of neighbouring windows; default as in the training")
+    parser.add_argument("--mirror", type=bool, default=False, help="average over the eight mirrored views")
+    parser.add_argument("--probabilities", type=bool, default=False, help="also write every class's probability")
+    parser.add_argument("--device", type=Literal["auto", "cpu", "gpu"], default="auto", help="where to compute")
+    parser.add_argument("--resume", type=bool, default=False, help="skip the cases that are in the output already")
+
+
+def predict(parser: ArgumentParser, values: Namespace) -> None:
+    """Segment scans with a trained run, in their own geometry."""
+    from medcontext.inference.predict import predict as run
+
+    run(
+        values.run,
+        values.input,
+        values.output,
+        checkpoints=values.checkpoint,
+        weights=values.weights,
+        part=values.part,
+        overlap=values.overlap,
+        mirror=values.mirror,
+        probabilities=values.probabilities,
+        device=values.device,
+        resume=values.resume,
+    )
+
+
 COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], None]]] = {
     "train": (train, configure_train),
+    "predict": (predict, configure_predict),
 }
-
-
-def _plain(message: str) -> str:
-    return message.strip().rstrip(".") + "."
 
 
 def _escaped(text: str) -> str:

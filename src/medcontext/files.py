@@ -60,8 +60,13 @@ def read_json(path: Path) -> Any:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
 
 
-def output_folder(path: Path, *, overwrite: bool = False) -> Path:
+def output_folder(path: Path, *, overwrite: bool = False, flag: str = "--overwrite") -> Path:
     """Create an output folder that is writable and, unless `overwrite`, empty.
+
+    Args:
+        path: the folder.
+        overwrite: whether it may hold files.
+        flag: the option that a message about a folder with files should name.
 
     Raises:
         InputError: if the folder holds files already, is a file, or cannot be written to.
@@ -69,7 +74,7 @@ def output_folder(path: Path, *, overwrite: bool = False) -> Path:
     if path.exists() and not path.is_dir():
         raise InputError(f"Output {path} is a file; give a folder.")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise InputError(f"Output folder {path} exists and is not empty; choose another, or pass --overwrite.")
+        raise InputError(f"Output folder {path} exists and is not empty; choose another, or pass {flag}.")
     probe = path / f".tmp-{os.getpid()}-probe"
     try:
         path.mkdir(parents=True, exist_ok=True)

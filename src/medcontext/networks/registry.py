@@ -113,9 +113,9 @@ def build_network(
 
 def _build(name: str, in_channels: int, out_channels: int, crop_size: Shape3, args: dict[str, Any]) -> nn.Module:
     try:
+        factory = find_network(name)
         if name in NETWORKS:
-            return NETWORKS[name](in_channels, out_channels, crop_size, **args)
-        factory = _find(name)
+            return factory(in_channels, out_channels, crop_size, **args)
         facts = {IN_CHANNELS: in_channels, OUT_CHANNELS: out_channels, CROP_SIZE: crop_size, DIMENSIONS: 3}
         network = factory(**_match(factory, facts, args) | args)
     except InputError:
@@ -148,7 +148,14 @@ def token_adapter(name: str, network: nn.Module, initial: str = "zeros") -> Toke
     return TokenAdapter(network, module, projection.out_channels, (h, w, d), initial)
 
 
-def _find(name: str) -> Callable[..., Any]:
+def find_network(name: str) -> Callable[..., Any]:
+    """The constructor that a name stands for, see `build_network`.
+
+    Raises:
+        InputError: for an unknown name, with a suggestion.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
     if "." not in name:
         classes = {key: value for key, value in vars(monai.networks.nets).items() if inspect.isclass(value)}
         if name not in classes:

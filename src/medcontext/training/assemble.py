@@ -14,14 +14,11 @@ from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings
 Shape3 = tuple[int, int, int]
 
 
-def make_mask(settings: MaskSettings, crop_size: Shape3) -> CubeMask:
-    """The mask; a patch that does not divide the crop is refused here, before training."""
+def make_mask(settings: MaskSettings) -> CubeMask:
+    """What to hide."""
     if settings.shape == "cube":
-        mask = CubeMask(settings.patch_size, settings.ratio, settings.draw, settings.per_sample)
-    else:
-        mask = TubeMask(settings.patch_size, settings.ratio, settings.draw, settings.per_sample, settings.axis)
-    mask.grid(crop_size)
-    return mask
+        return CubeMask(settings.patch_size, settings.ratio, settings.draw, settings.per_sample)
+    return TubeMask(settings.patch_size, settings.ratio, settings.draw, settings.per_sample, settings.axis)
 
 
 def make_learner(
@@ -45,7 +42,9 @@ def make_learner(
         total_steps: optimizer steps of the training.
         steps_per_epoch: steps in which every training case is seen once, for the `reference` preset.
     """
-    mask = make_mask(settings.mask, crop_size) if settings.masking else None
+    mask = make_mask(settings.mask) if settings.masking else None
+    if mask is not None:
+        mask.grid(crop_size)  # refuses a patch that does not divide the crop, before training
     adapter = None
     if mask is not None and settings.mask.space == "tokens":
         adapter = token_adapter(network_name, network, settings.mask.initial)

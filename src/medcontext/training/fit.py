@@ -28,8 +28,9 @@ from medcontext.data.store import Store
 from medcontext.errors import InputError
 from medcontext.files import output_folder, write_json
 from medcontext.inference.run import Run, make_network
+from medcontext.networks import find_network
 from medcontext.settings import Settings
-from medcontext.training.assemble import auto_crop, make_learner
+from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
@@ -51,9 +52,10 @@ def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = 
     Raises:
         InputError: if anything that the user gave cannot be used; found before the training starts.
     """
+    check_names(settings)
     first = is_first_process()
     if first:
-        output_folder(output, overwrite=resume)
+        output_folder(output, overwrite=resume, flag="--resume")
     if resume and (output / "settings.yaml").is_file():
         check_same(settings, read_settings(output / "settings.yaml"), output)
     dataset = read_dataset(data)
@@ -194,6 +196,12 @@ def check_same(settings: Settings, saved: Settings, output: Path) -> None:
         raise InputError(
             f"{output} was trained with other settings: {changes}. Resume with the same ones, or choose another output."
         )
+
+
+def check_names(settings: Settings) -> None:
+    """Refuse what can be refused before any scan is read."""
+    find_network(settings.network)
+    make_mask(settings.method.mask)
 
 
 def is_first_process() -> bool:

@@ -68,7 +68,7 @@ class Task(LightningModule):
             torch.nn.utils.clip_grad_norm_(list(self.learner.trainable_parameters()), self.settings.optimizer.clip)
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
-        scheduler.step()  # type: ignore[union-attr, call-arg]
+        scheduler.step()  # type: ignore[union-attr]
         self.learner.update_teacher()
         self.micro_batch = 0
 
