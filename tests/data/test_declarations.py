@@ -1,0 +1,85 @@
+"""Channels and labels as data sets declare them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medcontext.data.declarations import read_channels, read_labels
+from medcontext.errors import InputError
+
+FILE = Path("dataset.json")
+
+
+def refused(labels: Any) -> str:
+    with pytest.raises(InputError) as error:
+        read_labels({"labels": labels}, FILE)
+    assert "dataset.json" in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"channels": ["FLAIR", "T1"]},
+        {"modality": {"0": "FLAIR", "1": "T1"}},
+        {"channel_names": {"1": "T1", "0": "FLAIR"}},
+    ],
+)
+def test_channels_are_in_order_whatever_the_form(manifest: dict[str, Any]) -> None:
+    assert read_channels(manifest, FILE) == ("FLAIR", "T1")
+
+
+def test_more_than_ten_channels_keep_their_order() -> None:
+    names = [f"b{index}" for index in range(12)]
+    assert read_channels({"modality": {str(i): name for i, name in enumerate(names)}}, FILE) == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ({}, 'add "channels", for example ["CT"]'),
+        ({"channels": []}, "give the name of each channel"),
+        ({"channels": 1}, "give the name of each channel"),
+        ({"modality": {"0": "CT", "2": "MR"}}, "the channel indices are 0, 2; they must be 0, 1"),
+    ],
+)
+def test_channels_that_cannot_be_used(manifest: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_channels(manifest, FILE)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"0": "background", "600": "spleen", "200": "liver"},
+        {"background": 0, "spleen": 600, "liver": 200},
+        {"spleen": "600", "liver": "200"},
+    ],
+)
+def test_labels_in_either_direction_are_sorted_by_value(labels: dict[str, Any]) -> None:
+    found = read_labels({"labels": labels}, FILE)
+    assert list(found.items()) == [("background", 0), ("liver", 200), ("spleen", 600)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "declares no labels"),
+        ({}, "declares no labels"),
+        ({"background": 0}, "only the background"),
+        ({"liver": 1, "spleen": 1}, "declared twice: 'liver' = 1, 'spleen' = 1"),
+        ({"1": "liver", "2": "liver"}, "declared twice: 'liver' = 1, 'liver' = 2"),
+        ({"liver": 0, "spleen": 1}, "'liver' has the value 0. The value 0 is the background"),
+        ({"background": 1, "liver": 2}, "'background' has the value 1. The value 0 is the background"),
+        ({"background": 0, "whole": [1, 2], "core": 2}, "'whole' is a region made of several values ([1, 2])"),
+        ({"background": 0, "liver": 1, "ignore": 2}, "the label 'ignore' (2) is not supported"),
+        ({"liver": -1}, "give a name and a whole number from 0"),
+        ({"liver": 1.5}, "give a name and a whole number from 0"),
+        ({"liver": True}, "give a name and a whole number from 0"),
+        ({"1": "2"}, "give a name and a whole number from 0"),
+    ],
+)
+def test_labels_that_cannot_be_used(labels: Any, message: str) -> None:
+    assert message in refused(labels)

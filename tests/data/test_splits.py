@@ -1,0 +1,161 @@
+"""Splits: reproducible, without leaks, and refused where they are wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medcontext.data.cases import Case, Dataset
+from medcontext.data.splits import Split, make_split, patient
+from medcontext.errors import InputError
+from medcontext.files import write_json
+
+
+def dataset_of(*names: str) -> Dataset:
+    cases = tuple(Case(name, (Path(f"{name}.nii.gz"),), Path(f"l/{name}.nii.gz")) for name in names)
+    return Dataset("set", Path(), ("CT",), {"background": 0, "liver": 1}, cases)
+
+
+FIFTY = dataset_of(*(f"case_{number:02d}" for number in range(50)))
+
+
+def refused(file: Path | None = None, dataset: Dataset = FIFTY, **arguments: Any) -> str:
+    with pytest.raises(InputError) as error:
+        make_split(dataset, file=file, **arguments)
+    return str(error.value)
+
+
+def written(folder: Path, content: Any) -> Path:
+    file = folder / "split.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_every_case_is_in_one_part() -> None:
+    split = make_split(FIFTY)
+    assert (len(split.train), len(split.validation), len(split.test)) == (35, 5, 10)
+    assert sorted(split.train + split.validation + split.test) == [case.name for case in FIFTY.cases]
+
+
+def test_the_seed_decides_and_the_order_of_the_cases_does_not() -> None:
+    reversed_ = dataset_of(*(case.name for case in reversed(FIFTY.cases)))
+    assert make_split(FIFTY, seed=3) == make_split(reversed_, seed=3)
+    assert make_split(FIFTY, seed=3) != make_split(FIFTY, seed=4)
+
+
+def test_a_split_stays_the_same_for_good() -> None:
+    # Published numbers refer to seeds: this must never change, on any machine or version.
+    assert make_split(FIFTY, few_shot=3) == Split(
+        train=("case_22", "case_29", "case_35"),
+        validation=("case_11", "case_16", "case_33", "case_39", "case_40"),
+        test=(
+            "case_04",
+            "case_06",
+            "case_08",
+            "case_18",
+            "case_21",
+            "case_25",
+            "case_26",
+            "case_31",
+            "case_37",
+            "case_49",
+        ),
+    )
+
+
+def test_few_shot_leaves_validation_and_test_alone_and_is_nested() -> None:
+    whole = make_split(FIFTY, seed=1)
+    five, ten = make_split(FIFTY, seed=1, few_shot=5), make_split(FIFTY, seed=1, few_shot=10)
+    assert (five.validation, five.test) == (ten.validation, ten.test) == (whole.validation, whole.test)
+    assert len(five.train) == 5
+    assert set(five.train) < set(ten.train) < set(whole.train)
+
+
+def test_few_shot_depends_on_the_seed_also_with_a_file(tmp_path: Path) -> None:
+    file = written(tmp_path, {"train": [case.name for case in FIFTY.cases]})
+    assert make_split(FIFTY, file=file, seed=0, few_shot=5) != make_split(FIFTY, file=file, seed=1, few_shot=5)
+
+
+@pytest.mark.parametrize("few_shot", [0, 36, -1])
+def test_few_shot_that_is_not_there(few_shot: int) -> None:
+    message = refused(few_shot=few_shot)
+    assert f"few_shot is {few_shot}, but the training part has 35 cases; choose from 1 to 35" in message
+
+
+def test_a_patients_frames_stay_together() -> None:
+    names = [f"patient{number:03d}_frame{frame:02d}" for number in range(30) for frame in (1, 12)]
+    split = make_split(dataset_of(*names))
+    parts = [{patient(name) for name in part} for part in (split.train, split.validation, split.test)]
+    assert [len(part) for part in parts] == [21, 3, 6]
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+    assert len(split.train + split.validation + split.test) == 60
+
+
+def test_folds_test_every_case_once() -> None:
+    tested = [name for fold in range(5) for name in make_split(FIFTY, fold=fold).test]
+    assert sorted(tested) == [case.name for case in FIFTY.cases]
+    assert "There is no fold 5: test_fraction 0.2 makes 5, 0 to 4" in refused(fold=5)
+    assert "There is no fold -1" in refused(fold=-1)
+
+
+def test_small_sets_and_fractions() -> None:
+    three = make_split(dataset_of("a", "b", "c"))
+    assert [len(part) for part in (three.train, three.validation, three.test)] == [1, 1, 1]
+    assert "has 2 patients with labels: too few" in refused(dataset=dataset_of("a", "b"))
+    everything = make_split(dataset_of("a", "b"), validation_fraction=0, test_fraction=0)
+    assert everything == Split(("a", "b"), (), ())
+    assert "add up to less than 1" in refused(validation_fraction=0.5, test_fraction=0.5)
+    assert "add up to less than 1" in refused(test_fraction=-0.1)
+
+
+@pytest.mark.parametrize("key", ["val", "validation"])
+def test_split_file(tmp_path: Path, key: str) -> None:
+    file = written(tmp_path, {"train": ["case_03", "case_01"], key: ["case_02"], "test": ["case_04"]})
+    assert make_split(FIFTY, file=file) == Split(("case_03", "case_01"), ("case_02",), ("case_04",))
+    assert "has 1 fold; there is no fold 1" in refused(file, fold=1)
+
+
+def test_a_split_written_is_a_split_file(tmp_path: Path) -> None:
+    split = make_split(FIFTY, few_shot=5)
+    write_json(tmp_path / "split.json", split.to_dict())
+    assert make_split(FIFTY, file=tmp_path / "split.json") == split
+
+
+def test_nnunet_folds(tmp_path: Path) -> None:
+    folds = [{"train": ["case_01"], "val": ["case_02"]}, {"train": ["case_02"], "val": ["case_01"]}]
+    file = written(tmp_path, folds)
+    assert make_split(FIFTY, file=file, fold=1) == Split(("case_02",), ("case_01",), ())
+    assert "has 2 folds; there is no fold 2" in refused(file, fold=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"train": ["case_1"]},
+            "names 1 case that the data set does not have with a label: case_1; did you mean 'case_",
+        ),
+        ({"train": ["xyz", "zyx"]}, "names 2 cases that"),
+        ({"train": ["xyz"]}, "the labelled cases are called like 'case_00'"),
+        ({"train": ["case_01"], "test": ["case_01"]}, "has 1 case in both train and test: case_01"),
+        ({"train": ["case_01"], "val": ["case_01"]}, "has 1 case in both train and validation: case_01"),
+        ({"train": ["case_01"], "val": ["case_2"], "test": ["case_2"]}, "in both validation and test"),
+        ({"train": ["case_01", "case_01"]}, "names 'case_01' twice in train"),
+        ({"train": [], "test": ["case_01"]}, "has no training cases"),
+        ({"test": ["case_01"]}, "has no training cases"),
+        ({"cases": ["case_01"]}, "is not a split"),
+        ({"train": "case_01"}, "is not a split"),
+        ({"train": [1]}, "is not a split"),
+        (["case_01"], "is not a split"),
+        ([], "has 0 folds"),
+    ],
+)
+def test_split_files_that_cannot_be_used(tmp_path: Path, content: Any, message: str) -> None:
+    found = refused(written(tmp_path, content))
+    assert message in found
+    assert "split.json" in found
+
+
+def test_a_missing_split_file(tmp_path: Path) -> None:
+    assert "File not found" in refused(tmp_path / "none.json")
