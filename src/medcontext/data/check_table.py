@@ -58,7 +58,7 @@ def write_csv(report: Report, path: Path) -> None:
 
 def _case_table(report: Report, width: int, all_rows: bool) -> Table:
     structures = report.dataset.structures
-    longest = min(max(len(case.name) for case in report.cases), 24)
+    longest = min(max(len("... 9999 more"), *(len(case.name) for case in report.cases)), 24)
     each = sum(max(len(name), 5) + 2 for name in structures) + longest + 60 <= width
     title = f"{escape(report.dataset.name)}: {len(report.cases)} cases" + (", structures in ml" if each else "")
     table = Table(title=title, **_STYLE)
