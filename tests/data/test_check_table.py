@@ -42,7 +42,7 @@ def printed(report: Report, width: int = 100, **options: bool) -> str:
 
 def test_a_row_says_what_is_in_a_case() -> None:
     text = printed(report_of(case("scan_1")))
-    assert "Abdomen [raw]: 1 cases" in text
+    assert "Abdomen [raw]: 1 case," in text
     row = next(line.split() for line in text.splitlines() if "scan_1" in line)
     assert row == ["scan_1", "512x512x147", "0.758x0.758x5", "LPS", "-1024", "to", "3071", "250", "12.5"]
     assert "No problems found" in text
@@ -76,6 +76,13 @@ def test_long_tables_are_cut_but_conspicuous_cases_stay(width: int) -> None:
     assert "... 73 more" in text
     assert max(map(len, text.splitlines())) <= width
     assert printed(report_of(*cases), width, all_rows=True).count("512x512x147") == 201
+
+
+def test_a_gap_of_one_case_is_filled() -> None:
+    flagged = Problem("warning", "the label is empty", "x")
+    text = printed(report_of(*(case(f"scan_{n:02d}", *([flagged] if n in (20, 22) else [])) for n in range(60))))
+    assert "scan_21" in text
+    assert "... 1 more" not in text.replace("... 14 more", "")
 
 
 def test_a_shared_problem_is_printed_once_with_its_cases() -> None:

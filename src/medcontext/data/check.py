@@ -228,11 +228,11 @@ def _unusual_intensities(dataset: Dataset, cases: tuple[CaseReport, ...]) -> lis
         largest = np.array([max(map(abs, case.intensity[channel])) for case in readable])
         middle = float(np.median(largest)) if readable else 0.0
         message = (
-            f"{name} is over {UNUSUAL_SCALE} times brighter or darker than the median scan, which reaches {middle:.5g}"
+            f"{name} is over {UNUSUAL_SCALE} times brighter or darker than the median scan, which reaches {middle:.6g}"
         )
         for case, value in zip(readable, largest, strict=True):
             if not middle / UNUSUAL_SCALE <= value <= middle * UNUSUAL_SCALE:
-                problems.append(Problem("note", message, case.name, f"{value:.5g}"))
+                problems.append(Problem("note", message, case.name, f"{value:.6g}"))
     return problems
 
 

@@ -60,7 +60,9 @@ def _case_table(report: Report, width: int, all_rows: bool) -> Table:
     structures = report.dataset.structures
     longest = min(max(len("... 9999 more"), *(len(case.name) for case in report.cases)), 24)
     each = sum(max(len(name), 5) + 2 for name in structures) + longest + 60 <= width
-    title = f"{escape(report.dataset.name)}: {len(report.cases)} cases" + (", structures in ml" if each else "")
+    title = f"{escape(report.dataset.name)}: {_plural(len(report.cases), 'case')}" + (
+        ", structures in ml" if each else ""
+    )
     table = Table(title=title, **_STYLE)
     table.add_column("case", overflow="fold", min_width=longest)
     for column in ("shape", "spacing, mm", "axes", "intensity"):
@@ -81,7 +83,9 @@ def _worth_showing(cases: Sequence[CaseReport]) -> list[int]:
     if len(cases) <= ROWS:
         return list(range(len(cases)))
     conspicuous = [i for i, case in enumerate(cases) if _worst(case) in ("error", "warning")]
-    return sorted({*range(6), *conspicuous[: ROWS - 9], *range(len(cases) - 3, len(cases))})
+    chosen = {*range(6), *conspicuous[: ROWS - 9], *range(len(cases) - 3, len(cases))}
+    # A gap of one case takes no more room filled.
+    return [i for i in range(len(cases)) if i in chosen or {i - 1, i + 1} <= chosen]
 
 
 def _row(case: CaseReport, values: list[int], each: bool) -> list[str]:
