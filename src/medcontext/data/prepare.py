@@ -76,7 +76,7 @@ def prepare_dataset(
         write_json(root / "plan.json", plan.to_dict())
     except OSError as error:
         raise InputError(f"Cannot write to the cache {root}: {error.strerror}. Choose another cache.") from None
-    todo = [cases[name] for name in names if not _is_done(cases[name], root)]
+    todo = [cases[name] for name in dict.fromkeys(names) if not _is_done(cases[name], root)]
     if todo:
         bare = replace(dataset, cases=(), unlabelled=())  # sent to the processes with every case
         work = partial(_prepare_case, dataset=bare, plan=plan, root=root)

@@ -8,6 +8,7 @@ Nothing is held in memory between two reads, so a store of a thousand cases cost
 import os
 import time
 import zlib
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,8 @@ def write_case(
             np.savez(temporary, **{str(index): voxels for index, voxels in positions.items()})  # type: ignore[arg-type]
         write_json(folder / "case.json", record)
     except OSError as error:
+        with suppress(OSError):
+            folder.rmdir()  # if it is empty
         raise InputError(
             f"Cannot write the prepared case {folder}: {error.strerror or error}. Free some space, or choose "
             "another cache (MEDCONTEXT_CACHE); what is prepared already is kept."

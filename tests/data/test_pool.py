@@ -1,0 +1,66 @@
+"""Work spread over processes."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from medcontext.data.pool import in_processes
+from medcontext.errors import InputError
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def threads(_: int) -> int:
+    return torch.get_num_threads()
+
+
+def refuse_three(number: int) -> int:
+    if number == 3:
+        raise InputError("case 3 is bad")
+    return number
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def touch_or_fail(path: Path) -> None:
+    if path.name == "0":
+        raise InputError("the first is bad")
+    time.sleep(0.1)
+    path.touch()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_result_comes_with_its_index(workers: int) -> None:
+    assert dict(in_processes(square, [5, 6, 7], workers, "squaring")) == {0: 25, 1: 36, 2: 49}
+    assert dict(in_processes(square, [], workers, "squaring")) == {}
+
+
+def test_each_process_uses_one_thread() -> None:
+    assert dict(in_processes(threads, [0, 1], 2, "counting")) == {0: 1, 1: 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_errors_arrive_as_they_are(workers: int) -> None:
+    with pytest.raises(InputError, match="case 3 is bad"):
+        list(in_processes(refuse_three, [1, 2, 3, 4], workers, "reading"))
+
+
+def test_a_killed_process_is_explained() -> None:
+    with pytest.raises(InputError, match=r"A process died while preparing.*fewer workers than 2"):
+        list(in_processes(die, [1, 2, 3], 2, "preparing"))
+
+
+def test_nothing_more_is_started_after_a_failure(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(40)]
+    with pytest.raises(InputError, match="the first is bad"):
+        list(in_processes(touch_or_fail, paths, 2, "working"))
+    assert len(list(tmp_path.iterdir())) < 20
