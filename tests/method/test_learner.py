@@ -1,0 +1,198 @@
+import copy
+import math
+import weakref
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from medcontext import MedContext, TubeMask
+from medcontext.errors import InputError
+from tests.method.conftest import SUBJECTS, BatchNormNet
+
+SUBJECT = SUBJECTS["unet"]
+
+
+def make(dtype: torch.dtype = torch.float64, **options: object) -> MedContext:
+    torch.manual_seed(0)
+    return MedContext(SUBJECT.build(), mask=TubeMask(4), total_steps=10, **options).to(dtype)
+
+
+def gradients(learner: MedContext) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], **tolerance: float) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(
+            first[name], second[name], msg=lambda text, name=name: f"{name}: {text}", **tolerance
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "terms"),
+    [
+        ({"consistency_kind": "none"}, {"whole", "masked"}),  # Table 7, masked loss alone
+        ({"masked_loss": False}, {"whole", "consistency"}),  # Table 7, consistency alone
+        ({"target": "student"}, {"whole", "masked", "consistency"}),  # Table 9, no teacher
+        ({"consistency_kind": "reference"}, {"whole", "masked", "consistency"}),
+        ({"ramp_up": 0.5}, {"whole", "masked", "consistency"}),
+    ],
+)
+def test_every_variant_has_its_terms_and_both_forms_agree(options: dict, terms: set[str]) -> None:
+    learner, joint = make(**options), make(**options)
+    image, label = SUBJECT.batch(dtype=torch.float64)
+    hidden = learner.draw(image)
+    losses = learner.backward(image, label, hidden)
+    expected = joint(image, label, hidden)
+    expected.loss.backward()
+    assert {name for name in ("whole", "masked", "consistency") if getattr(losses, name) > 0} == terms
+    total = losses.whole + losses.masked + learner.current_beta() * losses.consistency
+    torch.testing.assert_close(losses.loss, total)
+    torch.testing.assert_close(losses.loss, expected.loss.detach())
+    assert_same(gradients(learner), gradients(joint))
+
+
+def test_without_a_mask_it_is_the_plain_baseline() -> None:
+    torch.manual_seed(0)
+    network = SUBJECT.build().double()
+    learner = MedContext(copy.deepcopy(network), mask=None, total_steps=10)
+    image, label = SUBJECT.batch(dtype=torch.float64)
+    losses = learner.backward(image, label)
+    loss = learner.supervised(network(image), label)
+    loss.backward()
+    assert losses.loss == losses.whole == loss.detach()
+    assert_same(gradients(learner.network), gradients(network))
+    assert list(learner.trainable_parameters()) == list(learner.network.parameters())
+
+
+def test_the_consistency_weight_ramps_up() -> None:
+    learner = make(beta=2.0, ramp_up=0.5)  # over 5 of 10 steps
+    values = []
+    for learner.step in range(7):
+        values.append(learner.current_beta())
+    assert values[0] == pytest.approx(2 * math.exp(-5))
+    assert values == sorted(values)
+    assert values[5] == values[6] == 2.0
+
+
+def test_gradient_accumulation_gives_the_gradient_of_the_mean() -> None:
+    learner, joint = make(), make()
+    batches = [SUBJECT.batch(seed, dtype=torch.float64) for seed in range(3)]
+    hidden = [learner.draw(image) for image, _ in batches]
+    for (image, label), mask in zip(batches, hidden, strict=True):
+        learner.backward(image, label, mask, backward=lambda loss: (loss / 3).backward())
+    torch.stack([joint(*batch, mask).loss for batch, mask in zip(batches, hidden, strict=True)]).mean().backward()
+    assert_same(gradients(learner), gradients(joint))
+
+
+def test_a_grad_scaler_scales_both_views_alike() -> None:
+    learner, plain = make(), make()
+    image, label = SUBJECT.batch(dtype=torch.float64)
+    hidden = learner.draw(image)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizers = [torch.optim.SGD(each.trainable_parameters(), lr=0.1) for each in (learner, plain)]
+    learner.backward(image, label, hidden, backward=lambda loss: scaler.scale(loss).backward())
+    plain.backward(image, label, hidden)
+    assert_same({name: grad / 1024 for name, grad in gradients(learner).items()}, gradients(plain))
+    scaler.step(optimizers[0])
+    scaler.update()
+    optimizers[1].step()
+    assert_same(dict(learner.named_parameters()), dict(plain.named_parameters()))
+
+
+def test_a_compiled_network_gives_the_same_losses_and_gradients() -> None:
+    torch.manual_seed(0)
+    network = SUBJECT.build()
+    eager = MedContext(copy.deepcopy(network), mask=TubeMask(4), total_steps=10)
+    compiled = MedContext(torch.compile(network, backend="aot_eager"), mask=TubeMask(4), total_steps=10)
+    image, label = SUBJECT.batch()
+    hidden = eager.draw(image)
+    expected, actual = eager.backward(image, label, hidden), compiled.backward(image, label, hidden)
+    assert actual.loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
+    for ours, theirs in zip(compiled.trainable_parameters(), eager.trainable_parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+    compiled.update_teacher()
+    assert compiled.step == 1
+
+
+def test_the_whole_views_activations_are_gone_before_the_masked_view_starts() -> None:
+    learner = make()
+    activations: list[weakref.ref] = []
+    alive_at_second_pass: list[int] = []
+
+    def watch(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        alive_at_second_pass.append(sum(reference() is not None for reference in activations))
+        if learner.network.training and output.requires_grad:
+            activations.append(weakref.ref(output))
+
+    for module in learner.network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(watch)
+    layers = sum(not list(module.children()) for module in learner.network.modules())
+    learner.backward(*SUBJECT.batch(dtype=torch.float64))
+    assert len(alive_at_second_pass) == 2 * layers
+    assert max(alive_at_second_pass[:layers]) > 0  # the watch works
+    assert alive_at_second_pass[layers] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"beta": -1}, {"ramp_up": 2}, {"total_steps": 0}, {"masked_loss": False, "consistency_kind": "none"}]
+)
+def test_values_out_of_range_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError):
+        MedContext(nn.Conv3d(1, 2, 1), **({"total_steps": 10} | wrong))
+
+
+def train_three_steps(network: nn.Module, batches: list, masks: list, part: slice) -> dict[str, torch.Tensor]:
+    learner = MedContext(network, mask=TubeMask(4), total_steps=10)
+    optimizer = torch.optim.SGD(learner.trainable_parameters(), lr=0.1, momentum=0.9)
+    for (image, label), hidden in zip(batches, masks, strict=True):
+        learner.backward(image[part], label[part], hidden[part])
+        optimizer.step()
+        optimizer.zero_grad()
+        learner.update_teacher()
+    values = {name.replace("network.module.", "network."): value for name, value in learner.named_parameters()}
+    return {name: value.detach().clone() for name, value in values.items()}
+
+
+def make_problem() -> tuple[nn.Module, list, list]:
+    torch.manual_seed(0)
+    network = SUBJECT.build().double()
+    batches = [SUBJECT.batch(seed, dtype=torch.float64) for seed in range(3)]
+    masks = [TubeMask(4, 0.5).sample(SUBJECT.crop, 2) for _ in range(3)]
+    return network, batches, masks
+
+
+def distributed_worker(rank: int, store: str, results: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    network, batches, masks = make_problem()
+    parameters = train_three_steps(DistributedDataParallel(network), batches, masks, slice(rank, rank + 1))
+    torch.save(parameters, f"{results}-{rank}")
+    dist.destroy_process_group()
+
+
+def test_two_processes_train_as_one_on_the_same_global_batch(tmp_path) -> None:
+    mp.spawn(distributed_worker, (str(tmp_path / "store"), str(tmp_path / "result")), nprocs=2)
+    first, second = (torch.load(tmp_path / f"result-{rank}") for rank in range(2))
+    alone = train_three_steps(*make_problem(), slice(None))
+    assert_same(first, second, rtol=0, atol=0)
+    assert_same(first, alone, rtol=1e-6, atol=1e-9)  # summed in another order
+    start = dict(make_problem()[0].named_parameters())
+    assert any(not torch.equal(alone[f"network.{name}"], value) for name, value in start.items())
+
+
+def test_batch_norm_trains_through_both_views() -> None:
+    learner = MedContext(BatchNormNet(), mask=TubeMask(4), total_steps=10)
+    before = learner.network.layers[1].running_mean.clone()
+    image, label = SUBJECTS["batchnorm"].batch()
+    learner.backward(image, label)
+    assert not torch.equal(before, learner.network.layers[1].running_mean)
+    assert torch.equal(before, learner.teacher.network.layers[1].running_mean)
+    learner.update_teacher()
+    assert torch.equal(learner.network.layers[1].running_mean, learner.teacher.network.layers[1].running_mean)

@@ -1,0 +1,80 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from medcontext.method import DeepSupervision, DiceCE, consistency
+from medcontext.method.losses import heads, resize_label
+
+
+def closed_form(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Equation 3, written out."""
+    probability = logits.softmax(1)
+    truth = F.one_hot(label[:, 0], logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    space = (2, 3, 4)
+    overlap = 2 * (probability * truth).sum(space)
+    size = probability.square().sum(space) + truth.square().sum(space)
+    cross_entropy = -(truth * logits.log_softmax(1)).sum(1).mean()
+    return (1 - overlap / (size + 1e-6)).mean() + cross_entropy
+
+
+def test_dice_ce_is_equation_3() -> None:
+    logits = torch.randn(2, 4, 6, 5, 4, dtype=torch.float64)
+    label = torch.randint(0, 4, (2, 1, 6, 5, 4))
+    torch.testing.assert_close(DiceCE()(logits, label), closed_form(logits, label))
+
+
+def test_dice_ce_does_not_overflow_in_half_precision() -> None:
+    logits = torch.zeros(1, 2, 64, 64, 64, dtype=torch.float16)
+    logits[:, 0] = 20
+    label = torch.zeros(1, 1, 64, 64, 64, dtype=torch.long)
+    exact = closed_form(logits.double(), label)
+    assert DiceCE()(logits, label).item() == pytest.approx(exact.item(), abs=1e-5)
+
+
+def test_consistency_is_equation_2_sample_by_sample() -> None:
+    student, teacher = torch.randn(2, 3, 2, 4, 4, 4, dtype=torch.float64).unbind(1)[:2]
+    teacher[0] *= 100  # a sample with large logits must not outweigh the other
+    expected = sum(((s - t) ** 2).sum() / (t**2).sum() for s, t in zip(student, teacher, strict=True)) / 2
+    torch.testing.assert_close(consistency(student, teacher), expected)
+
+
+def test_the_reference_consistency_is_that_of_the_official_code() -> None:
+    student, teacher = torch.randn(2, 2, 3, 4, 4, 4, dtype=torch.float64)
+    expected = ((student - teacher) ** 2).mean() / (teacher**2).sum().sqrt()
+    torch.testing.assert_close(consistency(student, teacher, "reference"), expected)
+    assert consistency(student, teacher, "reference") < 0.1 * consistency(student, teacher)
+
+
+def test_no_gradient_reaches_the_teachers_logits() -> None:
+    student, teacher = torch.randn(2, 1, 2, 3, 3, 3).requires_grad_().unbind(0)
+    consistency(student, teacher).backward()
+    teacher_logits = torch.randn(1, 2, 3, 3, 3, requires_grad=True)
+    assert not consistency(student.detach(), teacher_logits).requires_grad
+
+
+def test_a_silent_teacher_gives_a_finite_loss() -> None:
+    assert torch.isfinite(consistency(torch.zeros(1, 2, 2, 2, 2), torch.zeros(1, 2, 2, 2, 2)))
+
+
+def test_deep_supervision_weighs_each_output_half_as_much_as_the_one_before() -> None:
+    label = torch.randint(0, 3, (1, 1, 8, 8, 8))
+    outputs = [torch.randn(1, 3, size, size, size) for size in (8, 4, 2)]
+    loss = DiceCE()
+    terms = [loss(logits, resize_label(label, logits.shape[2:])) for logits in outputs]
+    expected = (terms[0] + terms[1] / 2 + terms[2] / 4) / 1.75
+    torch.testing.assert_close(DeepSupervision(loss)(outputs, label), expected)
+    torch.testing.assert_close(DeepSupervision(loss)(outputs[0], label), terms[0])
+
+
+def test_labels_are_never_interpolated_into_new_values() -> None:
+    label = torch.tensor([0, 7], dtype=torch.uint8)[torch.randint(0, 2, (1, 1, 9, 9, 9))]
+    smaller = resize_label(label, (4, 5, 3))
+    assert smaller.dtype == torch.uint8
+    assert set(smaller.unique().tolist()) <= {0, 7}
+
+
+def test_outputs_are_found_in_every_form() -> None:
+    stacked = torch.randn(2, 3, 4, 8, 8, 8)  # DynUNet's
+    assert [head.shape for head in heads(stacked)] == [(2, 4, 8, 8, 8)] * 3
+    assert heads(stacked[:, 0])[0].shape == (2, 4, 8, 8, 8)
+    assert len(heads((stacked[:, 0], stacked[:, 1]))) == 2

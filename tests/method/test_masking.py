@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from medcontext.errors import InputError
+from medcontext.method.masking import CubeMask, TubeMask, expand, hide
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_tubes_run_through_the_whole_axis(axis: int) -> None:
+    mask = TubeMask(patch_size=4, ratio=0.5, axis=axis)
+    voxels = expand(mask.sample((16, 12, 8), batch=3), (16, 12, 8))
+    assert voxels.shape == (3, 1, 16, 12, 8)
+    first = voxels.select(axis + 2, 0).unsqueeze(axis + 2)
+    assert torch.equal(voxels, first.expand_as(voxels))
+    assert voxels.any()
+    assert not voxels.all()
+
+
+def test_each_sample_has_its_own_mask_unless_shared() -> None:
+    generator = torch.Generator().manual_seed(0)
+    own = TubeMask(4, 0.5).sample((32, 32, 8), 4, generator)
+    shared = TubeMask(4, 0.5, per_sample=False).sample((32, 32, 8), 4, generator)
+    assert len({tuple(sample.flatten().tolist()) for sample in own}) == 4
+    assert all(torch.equal(sample, shared[0]) for sample in shared)
+
+
+def test_the_same_generator_draws_the_same_mask() -> None:
+    draws = [CubeMask(4).sample((16, 16, 16), 2, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_every_patch_is_hidden_equally_often() -> None:
+    share = TubeMask(4, 0.4).sample((16, 16, 4), 4000, torch.Generator().manual_seed(0)).float().mean(0)
+    assert share.min() > 0.36  # 6 of 16 patches: 0.375, with a standard error of 0.008
+    assert share.max() < 0.41
+
+
+@pytest.mark.parametrize(("ratio", "hidden"), [(0, 0), (0.4, 14), (1, 36)])
+def test_the_exact_draw_hides_the_nearest_number_of_patches(ratio: float, hidden: int) -> None:
+    assert (TubeMask(16, ratio).sample((96, 96, 64), 5).sum(dim=(1, 2, 3, 4)) == hidden).all()
+
+
+def test_an_anisotropic_patch_is_hidden_as_given() -> None:
+    assert CubeMask((4, 8, 2)).grid((16, 16, 16)) == (4, 2, 8)
+    assert TubeMask((4, 8, 3)).grid((16, 16, 16)) == (4, 2, 1)
+
+
+def test_a_patch_must_divide_the_crop() -> None:
+    with pytest.raises(InputError, match=r"crop \(96, 96, 90\) and patch \(16, 16, 16\); use a crop of \(96, 96, 96\)"):
+        CubeMask(16).sample((96, 96, 90), 1)
+
+
+@pytest.mark.parametrize("wrong", [{"ratio": 1.1}, {"ratio": -0.1}, {"patch_size": 0}, {"axis": 3}, {"draw": "often"}])
+def test_values_out_of_range_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError):
+        TubeMask(**wrong)
+
+
+def test_hiding_is_equation_1_with_a_gradient_for_the_embedding() -> None:
+    volume = torch.randn(2, 3, 4, 4, 4, dtype=torch.float64)
+    mask = torch.rand(2, 1, 4, 4, 4) < 0.5
+    embedding = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    hidden = hide(volume, mask, embedding)
+    inside = mask.double()
+    torch.testing.assert_close(hidden, volume * (1 - inside) + embedding.view(1, 3, 1, 1, 1) * inside)
+    hidden.sum().backward()
+    torch.testing.assert_close(embedding.grad, mask.sum().double().expand(3))
