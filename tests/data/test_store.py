@@ -76,6 +76,7 @@ def test_a_case_without_its_record_does_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", ["image.b2nd", "label.b2nd", "positions.npz"])
 def test_a_failure_while_writing_leaves_no_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     write(tmp_path / "one")
+    (tmp_path / "one" / "case.json").write_text('{"sources": "older"}')
     replace = os.replace
 
     def full(source: Path, target: Path) -> None:

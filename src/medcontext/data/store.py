@@ -174,7 +174,8 @@ def write_case(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
-        (folder / "case.json").unlink(missing_ok=True)
+        if not StoredCase(folder).is_current(sources):  # else another run has just written the very same
+            (folder / "case.json").unlink(missing_ok=True)
         _write(folder / "image.b2nd", image.numpy())
         _write(folder / "label.b2nd", label.numpy())
         with atomic_path(folder / "positions.npz") as temporary:
