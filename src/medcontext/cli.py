@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
+from rich.markup import escape
 
+from medcontext.console import console, errors
 from medcontext.errors import InputError, unknown_name
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -40,12 +43,10 @@ class Parser(ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 for an input that cannot be used, 130 when interrupted."""
-    from medcontext.console import errors
-
     try:
         command(list(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
-        errors.print(f"[bold red]Error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 2
     except OSError as error:
         if error.errno not in DISK_ERRORS:
@@ -198,16 +199,81 @@ def predict(parser: ArgumentParser, values: Namespace) -> None:
     )
 
 
+def configure_check(parser: ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, help="data set: Decathlon or nnU-Net folder, or JSON list")
+    parser.add_argument("--all", type=bool, default=False, help="list every case, however many there are")
+    parser.add_argument("--output", type=Path | None, help="also write the table of cases to this CSV file")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+
+
+def check(parser: ArgumentParser, values: Namespace) -> None:
+    """Look at every scan and label of a data set and list all problems, before anyone trains."""
+    from medcontext.data.check import check_dataset
+    from medcontext.data.check_table import print_report, write_csv
+
+    report = check_dataset(values.data, workers=values.workers)
+    print_report(report, all_rows=values.all)
+    if values.output:
+        write_csv(report, values.output)
+    report.raise_errors()
+
+
+def configure_prepare(parser: ArgumentParser) -> None:
+    from medcontext.data.plan import PrepareSettings
+
+    parser.add_argument("--data", type=Path, required=True, help="data set: Decathlon or nnU-Net folder, or JSON list")
+    parser.add_argument(
+        "--cache", type=Path | None, help="folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache"
+    )
+    parser.add_argument("--split", type=Path | None, help="split file; statistics come from its training cases alone")
+    parser.add_argument("--fold", type=int, default=0, help="which fold of a split file with several")
+    parser.add_argument("--few_shot", type=int | None, help="prepare for a training on so many cases")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, where there is no split file")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_class_arguments(PrepareSettings, "prepare", help="spacing and intensities")
+
+
+def prepare(parser: ArgumentParser, values: Namespace) -> None:
+    """Resample and normalise a data set once, for all trainings with the same settings."""
+    from medcontext.data.formats import read_dataset
+    from medcontext.data.planning import make_plan
+    from medcontext.data.prepare import prepare_dataset, print_plan
+    from medcontext.data.splits import make_split
+
+    dataset = read_dataset(values.data)
+    split = make_split(dataset, file=values.split, seed=values.seed, few_shot=values.few_shot, fold=values.fold)
+    settings = parser.instantiate_classes(values).prepare
+    training = [case for case in dataset.cases if case.name in split.train]
+    plan = make_plan(dataset, training, settings, values.workers)
+    print_plan(plan)
+    store = prepare_dataset(dataset, split.train + split.validation, plan, values.cache, values.workers)
+    console.print(f"{len(store.names)} cases prepared: {store.root}", highlight=False, soft_wrap=True)
+
+
+def configure_networks(parser: ArgumentParser) -> None:
+    pass
+
+
+def networks(parser: ArgumentParser, values: Namespace) -> None:
+    """List the networks that --network knows by name."""
+    from medcontext.networks import NETWORKS
+
+    for name, build in NETWORKS.items():
+        console.print(f"[bold]{name:12}[/] {(build.__doc__ or '').splitlines()[0]}", highlight=False, soft_wrap=True)
+    console.print(
+        "Also any class of monai.networks.nets (SegResNet, ...), and package.module.Class.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], None]]] = {
     "train": (train, configure_train),
     "predict": (predict, configure_predict),
+    "check": (check, configure_check),
+    "prepare": (prepare, configure_prepare),
+    "networks": (networks, configure_networks),
 }
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

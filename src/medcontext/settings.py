@@ -6,7 +6,7 @@ Each field's text is its `--help`. YAML files and the command line set the same 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from medcontext.data.augment import AugmentSettings
+from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
 from medcontext.errors import InputError
 

@@ -14,7 +14,7 @@ CASES = {
     "unetr": ((32, 16, 16), {"hidden_size": 12, "num_heads": 2, "mlp_dim": 8, "feature_size": 4}),
     "swin_unetr": ((64, 32, 32), {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}),
     "SegResNet": ((16, 16, 16), {}),
-    "BasicUNet": ((16, 16, 16), {"features": (4, 4, 4, 4, 4, 4)}),
+    "BasicUNet": ((32, 32, 32), {"features": (4, 4, 4, 4, 4, 4)}),
     "AttentionUnet": ((16, 16, 16), {"channels": (4, 8), "strides": (2,)}),
     "SegResNetDS": ((16, 16, 16), {"init_filters": 8, "dsdepth": 2}),
     "MedNeXt": ((32, 32, 32), {"init_filters": 4}),
