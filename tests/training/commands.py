@@ -1,0 +1,31 @@
+"""Trainings so small that they take seconds."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+TINY = (
+    "--crop_size=[16,16,8]",
+    "--network_args.channels=[4,8]",
+    "--network_args.strides=[2]",
+    "--method.mask.patch_size=8",
+    "--accelerator=cpu",
+)
+
+
+def arguments(data: Path, output: Path, *more: str) -> list[str]:
+    return ["train", "--data", str(data), "--output", str(output), *TINY, *more]
+
+
+def start(data: Path, output: Path, *more: str) -> subprocess.Popen:
+    """The command as a process of its own."""
+    command = [sys.executable, "-m", "medcontext.cli", *arguments(data, output, *more)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def logged(output: Path, name: str) -> dict[int, float]:
+    """Step to value, from the newest CSV log."""
+    newest = max((output / "csv").iterdir(), key=lambda folder: int(folder.name.removeprefix("version_")))
+    with (newest / "metrics.csv").open(newline="") as file:
+        return {int(row["step"]): float(row[name]) for row in csv.DictReader(file) if row.get(name)}

@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from medcontext.cli import main
+from medcontext.configuration import PRESETS, read_settings
+from medcontext.inference.run import load_network, read_run
+from tests.training.commands import arguments, logged, start
+
+
+@pytest.mark.parametrize("method", sorted(path.stem for path in (PRESETS / "method").glob("*.yaml")))
+def test_every_method_trains_through_the_same_command(balls: Path, tmp_path: Path, method: str) -> None:
+    run = tmp_path / "run"
+    more = ["--method.mask.space=voxels"] if method == "reference" else []
+    command = arguments(balls, run, "--steps=4", "--few_shot=3")
+    command[5:5] = ["--method", method]
+    assert main([*command, *more]) == 0
+    settings = yaml.safe_load((run / "settings.yaml").read_text())
+    assert settings["method"]["name"] == method
+    assert read_settings(run / "settings.yaml").steps == 4
+    split = json.loads((run / "split.json").read_text())
+    assert len(split["train"]) == 3
+    losses = logged(run, "train/loss")
+    assert sorted(losses) == [1, 2, 3, 4]
+    consistency = set(logged(run, "train/consistency").values())
+    assert (consistency == {0.0}) == (method == "none")
+    assert logged(run, "val/dice_student").keys() == {1, 2, 3, 4}
+    student, teacher = (load_network(read_run(run), "last", weights) for weights in ("student", "teacher"))
+    assert student.state_dict().keys() == teacher.state_dict().keys()
+    assert not list(Path(run).glob("*.tmp*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (PRESETS / "run").glob("*.yaml")))
+def test_every_preset_trains(balls: Path, tmp_path: Path, preset: str) -> None:
+    smaller = {
+        "unetr": ["--network_args.hidden_size=24", "--network_args.num_heads=2", "--network_args.mlp_dim=16"],
+        "swin_unetr": ["--network_args.feature_size=12", "--network_args.window_size=2"],
+        "dynunet": ["--network_args.filters=[4,8,8,8]"],
+    }[preset]
+    crop = "[64,32,32]" if preset == "swin_unetr" else "[32,16,16]"
+    command = ["train", "--data", str(balls), "--output", str(tmp_path / "run"), "--preset", preset, *smaller]
+    assert main([*command, f"--crop_size={crop}", "--steps=1", "--accelerator=cpu", "--validation_cases=0"]) == 0
+    saved = read_settings(tmp_path / "run" / "settings.yaml")
+    preset_values = yaml.safe_load((PRESETS / "run" / f"{preset}.yaml").read_text())
+    assert saved.network == preset_values["network"]
+    assert saved.optimizer.lr == preset_values["optimizer"]["lr"]
+
+
+def test_training_learns_the_two_sides(balls: Path, tmp_path: Path) -> None:
+    """Two balls that look alike: the whole chain works only if the network learns where they are."""
+    run = tmp_path / "run"
+    more = ["--steps=150", "--optimizer.lr=0.01", "--crop_size=[24,24,16]", "--validate_every=150", "--seed=1"]
+    assert main(arguments(balls, run, *more, "--network_args.channels=[8,16,32]", "--network_args.strides=[2,2]")) == 0
+    assert logged(run, "val/dice_student")[150] > 0.8
+    assert logged(run, "train/whole")[150] < 0.6 * logged(run, "train/whole")[1]
+
+
+def test_a_yaml_file_and_the_command_line_set_the_same_names(balls: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("steps: 7\nbatch_size: 1\nmethod:\n  beta: 0.25\noptimizer:\n  lr: 0.02\n")
+    command = ["train", "--config", str(config), *arguments(balls, tmp_path / "run", "--steps=1")[1:]]
+    assert main([*command, "--optimizer.name=sgd"]) == 0
+    saved = read_settings(tmp_path / "run" / "settings.yaml")
+    assert (saved.steps, saved.batch_size, saved.method.beta) == (1, 1, 0.25)
+    assert (saved.optimizer.lr, saved.optimizer.name, saved.method.mask.patch_size) == (0.02, "sgd", 8)
+
+
+def test_accumulated_batches_make_one_step(balls: Path, tmp_path: Path) -> None:
+    more = ["--steps=3", "--batch_size=1", "--accumulate=2", "--validation_cases=0"]
+    assert main(arguments(balls, tmp_path / "run", *more)) == 0
+    assert sorted(logged(tmp_path / "run", "train/loss")) == [1, 2, 3]
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt")["learner"]["_extra_state"]["step"] == 3
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(balls: Path, tmp_path: Path) -> None:
+    """Without augmentation and masks, whose draws depend on the rank, both see the same global batches."""
+    same = [
+        "--steps=3",
+        "--augment.enabled=false",
+        "--method.masking=false",
+        "--validate_every=3",
+        "--optimizer.name=sgd",
+    ]
+    assert main(arguments(balls, tmp_path / "one", *same, "--batch_size=2")) == 0
+    process = start(balls, tmp_path / "two", *same, "--batch_size=1", "--devices=2")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    one, two = (torch.load(tmp_path / name / "checkpoints" / "last.ckpt")["learner"] for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for key in one:
+        if key != "_extra_state":
+            torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5)
+    first, second = (logged(tmp_path / name, "val/dice_student")[3] for name in ("one", "two"))
+    assert first == pytest.approx(second, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_medcontext_trains_on_two_processes(balls: Path, tmp_path: Path) -> None:
+    process = start(balls, tmp_path / "run", "--steps=3", "--batch_size=1", "--devices=2")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert logged(tmp_path / "run", "train/consistency")[3] > 0

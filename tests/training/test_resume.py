@@ -1,0 +1,61 @@
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from medcontext.cli import main
+from tests.training.commands import arguments, logged, start
+
+STEPS = ("--steps=40", "--validate_every=4", "--seed=3")
+
+
+def state(output: Path) -> dict:
+    return torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_as_if_it_had_never_stopped(balls: Path, tmp_path: Path, capsys) -> None:
+    assert main(arguments(balls, tmp_path / "whole", *STEPS)) == 0
+
+    killed = tmp_path / "killed"
+    process = start(balls, killed, *STEPS)
+    last = killed / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() or state(killed)["learner"]["_extra_state"]["step"] < 8:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = state(killed)["learner"]["_extra_state"]["step"]
+    assert 8 <= step < 40, "killed too late"
+
+    assert main(arguments(balls, killed, *STEPS, "--resume")) == 0
+    losses, expected = logged(killed, "train/loss"), logged(tmp_path / "whole", "train/loss")
+    assert min(losses) == step + 1
+    assert losses == {number: expected[number] for number in range(step + 1, 41)}
+    ours, theirs = state(killed), state(tmp_path / "whole")
+    assert ours["best"] == theirs["best"]
+    for key, value in theirs["learner"].items():
+        if key != "_extra_state":
+            assert torch.equal(ours["learner"][key], value), key
+    assert not list(killed.rglob("*.tmp*"))
+
+
+def test_resuming_with_other_settings_is_refused(balls: Path, tmp_path: Path, capsys) -> None:
+    assert main(arguments(balls, tmp_path / "run", "--steps=2")) == 0
+    assert main(arguments(balls, tmp_path / "run", "--steps=2")) == 2
+    assert "pass --resume" in capsys.readouterr().err
+    assert main(arguments(balls, tmp_path / "run", "--steps=3", "--optimizer.lr=0.1", "--resume")) == 2
+    message = capsys.readouterr().err
+    assert "steps was 2, now 3" in message
+    assert "lr=0.1" in message
+
+
+def test_resuming_a_finished_run_changes_nothing(balls: Path, tmp_path: Path) -> None:
+    assert main(arguments(balls, tmp_path / "run", "--steps=2")) == 0
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    assert main(arguments(balls, tmp_path / "run", "--steps=2", "--resume")) == 0
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
