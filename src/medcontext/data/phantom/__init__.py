@@ -1,0 +1,13 @@
+"""Generated scans of an abdomen, for the demo and the tests.
+
+Structures share their intensity and texture, and only where they lie tells them apart: the left from the right kidney,
+the spleen from the liver, the aorta from the vena cava, the pancreas from the bowel. Unlabelled bowel and lumps have
+the intensities of the organs too.
+"""
+
+from medcontext.data.phantom.parts import STRUCTURES
+from medcontext.data.phantom.render import draw
+from medcontext.data.phantom.settings import Phantom
+from medcontext.data.phantom.write import write_phantom
+
+__all__ = ["STRUCTURES", "Phantom", "draw", "write_phantom"]

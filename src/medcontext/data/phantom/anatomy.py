@@ -1,0 +1,26 @@
+"""One drawn patient: a list of parts in the order of painting; later ones cover earlier ones."""
+
+import numpy as np
+
+from medcontext.data.phantom import organs, surroundings
+from medcontext.data.phantom.parts import Part, draw_trunk
+
+_GROUPS = (
+    surroundings.walls,
+    surroundings.chest,
+    surroundings.spine,
+    surroundings.bowel,
+    surroundings.decoys,
+    organs.liver,
+    organs.spleen,
+    organs.stomach,
+    organs.kidneys,
+    organs.pancreas,
+    organs.vessels,
+)
+
+
+def draw_anatomy(rng: np.random.Generator) -> list[Part]:
+    """One random patient, in the millimetres of the reference body (see `parts.py`)."""
+    trunk = draw_trunk(rng)
+    return [part for group in _GROUPS for part in group(rng, trunk)]
