@@ -1,0 +1,151 @@
+"""Which prediction belongs to which label."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medcontext.data.cases import Dataset
+from medcontext.data.folders import nifti_files, shortened
+from medcontext.data.formats import MANIFEST, read_dataset
+from medcontext.data.nifti import case_name, check_same_grid, read_header
+from medcontext.errors import InputError
+from medcontext.files import read_json
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A case to be scored.
+
+    Args:
+        name: of the case.
+        prediction: its segmentation file.
+        label: its label file, on the same grid.
+        spacing: voxel size along the file's axes in millimetres, from the label's affine.
+        images: its image files, one per channel; empty if not known.
+    """
+
+    name: str
+    prediction: Path
+    label: Path
+    spacing: tuple[float, float, float]
+    images: tuple[Path, ...] = ()
+
+
+def find_labels(labels: Path) -> Dataset | dict[str, Path]:
+    """The data set that `labels` is, or the label files of a folder by case name.
+
+    Raises:
+        InputError: if it is neither, or no label is found.
+    """
+    if not labels.exists():
+        raise InputError(f"Labels not found: {labels}")
+    if labels.is_file() or _is_dataset(labels):
+        return read_dataset(labels)
+    files = nifti_files(labels)
+    if not files:
+        raise _nothing_in(labels, "labels", "Give a folder of label files, or a data set's folder or JSON file.")
+    return _by_name(files, labels)
+
+
+def find_predictions(predictions: Path) -> dict[str, Path]:
+    """The predicted segmentations of a folder by case name, sorted.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if not predictions.is_dir():
+        found = "a file" if predictions.exists() else "not there"
+        raise InputError(f"The predictions folder {predictions} is {found}; give a folder of .nii.gz files.")
+    files = nifti_files(predictions)
+    if not files:
+        raise _nothing_in(predictions, "predictions", "Give the folder that `medcontext predict` wrote.")
+    return _by_name(files, predictions)
+
+
+def match(
+    predictions: dict[str, Path], labels: Dataset | dict[str, Path], images: Path | None = None
+) -> tuple[list[Pair], list[str]]:
+    """Pair predictions with labels by case name and check that each pair lies on one grid.
+
+    Only headers are read. Affines may differ by `medcontext.data.nifti.GRID_TOLERANCE` voxels at the worst corner.
+
+    Args:
+        predictions: file by case name.
+        labels: a data set, or file by case name.
+        images: folder with the images, called `<case>.nii.gz` or `<case>_0000.nii.gz`; a data set has its own.
+
+    Returns:
+        The pairs, sorted by name, and the names of the labels that have no prediction.
+
+    Raises:
+        InputError: if a prediction has no label (or, with `images`, no image), or lies on another grid.
+    """
+    if isinstance(labels, Dataset):
+        files = {case.name: case.label for case in labels.cases if case.label is not None}
+        scans = {case.name: case.images for case in labels.cases}
+        where = f"the data set {labels.root}"
+    else:
+        files, scans = labels, {}
+        where = f"{next(iter(labels.values())).parent}"
+    _refuse_missing(predictions, files, f"no label in {where}", "Cases are paired by name")
+    if images is not None:
+        scans = _images_by_case(images, predictions)
+    pairs = []
+    for name in sorted(predictions):
+        headers = read_header(files[name]), read_header(predictions[name])
+        check_same_grid(*headers, names=(f"label {files[name]}", f"prediction {predictions[name]}"))
+        x, y, z = (float(size) for size in np.linalg.norm(headers[0].affine[:3, :3], axis=0))
+        pairs.append(Pair(name, predictions[name], files[name], (x, y, z), scans.get(name, ())))
+    return pairs, sorted(set(files) - set(predictions))
+
+
+def _is_dataset(folder: Path) -> bool:
+    """A folder of label files may hold a dataset.json too, which then only declares their values."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    manifest = read_json(folder / MANIFEST)
+    return not nifti_files(folder) or (isinstance(manifest, dict) and bool({"cases", "training"} & set(manifest)))
+
+
+def _by_name(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for file in files:
+        other = named.setdefault(case_name(file), file)
+        if other is not file:
+            raise InputError(f"{folder}: {other.name} and {file.name} are the same case; keep one.")
+    return named
+
+
+def _images_by_case(folder: Path, names: Iterable[str]) -> dict[str, tuple[Path, ...]]:
+    if not folder.is_dir():
+        raise InputError(f"The images folder {folder} is not a folder.")
+    files = _by_name(nifti_files(folder), folder)
+    channels: dict[str, tuple[Path, ...]] = {}
+    for name, file in files.items():  # sorted, so the channels come in order
+        stem, _, number = name.rpartition("_")
+        if stem and len(number) == 4 and number.isdigit():
+            channels[stem] = (*channels.get(stem, ()), file)
+    found = {**channels, **{name: (file,) for name, file in files.items()}}
+    _refuse_missing(names, found, f"no image in {folder}", "Images are called <case>.nii.gz or <case>_0000.nii.gz")
+    return found
+
+
+def _refuse_missing(names: Iterable[str], known: Iterable[str], problem: str, rule: str) -> None:
+    known = sorted(known)
+    missing = sorted(set(names) - set(known))
+    if missing:
+        some = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
+        raise InputError(
+            f"{len(missing)} of the predictions {'has' if len(missing) == 1 else 'have'} {problem}: "
+            f"{shortened(missing).replace(';', ',')}. {rule}; there are: {some or 'none'}."
+        )
+
+
+def _nothing_in(folder: Path, what: str, remedy: str) -> InputError:
+    if not folder.is_dir():
+        return InputError(f"{folder} is not a folder of {what}. {remedy}")
+    inside = sorted(item.name for item in folder.iterdir() if item.is_dir())
+    hint = f" It has the folders {', '.join(inside[:5])}." if inside else ""
+    return InputError(f"No {what} (.nii.gz or .nii files) in {folder}.{hint} {remedy}")

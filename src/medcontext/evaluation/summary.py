@@ -1,0 +1,104 @@
+"""From the scores of all cases to means, files and a table."""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from medcontext.evaluation.metrics import Score
+from medcontext.evaluation.protocols import Protocol
+
+METRICS = ("dsc", "hd95_pooled", "hd95_max")
+
+Cases = Mapping[str, Sequence[Score]]
+"""The scores of each case by its name, every case with the same structures in the same order."""
+
+
+def to_csv(cases: Cases) -> str:
+    """One row per case and structure; a score that does not count is `nan`, `dsc` is a fraction from 0 to 1."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", *(field.name for field in fields(Score))])
+    for name, scores in cases.items():
+        writer.writerows([name, *asdict(score).values()] for score in scores)
+    return text.getvalue()
+
+
+def summarise(cases: Cases) -> dict[str, Any]:
+    """Means over the cases for each structure, and the mean over these.
+
+    Returns:
+        `structures`: for each its `n` (the cases that count), the numbers of cases `missed`, `spurious` and
+        `absent`, and for each metric `mean`, `median` and `std` (the sample's, dividing by n - 1).
+        `mean`: for each metric the mean over the structures' means, so that every structure weighs the same
+        however many cases have it; over how many `structures`, and the counts summed up. What cannot be
+        computed is None.
+    """
+    structures = {}
+    for scores in zip(*cases.values(), strict=True):
+        structures[scores[0].structure] = _structure(scores)
+    counted = [entry for entry in structures.values() if entry["n"]]
+    overall: dict[str, Any] = {
+        metric: statistics.fmean(entry[metric]["mean"] for entry in counted) if counted else None for metric in METRICS
+    }
+    overall["structures"] = len(counted)
+    for count in ("n", "missed", "spurious", "absent"):
+        overall[count] = sum(entry[count] for entry in structures.values())
+    return {"structures": structures, "mean": overall}
+
+
+def make_table(summary: Mapping[str, Any], protocol: Protocol, cases: int) -> Table:
+    """The summary as a person reads it: DSC in per cent, and the counts beside every mean."""
+    unit = protocol.hd95_unit
+    table = Table(title=f"{cases} case{'s' * (cases != 1)}, protocol {protocol.name}: mean ± standard deviation")
+    table.add_column("structure")
+    for heading in ("n", "missed", "false alarms", "absent", "DSC %", f"HD95 pooled, {unit}", f"HD95 max, {unit}"):
+        table.add_column(heading, justify="right")
+    for name, entry in summary["structures"].items():
+        table.add_row(escape(name), *_counts(entry), *(_mean_and_std(entry[metric], metric) for metric in METRICS))
+    overall = summary["mean"]
+    table.add_section()
+    table.add_row(
+        f"mean of the {overall['structures']} means above",
+        *_counts(overall),
+        *(_number(overall[metric], metric) for metric in METRICS),
+        style="bold",
+    )
+    return table
+
+
+def _structure(scores: Sequence[Score]) -> dict[str, Any]:
+    counted = [score for score in scores if score.counts]
+    entry: dict[str, Any] = {"n": len(counted)}
+    for status in ("missed", "spurious", "absent"):
+        entry[status] = sum(score.status == status for score in scores)
+    for metric in METRICS:
+        values = [getattr(score, metric) for score in counted]
+        entry[metric] = {
+            "mean": statistics.fmean(values) if values else None,
+            "std": statistics.stdev(values) if len(values) > 1 else None,
+            "median": statistics.median(values) if values else None,
+        }
+    return entry
+
+
+def _counts(entry: Mapping[str, int]) -> list[str]:
+    return [str(entry[count]) for count in ("n", "missed", "spurious", "absent")]
+
+
+def _mean_and_std(values: Mapping[str, float | None], metric: str) -> str:
+    if values["std"] is None:
+        return _number(values["mean"], metric)
+    return f"{_number(values['mean'], metric)} ± {_number(values['std'], metric)}"
+
+
+def _number(value: float | None, metric: str) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{100 * value:.2f}" if metric == "dsc" else f"{value:.2f}"
