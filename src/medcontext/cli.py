@@ -199,6 +199,19 @@ def predict(parser: ArgumentParser, values: Namespace) -> None:
     )
 
 
+def configure_evaluate(parser: ArgumentParser) -> None:
+    from medcontext.evaluation.evaluate import evaluate_folder
+
+    parser.add_function_arguments(evaluate_folder, as_group=False)
+
+
+def evaluate(parser: ArgumentParser, values: Namespace) -> None:
+    """Score segmentations: DSC and HD95 for every case and structure."""
+    from medcontext.evaluation.evaluate import evaluate_folder
+
+    evaluate_folder(**vars(parser.instantiate_classes(values)))
+
+
 def configure_check(parser: ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help="data set: Decathlon or nnU-Net folder, or JSON list")
     parser.add_argument("--all", type=bool, default=False, help="list every case, however many there are")
@@ -267,12 +280,27 @@ def networks(parser: ArgumentParser, values: Namespace) -> None:
     )
 
 
+def configure_demo(parser: ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything, new or empty")
+    parser.add_argument("--steps", type=int, default=300, help="optimizer steps of each training")
+    parser.add_argument("--seed", type=int, default=0, help="of the scans and the trainings")
+
+
+def demo(parser: ArgumentParser, values: Namespace) -> None:
+    """Generate scans, train MedContext and the baseline, and show the difference; minutes on a CPU."""
+    from medcontext.demo import demo as run
+
+    run(values.output, values.steps, values.seed)
+
+
 COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], None]]] = {
     "train": (train, configure_train),
     "predict": (predict, configure_predict),
+    "evaluate": (evaluate, configure_evaluate),
     "check": (check, configure_check),
     "prepare": (prepare, configure_prepare),
     "networks": (networks, configure_networks),
+    "demo": (demo, configure_demo),
 }
 
 

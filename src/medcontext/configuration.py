@@ -45,6 +45,17 @@ def settings_from(parser: ArgumentParser, values: Namespace) -> Settings:
     return Settings(**{field.name: objects[field.name] for field in fields(Settings)})
 
 
+def parse_settings(arguments: list[str]) -> Settings:
+    """Settings from options as on the command line, with methods given as files (see `preset_path`).
+
+    >>> parse_settings(["--steps", "600", "--method.beta", "0.1"]).method.beta
+    0.1
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    add_settings(parser)
+    return settings_from(parser, parser.parse_args(arguments))
+
+
 def write_settings(path: Path, settings: Settings) -> None:
     """Save the resolved settings as YAML, every field."""
     write_text(path, yaml.safe_dump(_plain(asdict(settings)), sort_keys=False))
