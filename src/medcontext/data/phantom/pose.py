@@ -23,7 +23,7 @@ def positions_of(rng: np.random.Generator, settings: Phantom) -> np.ndarray:
     positions = np.empty((3, *settings.size), dtype=np.float32)
     for axis in range(3):
         positions[axis] = sum(turn[axis, other] * grid[other] for other in range(3)) + np.float32(shift[axis])
-        for amount, gap in ((7.0, 75.0), (2.2, 28.0)):
+        for amount, gap in ((5.2, 75.0), (1.6, 28.0)):
             positions[axis] += np.float32(amount * settings.deformation) * smooth_field(rng, axes, gap)
     return positions
 
@@ -39,7 +39,7 @@ def smooth_field(rng: np.random.Generator, axes: list[np.ndarray], gap: float) -
     The knots depend on how far the axes reach, not on how many voxels there are.
     """
     bases = [_spline_basis(axis / gap, int(np.ceil(np.round((axis[0] + axis[-1]) / gap, 6))) + 3) for axis in axes]
-    weights = rng.standard_normal([basis.shape[1] for basis in bases]).astype(np.float32) * np.float32(2.2)
+    weights = rng.standard_normal([basis.shape[1] for basis in bases]).astype(np.float32) * np.float32(3)
     # einsum, not matmul: its sums do not depend on how many threads there are.
     field = np.einsum("ck,ijk->ijc", bases[2], weights)
     field = np.einsum("bj,ijc->ibc", bases[1], field)

@@ -131,9 +131,9 @@ def _fine_vessels(rng: np.random.Generator, settings: Phantom, values: dict[str,
     """What the vessels and the grain of liver and spleen add, (C, H, W, D): curves where two random fields are 0."""
     axes = voxel_centres(settings, BODY)
     first, second, grain = (smooth_field(rng, axes, gap) for gap in (24.0, 24.0, 12.0))
-    vessels = np.exp(-(first**2 + second**2) / np.float32(0.09))
+    vessels = np.exp(-(first**2 + second**2) / np.float32(0.17))
     change = (values["blood"] - values["parenchyma"]).reshape(-1, 1, 1, 1) * np.float32(0.7)
-    return vessels * change + grain * (np.abs(change) + np.float32(20)) * np.float32(0.08)
+    return vessels * change + grain * (np.abs(change) + np.float32(20)) * np.float32(0.06)
 
 
 def _acquired(rng: np.random.Generator, image: np.ndarray, settings: Phantom) -> np.ndarray:
@@ -156,4 +156,4 @@ def _acquired(rng: np.random.Generator, image: np.ndarray, settings: Phantom) ->
 
 def _bias(rng: np.random.Generator, settings: Phantom) -> np.ndarray:
     """The slow brightness of an MR coil, (H, W, D), about -1 to 1."""
-    return np.tanh(0.5 * smooth_field(rng, voxel_centres(settings, BODY), 200.0))
+    return np.tanh(0.4 * smooth_field(rng, voxel_centres(settings, BODY), 200.0))

@@ -19,7 +19,8 @@ class Phantom:
 
     The anatomy is scaled to the field of view, so that a small volume shows all organs too: in plane by one factor,
     such that 350 x 290 mm of the reference body fit, and along the body by another, such that 245 mm do. So `spacing`
-    decides how large the organs are in millimetres and how long the voxels are, but not what is to be seen.
+    decides how large the organs are in millimetres and how long the voxels are, but not what is to be
+    seen. Below about 24 voxels a side the gallbladder, the smallest organ, can fall between the voxels.
 
     Args:
         size: voxels (H, W, D) to the right, front and head.

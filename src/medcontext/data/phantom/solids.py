@@ -50,7 +50,7 @@ class Ellipsoid:
             near = near + along**2
             far = far + (along / np.float32(radius)) ** 2
         norm = np.sqrt(near)
-        return norm * (norm - 1) / (np.sqrt(far) + _TINY)  # first order in the distance from the surface
+        return _first_order(norm, np.sqrt(far), self.radii)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Column:
         norm = np.exp(power * np.log(across + _TINY)) + np.exp(power * np.log(along + _TINY))
         norm = np.exp(np.log(norm) / power)
         slope = np.sqrt((across / np.float32(self.radii[0])) ** 2 + (along / np.float32(self.radii[1])) ** 2)
-        return norm * (norm - 1) / (slope + _TINY)
+        return _first_order(norm, slope, self.radii)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ class Ribs:
 
     def bounds(self) -> Box:
         low, high = self.cage.bounds()
-        return np.array([*(low[:2] - self.radius), self.lowest]), np.array([*(high[:2] + self.radius), np.inf])
+        bottom = self.lowest - abs(self.slope) * max(abs(low[1]), abs(high[1])) - self.slope * self.radius
+        return np.array([*(low[:2] - self.radius), bottom]), np.array([*(high[:2] + self.radius), np.inf])
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         height = points[2] + np.float32(self.slope) * points[1]
@@ -208,6 +209,12 @@ class Merged:
             blend = np.maximum(np.float32(self.rounding) - np.abs(merged - other), 0)
             merged = np.minimum(merged, other) - blend**2 / np.float32(4 * self.rounding)
         return merged
+
+
+def _first_order(norm: np.ndarray, slope: np.ndarray, radii: Point) -> np.ndarray:
+    """The distance to where `norm` is 1, to first order near it; `slope` is its gradient's length times `norm`."""
+    inner = np.float32(1e-4)  # in the very middle both are 0, and the distance is about the mean radius
+    return (norm - 1) * (norm + inner) / (slope + inner / np.float32(np.mean(radii)))
 
 
 def _smooth(knots: np.ndarray, pieces: int = 3) -> np.ndarray:

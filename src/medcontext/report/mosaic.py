@@ -1,0 +1,244 @@
+"""A picture of a few axial slices: image, truth and predictions side by side, their errors outlined.
+
+Arrays are (H, W, D) = patient's right, anterior, superior (RAS+). Slices are shown as radiologists see them: the
+patient's right on the viewer's left, anterior up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from medcontext.errors import InputError
+from medcontext.files import atomic_path
+from medcontext.report.slices import choose_slices, display, frame, outlines, overlaps, window_of
+
+# Okabe and Ito's colours without their red, which is for errors, then others that stay apart for colour-blind eyes.
+COLOURS = (
+    *("#56B4E9", "#E69F00", "#0072B2", "#FFFFFF", "#CC79A7", "#009E73", "#F0E442"),
+    *("#7A52C7", "#A8743A", "#B7E07A", "#9A9A9A", "#F2C6A8", "#2B5F3A", "#C9B6F2"),
+)
+ERROR = "#FF1F1F"
+INK, FAINT = "#1A1A1A", "#6B6B6B"
+DPI = 150
+PANEL = 2.55  # inches a panel is wide
+OPACITY = 0.55
+
+
+@dataclass(frozen=True)
+class MosaicCase:
+    """A scan to show.
+
+    Args:
+        name: its title.
+        image: (H, W, D), one channel.
+        truth: (H, W, D), whole numbers.
+        predictions: name to (H, W, D); the same names, in the same order, for all cases.
+        spacing: millimetres of a voxel along H, W, D.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    predictions: Mapping[str, np.ndarray]
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for what, array in {"truth": self.truth, **self.predictions}.items():
+            if self.image.ndim != 3 or array.shape != self.image.shape:
+                raise InputError(
+                    f"Case '{self.name}': the image is {self.image.shape}, {what} is {array.shape}; a picture needs "
+                    "3D arrays of one shape."
+                )
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Where truth or a prediction has a structure, (H, W, D): what is shown must hold all errors."""
+        return np.any([label != 0 for label in (self.truth, *self.predictions.values())], axis=0)
+
+
+def draw_mosaic(
+    cases: Sequence[MosaicCase],
+    structures: Mapping[str, int],
+    path: Path,
+    *,
+    slices: int = 3,
+    window: tuple[float, float] | None = None,
+    title: str = "",
+) -> Path:
+    """Draw image, truth and every prediction for a few slices of each case, as a PNG.
+
+    Shown are the slices in which most structures are present, some way apart. Every voxel where a prediction differs
+    from the truth lies inside a red outline. The number in a panel is the mean DSC of its slice, in per cent; the table
+    beside has the DSC of whole scans, averaged over the cases, a structure missed counting 0 and one absent from
+    truth and prediction left out.
+
+    Args:
+        cases: one or more.
+        structures: name to value, without the background; up to 14 have a colour of their own.
+        path: of the PNG, written whole or not at all.
+        slices: how many of each case.
+        window: the intensities shown black and white; None fits it to each scan's structures.
+        title: above everything.
+
+    Raises:
+        InputError: without cases or structures; if cases have different predictions; if the shapes of a case differ.
+    """
+    if not cases or not structures or slices < 1:
+        raise InputError("A picture needs at least one case, one structure and one slice.")
+    names = list(cases[0].predictions)
+    if any(list(case.predictions) != names for case in cases):
+        raise InputError(f"Every case in a picture needs the same predictions; the first has: {', '.join(names)}.")
+    rows = [(case, z) for case in cases for z in choose_slices(case.truth, slices)]
+    columns = [0.2 + max(0.55, 0.085 * len(name)) for name in names]
+    figure, panels, side = _sheet(len(rows), 2 + len(names), _shape_of(cases[0]), 1.6 + sum(columns), title)
+    for axes, heading in zip(panels[0], ["Image", "Truth", *names], strict=True):
+        axes.set_title(heading, fontsize=11, fontweight="bold", color=INK, pad=6)
+    for row, (case, z) in zip(panels, rows, strict=True):
+        _draw_row(row, case, z, structures, window)
+    _draw_table(side, cases, structures, dict(zip(names, columns, strict=True)))
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", facecolor="white")
+    return path
+
+
+def _shape_of(case: MosaicCase) -> float:
+    """Height over width of a panel."""
+    (left, right), (back, front) = frame(case.labelled)
+    return (front - back) * case.spacing[1] / ((right - left) * case.spacing[0])
+
+
+def _sheet(rows: int, columns: int, shape: float, side: float, title: str) -> tuple[Figure, list[list[Axes]], Axes]:
+    """An empty figure with its panels, (rows, columns), and the axes of the table; measured in inches."""
+    height, gap, left, top, bottom = PANEL * shape, 0.06, 0.48, 0.75 if title else 0.4, 0.42
+    width = left + columns * (PANEL + gap) + side
+    total = top + rows * (height + gap) + bottom
+    figure = Figure(figsize=(width, total), dpi=DPI)
+    FigureCanvasAgg(figure)
+    if title:
+        figure.text(left / width, 1 - 0.14 / total, title, fontsize=14, fontweight="bold", color=INK, va="top")
+
+    def axes(x: float, y: float, w: float, h: float) -> Axes:
+        return figure.add_axes((x / width, 1 - (y + h) / total, w / width, h / total))
+
+    panels = [
+        [axes(left + c * (PANEL + gap), top + r * (height + gap), PANEL, height) for c in range(columns)]
+        for r in range(rows)
+    ]
+    note = "Patient's right on the left, anterior up.  "
+    figure.text(left / width, 0.15 / total, note, fontsize=8.5, color=FAINT)
+    figure.text(
+        (left + 2.45) / width,
+        0.15 / total,
+        "Outlined in red: voxels where prediction and truth differ, missed or spurious.",
+        fontsize=8.5,
+        color="#C00000",
+    )
+    return figure, panels, axes(left + columns * (PANEL + gap) + 0.15, top, side - 0.3, rows * (height + gap) - gap)
+
+
+def _draw_row(
+    row: Sequence[Axes], case: MosaicCase, z: int, structures: Mapping[str, int], window: tuple[float, float] | None
+) -> None:
+    """Image, truth and predictions of one slice."""
+    box = frame(case.labelled)
+    shown = (slice(*box[0]), slice(*box[1]), z)
+    low, high = window or window_of(case.image, case.truth)
+    grey = np.clip((case.image[shown].astype(np.float64) - low) / (high - low), 0, 1)
+    truth = case.truth[shown]
+    predictions = [prediction[shown] for prediction in case.predictions.values()]
+    for axes, label in zip(row, [None, truth, *predictions], strict=True):
+        axes.set_axis_off()
+        aspect = case.spacing[1] / case.spacing[0]
+        axes.imshow(display(grey), cmap="gray", vmin=0, vmax=1, interpolation="bilinear", aspect=aspect)
+        if label is not None:
+            axes.imshow(display(_coloured(label, structures)), interpolation="nearest", aspect=aspect)
+    for axes, prediction in zip(row[2:], predictions, strict=True):
+        lines = list(outlines(display(prediction != truth)))
+        axes.add_collection(LineCollection(lines, colors=ERROR, linewidths=1.0, capstyle="projecting"))
+        score = _mean(overlaps(truth, prediction, structures.values()))
+        _corner(axes, "no structure here" if np.isnan(score) else f"slice DSC {100 * score:.1f}")
+    row[0].text(
+        -0.025,
+        0.5,
+        f"{case.name}\nslice {z + 1} of {case.truth.shape[2]}",
+        transform=row[0].transAxes,
+        rotation=90,
+        ha="right",
+        va="center",
+        multialignment="center",
+        fontsize=8,
+        color=FAINT,
+    )
+
+
+def _coloured(label: np.ndarray, structures: Mapping[str, int]) -> np.ndarray:
+    """A label as see-through colours, (..., 4)."""
+    picture = np.zeros((*label.shape, 4))
+    for index, value in enumerate(structures.values()):
+        picture[label == value] = (*to_rgb(COLOURS[index % len(COLOURS)]), OPACITY)
+    return picture
+
+
+def _corner(axes: Axes, text: str) -> None:
+    axes.text(
+        0.02,
+        0.03,
+        text,
+        transform=axes.transAxes,
+        fontsize=9,
+        fontweight="bold",
+        color="white",
+        bbox={"facecolor": "black", "alpha": 0.65, "edgecolor": "none", "pad": 2.5},
+    )
+
+
+def _draw_table(
+    axes: Axes, cases: Sequence[MosaicCase], structures: Mapping[str, int], columns: Mapping[str, float]
+) -> None:
+    """The legend, with the DSC of whole scans; the best of each row in bold."""
+    axes.set_axis_off()
+    box = axes.get_window_extent()
+    width, height = box.width / DPI, box.height / DPI
+    axes.set(xlim=(0, width), ylim=(height, 0))  # inches, downwards
+    step = min(0.27, height / (len(structures) + 3))
+    names = list(columns)
+    scores = {name: _scores(cases, structures, name) for name in names}
+    right = {name: width - sum(list(columns.values())[index + 1 :]) for index, name in enumerate(names)}
+    scans = "whole scan" if len(cases) == 1 else f"mean of {len(cases)} scans"
+    axes.text(0, step * 0.5, f"DSC, {scans}" if names else "", fontsize=8.5, color=FAINT, va="center")
+    for name in names:
+        axes.text(right[name], step * 1.4, name, fontsize=8.5, color=INK, ha="right", va="center", fontweight="bold")
+    for line, structure in enumerate([*structures, "mean"]):
+        y = step * (line + 2.5) + (0.08 if structure == "mean" else 0)
+        if structure != "mean":
+            colour = COLOURS[line % len(COLOURS)]
+            axes.add_patch(Rectangle((0, y - 0.07), 0.2, 0.14, facecolor=colour, edgecolor=FAINT, linewidth=0.5))
+        axes.text(0.3, y, structure.replace("_", " "), fontsize=9.5, color=INK, va="center")
+        found = {name: scores[name][line] for name in names}
+        known = [score for score in found.values() if not np.isnan(score)]
+        for name, score in found.items():
+            weight = "bold" if score == max(known, default=None) else "normal"
+            text = "–" if np.isnan(score) else f"{100 * score:.1f}"
+            axes.text(right[name], y, text, fontsize=9.5, color=INK, ha="right", va="center", fontweight=weight)
+    axes.plot([0, width], [step * (len(structures) + 2.15)] * 2, color=FAINT, linewidth=0.6)
+
+
+def _scores(cases: Sequence[MosaicCase], structures: Mapping[str, int], name: str) -> list[float]:
+    """The DSC of each structure over the cases that have it, then their mean."""
+    table = np.array([overlaps(case.truth, case.predictions[name], structures.values()) for case in cases])
+    means = [_mean(column) for column in table.T]
+    return [*means, _mean(np.array(means))]
+
+
+def _mean(scores: np.ndarray) -> float:
+    """Of those that are defined; NaN if none is."""
+    known = scores[~np.isnan(scores)]
+    return float(known.mean()) if known.size else float("nan")
