@@ -12,7 +12,7 @@ from medcontext.data.cases import Dataset
 from medcontext.data.nifti import read_label
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError
-from medcontext.evaluation.metrics import Score, absent, locate, score_located
+from medcontext.evaluation.metrics import Score, absent, along_memory, locate, score_located
 from medcontext.evaluation.pairs import Pair, find_labels, find_predictions, match
 from medcontext.evaluation.protocols import HD95_DEFINITIONS, Protocol, get_protocol
 from medcontext.evaluation.structures import Structures, by_value, declared, from_user, refuse_undeclared
@@ -112,13 +112,13 @@ def score_pair(pair: Pair, structures: Structures | None, protocol: Protocol) ->
     Raises:
         InputError: if a file is damaged, or holds values that are not declared.
     """
-    label, prediction = read_label(pair.label)[0], read_label(pair.prediction)[0]
+    label, prediction, spacing = along_memory(read_label(pair.label)[0], read_label(pair.prediction)[0], pair.spacing)
     boxes = locate(label), locate(prediction)
     if structures is None:
         structures = by_value(boxes, (pair.label, pair.prediction))
     refuse_undeclared(label, boxes[0], structures, pair.label)
     refuse_undeclared(prediction, boxes[1], structures, pair.prediction)
-    return score_located(label, prediction, *boxes, pair.spacing, structures, protocol)
+    return score_located(label, prediction, *boxes, spacing, structures, protocol)
 
 
 def _structures(

@@ -80,7 +80,20 @@ def score_case(
     """
     if label.shape != prediction.shape:
         raise ValueError(f"label and prediction of different shapes: {label.shape} and {prediction.shape}")
+    label, prediction, spacing = along_memory(label, prediction, spacing)
     return score_located(label, prediction, locate(label), locate(prediction), spacing, structures, protocol)
+
+
+def along_memory(
+    label: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
+    """Label, prediction and spacing with their axes reversed where both arrays lie in memory so, as nibabel reads.
+
+    No score depends on the order of the axes, and walking along the memory is several times as fast.
+    """
+    if label.flags.f_contiguous and prediction.flags.f_contiguous:
+        return label.T, prediction.T, tuple(spacing)[::-1]
+    return label, prediction, spacing
 
 
 def score_located(
@@ -120,8 +133,6 @@ def locate(volume: np.ndarray) -> Boxes:
     >>> locate(np.array([[0, 0, 7], [0, 7, 7]]))
     {7: (slice(0, 2, None), slice(1, 3, None))}
     """
-    if volume.flags.f_contiguous and not volume.flags.c_contiguous:  # as nibabel reads: walk along the memory
-        return {value: box[::-1] for value, box in locate(volume.T).items()}
     if volume.max(initial=0) < LARGEST_LIST:
         return {value: box for value, box in enumerate(ndimage.find_objects(volume), start=1) if box is not None}
     values, ranks = np.unique(np.append(volume, 0), return_inverse=True)  # with 0, ranks start at the background
