@@ -98,7 +98,7 @@ def draw_mosaic(
         raise InputError(f"Every case in a picture needs the same predictions; the first has: {', '.join(names)}.")
     rows = [(case, z) for case in cases for z in choose_slices(case.truth, slices)]
     columns = [0.2 + max(0.55, 0.085 * len(name)) for name in names]
-    figure, panels, side = _sheet(len(rows), 2 + len(names), _shape_of(cases[0]), 1.6 + sum(columns), title)
+    figure, panels, side = _sheet([_shape_of(case) for case, _ in rows], 2 + len(names), 1.6 + sum(columns), title)
     for axes, heading in zip(panels[0], ["Image", "Truth", *names], strict=True):
         axes.set_title(heading, fontsize=11, fontweight="bold", color=INK, pad=6)
     for row, (case, z) in zip(panels, rows, strict=True):
@@ -115,11 +115,13 @@ def _shape_of(case: MosaicCase) -> float:
     return (front - back) * case.spacing[1] / ((right - left) * case.spacing[0])
 
 
-def _sheet(rows: int, columns: int, shape: float, side: float, title: str) -> tuple[Figure, list[list[Axes]], Axes]:
-    """An empty figure with its panels, (rows, columns), and the axes of the table; measured in inches."""
-    height, gap, left, top, bottom = PANEL * shape, 0.06, 0.48, 0.75 if title else 0.4, 0.42
+def _sheet(shapes: Sequence[float], columns: int, side: float, title: str) -> tuple[Figure, list[list[Axes]], Axes]:
+    """An empty figure with its panels, a row for each shape, and the axes of the table; in inches."""
+    gap, left, top, bottom = 0.06, 0.48, 0.75 if title else 0.4, 0.42
+    heights = [PANEL * shape for shape in shapes]
+    tops = [top + sum(heights[:row]) + row * gap for row in range(len(heights))]
     width = left + columns * (PANEL + gap) + side
-    total = top + rows * (height + gap) + bottom
+    total = tops[-1] + heights[-1] + gap + bottom
     figure = Figure(figsize=(width, total), dpi=DPI)
     FigureCanvasAgg(figure)
     if title:
@@ -129,8 +131,8 @@ def _sheet(rows: int, columns: int, shape: float, side: float, title: str) -> tu
         return figure.add_axes((x / width, 1 - (y + h) / total, w / width, h / total))
 
     panels = [
-        [axes(left + c * (PANEL + gap), top + r * (height + gap), PANEL, height) for c in range(columns)]
-        for r in range(rows)
+        [axes(left + column * (PANEL + gap), y, PANEL, height) for column in range(columns)]
+        for y, height in zip(tops, heights, strict=True)
     ]
     note = "Patient's right on the left, anterior up.  "
     figure.text(left / width, 0.15 / total, note, fontsize=8.5, color=FAINT)
@@ -141,7 +143,7 @@ def _sheet(rows: int, columns: int, shape: float, side: float, title: str) -> tu
         fontsize=8.5,
         color="#C00000",
     )
-    return figure, panels, axes(left + columns * (PANEL + gap) + 0.15, top, side - 0.3, rows * (height + gap) - gap)
+    return figure, panels, axes(left + columns * (PANEL + gap) + 0.15, top, side - 0.3, tops[-1] + heights[-1] - top)
 
 
 def _draw_row(
