@@ -76,6 +76,7 @@ def command(arguments: list[str]) -> None:
     function, configure = COMMANDS[name]
     parser = Parser(prog=f"medcontext {name}", description=function.__doc__)
     configure(parser)
+    parser.usage = usage(parser)
     function(parser, parser.parse_args(flags(parser, named_files(parser, rest))))
 
 
@@ -87,12 +88,24 @@ def overview() -> str:
     return "\n".join([*lines, "", "medcontext COMMAND --help lists a command's options.", ""])
 
 
+def usage(parser: ArgumentParser) -> str:
+    """One line: what must be given; a training has too many options to list them all twice."""
+    pieces = [parser.prog]
+    for action in parser._actions:
+        value = action.metavar or action.dest.upper()
+        if not action.option_strings:
+            pieces.append(str(value))
+        elif action.required:
+            pieces.append(f"{action.option_strings[0]} {value}")
+    return " ".join([*pieces, "[options]"])
+
+
 def flags(parser: ArgumentParser, arguments: list[str]) -> list[str]:
     """Let a yes-or-no option stand alone: `--resume` means `--resume true`."""
     booleans = {
         option
         for action in parser._actions
-        if getattr(action, "_typehint", None) is bool
+        if getattr(action, "_typehint", None) in (bool, bool | None)
         for option in action.option_strings
     }
     result = []
@@ -174,7 +187,9 @@ def configure_predict(parser: ArgumentParser) -> None:
         help="of a data set that the run split; auto is its test cases where it has some, else all",
     )
     parser.add_argument("--overlap", type=float | None, help="of neighbouring windows; default as in the training")
-    parser.add_argument("--mirror", type=bool, default=False, help="average over the eight mirrored views")
+    parser.add_argument(
+        "--mirror", type=bool | None, help="average over the eight mirrored views; default as in the training"
+    )
     parser.add_argument("--probabilities", type=bool, default=False, help="also write every class's probability")
     parser.add_argument("--device", type=Literal["auto", "cpu", "gpu"], default="auto", help="where to compute")
     parser.add_argument("--resume", type=bool, default=False, help="skip the cases that are in the output already")

@@ -135,12 +135,12 @@ class Geometry:
 
         Outside of the box the background (class 0) has probability 1.
         """
-        full = torch.zeros(probabilities.shape[0], *self._ras_shape)
+        full = np.zeros((probabilities.shape[0], *self.shape), np.float32)
         full[0] = 1
-        inside = full[self._slices]
+        inside = ras_view(full, np.array(self.affine))[self._slices]
         for rows, slab in self._score_slabs(probabilities):
-            inside[:, rows] = slab.movedim(0, 1).to(full.device)  # (n, K, W, D) -> (K, n, W, D)
-        return from_ras(full, np.array(self.affine))
+            inside[:, rows] = slab.movedim(0, 1).cpu().numpy()  # (n, K, W, D) -> (K, n, W, D)
+        return torch.from_numpy(full)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -211,6 +211,14 @@ def from_ras(volume: Tensor, affine: np.ndarray) -> Tensor:
     volume = volume.flip([lead + axis for axis in range(3) if flips[axis]])
     back = [source.index(axis) for axis in range(3)]
     return volume.permute(*range(lead), *(lead + axis for axis in back)).contiguous()
+
+
+def ras_view(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """As `to_ras`, but a view: what is written to it is written to the volume, without a copy."""
+    source, flips = ras_axes(affine)
+    lead = volume.ndim - 3
+    volume = volume.transpose(*range(lead), *(lead + axis for axis in source))
+    return np.flip(volume, tuple(lead + axis for axis in range(3) if flips[axis]))
 
 
 def index_dtype(classes: int) -> torch.dtype:

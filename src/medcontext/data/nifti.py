@@ -186,7 +186,7 @@ def write_image(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nif
     if array.ndim == 4:
         array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)  # (X, Y, Z, C)
     keep = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
-    _write(path, array if keep else array.astype(np.float32), affine, like)
+    _write(path, array if keep else array.astype(np.float32, copy=False), affine, like)
 
 
 def check_same_grid(a: Header, b: Header, names: tuple[str, str]) -> None:

@@ -9,7 +9,7 @@ RUN/checkpoints/last.ckpt, best.ckpt
 ```
 """
 
-import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,13 +66,15 @@ class Run:
         write_json(self.folder / "run.json", self.facts)
 
     def network_description(self) -> dict[str, Any]:
-        """What decides the network's weights; a checkpoint must have the same."""
+        """What the network's weights mean, and for which images; a checkpoint must have the same."""
         return {
             "name": self.settings.network,
             "args": self.settings.network_args,
             "in_channels": len(self.plan.channels),
             "out_channels": len(self.plan.values),
             "crop_size": list(self.crop_size),
+            "labels": self.plan.labels,
+            "plan": self.plan.hash,
         }
 
 
@@ -80,16 +82,28 @@ def read_run(folder: Path) -> Run:
     """The run in a folder.
 
     Raises:
-        InputError: if the folder is not one that `medcontext train` wrote.
+        InputError: if the folder is not one that `medcontext train` wrote, or one of its files is damaged.
     """
-    parts = read_json(folder / "split.json")
-    return Run(
-        folder,
-        read_settings(folder / "settings.yaml"),
-        Plan.from_dict(read_json(folder / "plan.json")),
-        Split(*(tuple(parts[part]) for part in ("train", "validation", "test"))),
-        read_json(folder / "run.json"),
-    )
+    missing = [
+        name for name in ("settings.yaml", "plan.json", "split.json", "run.json") if not (folder / name).is_file()
+    ]
+    if missing:
+        found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
+        raise InputError(f"{folder} is not a folder that `medcontext train` wrote: {found}.")
+    settings = read_settings(folder / "settings.yaml")
+    plan, split, facts = (read_json(folder / name) for name in ("plan.json", "split.json", "run.json"))
+    try:
+        parts = (tuple(split[part]) for part in ("train", "validation", "test"))
+        run = Run(folder, settings, Plan.from_dict(plan), Split(*parts), facts)
+        _ = run.crop_size, facts["dataset"]
+    except InputError as error:
+        raise InputError(f"{folder / 'plan.json'}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{folder} is not a whole run: a field of its plan.json, split.json or run.json is missing or damaged "
+            f"({type(error).__name__}: {error}). Copy it again, or train again."
+        ) from error
+    return run
 
 
 def make_network(run: Run) -> nn.Module:
@@ -120,7 +134,13 @@ def load_network(run: Run, checkpoint: str = "last", weights: Weights = "student
     prefix = "network." if weights == "student" else "teacher.network."
     state = {key.removeprefix(prefix): value for key, value in values["learner"].items() if key.startswith(prefix)}
     network = make_network(run)
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(
+            f"{run.checkpoint(checkpoint)} does not fit the network '{run.settings.network}' as it is built now; has "
+            f"its code changed, or its library? The run had {run.facts.get('versions')}. {_first_line(error)}"
+        ) from error
     return network.eval()
 
 
@@ -131,15 +151,21 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
         InputError: if it is missing, damaged, or of another network than the run's.
     """
     if not path.is_file():
-        raise InputError(f"Checkpoint not found: {path}. Train first, or choose another with --checkpoint.")
+        raise InputError(f"Checkpoint not found: {path}. Train first, or give --checkpoint last, best or a file.")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the checksums that it writes
         values = torch.load(path, map_location="cpu", weights_only=True)
-        found, expected = values["network"], run.network_description()
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a whole MedContext checkpoint: {str(error).splitlines()[0]}") from error
-    different = [key for key in expected if found.get(key) != expected[key]]
+    except Exception as error:  # a damaged pickle may raise anything
+        raise InputError(f"{path} is not a whole MedContext checkpoint: {_first_line(error)}.") from error
+    if damaged:
+        raise InputError(f"{path} is not a whole MedContext checkpoint: {damaged} in it was altered. Copy it again.")
+    if not isinstance(values, dict) or not {"network", "learner"} <= set(values):
+        raise InputError(f"{path} is not a checkpoint that `medcontext train` wrote.")
+    found, expected = values["network"], run.network_description()
+    different = [key for key in expected if key in found and found[key] != expected[key]]
     if different:
-        facts = "; ".join(f"{key} is {found.get(key)}, the run has {expected[key]}" for key in different)
+        facts = "; ".join(f"{key} is {found[key]}, the run has {expected[key]}" for key in different)
         raise InputError(f"{path} is a checkpoint of another network: {facts}. Give a checkpoint of this run.")
     return values
 
@@ -156,6 +182,10 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
             torch.save(values, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise InputError(
-            f"Cannot write {path}: {str(error).splitlines()[0]} Free some space, then go on with --resume; the "
+            f"Cannot write {path}: {_first_line(error)}. Free some space, then go on with --resume; the "
             "checkpoint before is intact."
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

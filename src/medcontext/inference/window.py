@@ -3,7 +3,6 @@
 from itertools import chain, combinations
 
 import torch
-import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
@@ -19,7 +18,8 @@ def predict_volume(
 ) -> Tensor:
     """Probabilities of every class in a volume of any size.
 
-    Windows are blended with Gaussian weights. A volume smaller than the window is padded as in training.
+    The logits of overlapping windows are blended with Gaussian weights, then comes the softmax, then the mean over
+    the mirrored views. A volume smaller than the window is padded on both sides, as in training.
 
     Args:
         network: in evaluation mode, from (B, C, *crop_size) to logits (B, K, *crop_size).
@@ -29,19 +29,14 @@ def predict_volume(
         background: the value to pad each channel with.
 
     Returns:
-        (K, H, W, D), float32 on the CPU, summing to one over K.
+        (K, H, W, D), float32 on the CPU, summing to one over K. At most one more tensor of this size exists
+        meanwhile, with mirroring.
     """
-    size = image.shape[1:]
-    missing = [max(0, window - extent) for window, extent in zip(crop_size, size, strict=True)]
-    before = [extra // 2 for extra in missing]
-    pads = [pad for extra, first in zip(missing, before, strict=True) for pad in (extra - first, first)][::-1]
-    if any(pads):
-        image = torch.stack([F.pad(channel, pads, value=v) for channel, v in zip(image, background, strict=True)])
-    flips = mirrorings() if settings.mirror else [()]
-    total = torch.zeros(())
-    for axes in flips:
+    padded, inside = pad(image, crop_size, background)
+
+    def view(axes: tuple[int, ...]) -> Tensor:
         logits = sliding_window_inference(
-            image[None].flip(axes),
+            padded.flip(axes)[None],
             crop_size,
             settings.batch_size,
             lambda windows: heads(network(windows))[0].float(),
@@ -49,15 +44,53 @@ def predict_volume(
             mode="gaussian",
             device=torch.device("cpu"),
         )
-        total = total + logits.softmax(1).flip(axes)[0]  # type: ignore[union-attr]
-    inside = tuple(slice(first, first + extent) for first, extent in zip(before, size, strict=True))
-    return total[(slice(None), *inside)] / len(flips)
+        return softmax_(logits[0])
+
+    total = view(())
+    if settings.mirror:
+        for axes in mirrorings():
+            add_mirrored_(total, view(axes), axes)
+        total /= len(mirrorings()) + 1
+    return total[inside]
+
+
+def pad(image: Tensor, size: Shape3, values: tuple[float, ...]) -> tuple[Tensor, tuple[slice, ...]]:
+    """Centre an image (C, H, W, D) in at least `size`, each channel filled with its value; and where it lies there.
+
+    >>> padded, inside = pad(torch.ones(1, 1, 2, 5), (4, 2, 4), (-3.0,))
+    >>> padded.shape, padded[0, :, 0, 0].tolist(), padded[inside].shape
+    (torch.Size([1, 4, 2, 5]), [-3.0, 1.0, -3.0, -3.0], torch.Size([1, 1, 2, 5]))
+    """
+    shape = image.shape[1:]
+    starts = [max(0, window - extent) // 2 for window, extent in zip(size, shape, strict=True)]
+    inside = (slice(None), *(slice(start, start + extent) for start, extent in zip(starts, shape, strict=True)))
+    larger = [max(pair) for pair in zip(size, shape, strict=True)]
+    if larger == list(shape):
+        return image, inside
+    padded = image.new_empty(len(image), *larger)
+    padded[:] = image.new_tensor(values)[:, None, None, None]
+    padded[inside] = image
+    return padded, inside
+
+
+def softmax_(logits: Tensor) -> Tensor:
+    """Softmax over the classes of (K, H, W, D), in place: logits of a whole scan take gigabytes."""
+    logits -= logits.amax(0)
+    logits.exp_()
+    logits /= logits.sum(0)
+    return logits
+
+
+def add_mirrored_(total: Tensor, view: Tensor, axes: tuple[int, ...]) -> None:
+    """Mirror a view (K, H, W, D) back and add it to the total, class by class to save memory."""
+    for own, scores in zip(total, view, strict=True):
+        own += scores.flip([axis - 1 for axis in axes])
 
 
 def mirrorings() -> list[tuple[int, ...]]:
-    """The axes of (B, C, H, W, D) to flip for each of the eight mirrored views, the plain one first.
+    """The axes of (C, H, W, D) to flip for each of the seven mirrored views.
 
-    >>> len(mirrorings()), mirrorings()[:3]
-    (8, [(), (2,), (3,)])
+    >>> mirrorings()
+    [(1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3)]
     """
-    return list(chain.from_iterable(combinations((2, 3, 4), count) for count in range(4)))
+    return list(chain.from_iterable(combinations((1, 2, 3), count) for count in (1, 2, 3)))

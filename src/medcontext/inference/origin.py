@@ -1,0 +1,76 @@
+"""Where predictions come from: the `dataset.json` beside them."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import medcontext
+from medcontext.errors import InputError
+from medcontext.files import read_json
+from medcontext.inference.ensemble import Member
+from medcontext.inference.run import Weights
+
+RECORD = "dataset.json"
+
+
+def describe_origin(members: Sequence[Member], weights: Weights, input: Path) -> dict[str, Any]:
+    """What the values mean, and everything that decides them.
+
+    `probability_classes` are the classes along the last axis of probability files. Checkpoints are told apart by
+    their content: training may have gone on under the same name.
+    """
+    run = members[0].run
+    labels = {"background": 0} | dict(sorted(run.plan.labels.items(), key=lambda item: item[1]))
+    return {
+        "name": run.facts["dataset"],
+        "labels": labels,
+        "probability_classes": list(labels),
+        "predicted_by": {
+            "input": str(input.resolve()),
+            "weights": weights,
+            "networks": [
+                {
+                    "checkpoint": str(member.checkpoint.resolve()),
+                    "sha256": file_hash(member.checkpoint),
+                    "overlap": member.window.overlap,
+                    "mirror": member.window.mirror,
+                }
+                for member in members
+            ],
+            "medcontext": medcontext.__version__,
+        },
+    }
+
+
+def check_same_origin(output: Path, origin: dict[str, Any]) -> None:
+    """Refuse to add predictions to a folder with others, or with files that are no predictions.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    if not output.is_dir() or all(path.name.startswith(".") for path in output.iterdir()):
+        return
+    if not (output / RECORD).is_file():
+        raise InputError(f"{output} has files, but no {RECORD} of a prediction to go on with; choose another --output.")
+    found = read_json(output / RECORD)
+    if found == origin:
+        return
+    before = found.get("predicted_by") if isinstance(found, dict) else None
+    if not isinstance(before, dict):
+        raise InputError(f"{output} does not hold predictions (see its {RECORD}); choose another --output.")
+    now = origin["predicted_by"]
+    changes = [f"{key} was {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
+    raise InputError(
+        f"{output} holds other predictions: {'; '.join(changes) or 'other labels'}. Resume with the same input, "
+        "networks and options, or choose another --output."
+    )
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

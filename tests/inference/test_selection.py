@@ -1,0 +1,97 @@
+"""Which cases of a data set are predicted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medcontext.data.splits import Split
+from medcontext.errors import InputError
+from medcontext.inference.run import Run
+from medcontext.inference.selection import find_cases
+from tests.inference.runs import make_run, save
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set with cases a to e and the unlabelled u."""
+    volume = np.ones((3, 4, 5), np.uint8)
+    for name in "abcde":
+        save(tmp_path / f"data/images/{name}.nii.gz", volume)
+        save(tmp_path / f"data/labels/{name}.nii.gz", volume)
+    save(tmp_path / "data/images/u.nii.gz", volume)
+    manifest = {
+        "channels": ["MR"],
+        "labels": {"background": 0, "liver": 200},
+        "cases": [{"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in "abcde"],
+        "test": ["images/u.nii.gz"],
+    }
+    (tmp_path / "data/dataset.json").write_text(json.dumps(manifest))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return make_run(tmp_path / "run", split=Split(("a",), ("b",), ("c", "d")))
+
+
+def names(*arguments) -> str:  # type: ignore[no-untyped-def]
+    return "".join(case.name for case in find_cases(*arguments))
+
+
+def test_parts(data: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert names(data, [run]) == "cd"
+    assert "test cases, 2 of 6\n" in capsys.readouterr().out
+    assert names(data, [run], "test") == "cd"
+    assert names(data, [run], "train") == "a"
+    assert names(data, [run], "validation") == "b"
+    assert names(data / "dataset.json", [run]) == "cd"
+    capsys.readouterr()
+    assert names(data, [run], "all") == "abcdeu"
+    assert "all cases, 6 of 6; 2 of them were used in training" in capsys.readouterr().out
+
+
+def test_without_test_cases_all_are_taken(data: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "other", split=Split(("x",), (), ("y",)))
+    assert names(data, [run]) == "abcdeu"
+    with pytest.raises(InputError, match=r"no case that is a test case of .*other; see split\.json there, or .*all"):
+        find_cases(data, [run], "test")
+
+
+def test_no_case_that_one_of_several_runs_has_seen(data: Path, run: Run, tmp_path: Path) -> None:
+    """Folds: what one tests on, another was trained on."""
+    second = make_run(tmp_path / "second", split=Split(("a", "c"), (), ("d", "e")))
+    third = make_run(tmp_path / "third", split=Split(("c", "d"), (), ("a",)))
+    assert names(data, [run, second]) == "d"
+    with pytest.raises(InputError, match="test case in common of"):
+        find_cases(data, [run, third])
+
+
+def test_files_and_folders(data: Path, run: Run) -> None:
+    assert names(data / "images", [run]) == "abcdeu"
+    assert names(data / "images/a.nii.gz", [run]) == "a"
+    with pytest.raises(InputError, match="--part test needs a data set"):
+        find_cases(data / "images", [run], "test")
+    with pytest.raises(InputError, match="not found"):
+        find_cases(data / "nowhere", [run])
+    with pytest.raises(InputError, match="not found"):
+        find_cases(data / "nowhere.json", [run])
+
+
+@pytest.mark.parametrize("channels", [["CT"], ["MR", "CT"]])
+def test_a_data_set_with_other_channels_is_refused(channels: list[str], data: Path, run: Run) -> None:
+    manifest = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(manifest | {"channels": channels}))
+    with pytest.raises(InputError, match=r"has the channels .*CT, the run was trained on MR"):
+        find_cases(data, [run])
+
+
+def test_the_order_of_channels_counts_and_their_case_does_not(data: Path, tmp_path: Path) -> None:
+    manifest = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(manifest | {"channels": ["Flair", "t1"]}))
+    run = make_run(tmp_path / "run", channels=("FLAIR", "T1"))
+    swapped = make_run(tmp_path / "swapped", channels=("T1", "FLAIR"))
+    assert names(data, [run]) == "abcdeu"
+    with pytest.raises(InputError, match="Flair, t1, the run was trained on T1, FLAIR"):
+        find_cases(data, [swapped])
