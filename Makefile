@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint types wheel clean
+# Tests run side by side, one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+
+.PHONY: demo test slow check lint types wheel clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -14,7 +17,10 @@ demo: .venv/installed
 	$(BIN)/medcontext demo --output demo
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(PYTEST) -m "not slow"
+
+slow: .venv/installed
+	$(PYTEST) -m slow
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -23,7 +29,7 @@ lint: .venv/installed
 types: .venv/installed
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types slow test
 
 wheel: .venv/installed
 	$(BIN)/python -m build --wheel

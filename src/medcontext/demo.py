@@ -63,7 +63,7 @@ def compare(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     """Both means for every structure and their difference, with misses and false alarms beside them."""
     first, second = summaries.values()
     names = list(summaries)
-    table = Table("structure", title=f"DSC in per cent, {first['cases']} test scans")
+    table = Table("structure", title=f"DSC in per cent, {len(first['cases'])} test scans")
     for heading in (*names, "difference", "missed", "false alarms"):
         table.add_column(heading, justify="right")
     for name in first["structures"]:
