@@ -134,10 +134,30 @@ def test_the_whole_views_activations_are_gone_before_the_masked_view_starts() ->
         if not list(module.children()):
             module.register_forward_hook(watch)
     layers = sum(not list(module.children()) for module in learner.network.modules())
+    alive_at_teacher: list[int] = []
+    learner.teacher.register_forward_hook(
+        lambda *_: alive_at_teacher.append(sum(reference() is not None for reference in activations))
+    )
     learner.backward(*SUBJECT.batch(dtype=torch.float64))
     assert len(alive_at_second_pass) == 2 * layers
     assert max(alive_at_second_pass[:layers]) > 0  # the watch works
     assert alive_at_second_pass[layers] == 0
+    assert alive_at_teacher == [0]
+
+
+def test_the_teachers_logits_are_gone_before_the_masked_views_backward_pass() -> None:
+    learner = make()
+    logits: list[weakref.ref] = []
+    alive: list[int] = []
+    learner.teacher.register_forward_hook(lambda _module, _inputs, output: logits.append(weakref.ref(output)))
+
+    def backward(loss: torch.Tensor) -> None:
+        alive.append(sum(reference() is not None for reference in logits))
+        loss.backward()
+
+    learner.backward(*SUBJECT.batch(dtype=torch.float64), backward=backward)
+    assert len(logits) == 1
+    assert alive == [0, 0]
 
 
 @pytest.mark.parametrize(

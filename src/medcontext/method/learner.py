@@ -168,12 +168,15 @@ class MedContext(nn.Module):
         no_sync = no_sync or getattr(self.network, "no_sync", None) or nullcontext
         with no_sync():
             outputs = self.network(image)
-            target = self._target(image, outputs)
             whole = self.supervised(outputs, label)
+            target = self._target(image, outputs) if self.target == "student" else None
             del outputs  # else the whole view's logits stay in memory beside the masked view's activations
             backward(whole)
             whole = whole.detach()
+        if self.target == "teacher":  # only now, when the whole view's activations are gone
+            target = self._target(image)
         masked, agreement, weighted = self._masked_terms(image, label, hidden, target)
+        del target  # its distance to the masked view's logits is all that the backward pass needs
         backward(weighted)
         self._average_embedding_gradient()
         return Losses(whole + weighted, whole, masked, agreement).detach()
@@ -191,7 +194,7 @@ class MedContext(nn.Module):
             return self.beta
         return self.beta * math.exp(-5 * (1 - self.step / length) ** 2)
 
-    def _target(self, image: Tensor, outputs: Any) -> Tensor | None:
+    def _target(self, image: Tensor, outputs: Any = None) -> Tensor | None:
         if self.consistency_kind == "none":
             return None
         if self.target == "student":
@@ -204,11 +207,13 @@ class MedContext(nn.Module):
         """The masked view's supervised term, its consistency term, and their weighted sum."""
         hidden = self.draw(image) if hidden is None else hidden
         outputs = self.adapter.masked(self.network, image, hidden)  # type: ignore[union-attr, arg-type]
-        zero = torch.zeros((), device=image.device)
-        masked = self.supervised(outputs, label) if self.masked_loss else zero
-        if target is None:
-            return masked, zero, masked
-        agreement = consistency(heads(outputs)[0], target, self.consistency_kind)  # type: ignore[arg-type]
+        agreement = masked = torch.zeros((), device=image.device)
+        # The consistency first: the backward pass runs in the opposite order, and so has freed what the supervised
+        # loss keeps before the gradient of the consistency takes its place.
+        if target is not None:
+            agreement = consistency(heads(outputs)[0], target, self.consistency_kind)  # type: ignore[arg-type]
+        if self.masked_loss:
+            masked = self.supervised(outputs, label)
         return masked, agreement, masked + self.current_beta() * agreement
 
     def _average_embedding_gradient(self) -> None:
