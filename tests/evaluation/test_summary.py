@@ -1,8 +1,10 @@
 """Means by hand, with what they leave out beside them."""
 
 import csv
+import io
 import json
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -79,15 +81,27 @@ def test_the_csv_keeps_full_precision_and_awkward_names() -> None:
     assert (row["case"], row["structure"]) == ('x, "1"', "aorta, left")
 
 
+def printed(width: int, cases: dict[str, list[Score]]) -> str:
+    text = io.StringIO()
+    Console(width=width, file=text).print(make_table(summarise(cases), STANDARD, len(cases)))
+    return text.getvalue()
+
+
 def test_the_table_says_per_cent_units_and_counts() -> None:
-    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(make_table(summarise(CASES), STANDARD, 4))
-    text = console.export_text()
-    rows = {cells[0]: cells[1:] for line in text.splitlines() if (cells := [c.strip() for c in line.split("│")[1:-1]])}
-    assert rows["liver"][:4] == ["4", "0", "0", "0"]
-    assert rows["liver"][4].startswith("65.00 ±")
+    text = printed(120, CASES)
+    rows = {cells[0]: cells[1:] for line in text.splitlines() if (cells := re.split(r"\s{2,}", line.strip()))}
+    assert rows["liver"] == ["4", "0", "0", "0", "65.00 ± 23.8", "6.00 ± 3.6", "12.00 ± 7.1"]
     assert rows["spleen"][:4] == ["3", "1", "1", "1"]
     assert rows["aorta"] == ["0", "0", "0", "4", "-", "-", "-"]
-    assert rows["mean of the 2 means above"] == ["7", "1", "1", "5", "42.50", "38.00", "76.00"]
-    assert "HD95 pooled, mm" in text
-    assert "voxels" in [column.header for column in make_table(summarise(CASES), PROTOCOLS["legacy"], 4).columns][6]
+    assert rows["mean"] == ["7", "1", "1", "5", "42.50", "38.00", "76.00"]
+    assert "mm" in text
+    headings = [column.header for column in make_table(summarise(CASES), PROTOCOLS["legacy"], 4).columns]
+    assert headings[-1] == "HD95 max\nvoxels"
+
+
+def test_a_narrow_terminal_folds_names_and_no_numbers() -> None:
+    cases = {name: [score("inferior vena cava", dsc, 123.4)] for name, dsc in (("a", 0.0), ("b", 1.0))}
+    text = printed(80, cases)
+    assert "absent" not in text
+    (line,) = (line for line in text.splitlines() if line.count("±") == 3)
+    assert line.split()[-3:] == ["246.80", "±", "0.0"]

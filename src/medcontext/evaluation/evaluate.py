@@ -161,7 +161,8 @@ def _show(summary: Mapping[str, Any], protocol: Protocol, output: Path) -> None:
     missing = summary["labels_without_prediction"]
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        console.print(
-            f"{len(missing)} labels without a prediction are not scored: {some}", highlight=False, markup=False
-        )
-    console.print(f"Written: {output / 'metrics.csv'}, {output / 'summary.json'}", highlight=False, soft_wrap=True)
+        text = f"{len(missing)} labels without a prediction are not scored: {some}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"Written: {output / 'metrics.csv'}, {output / 'summary.json'}", highlight=False, markup=False, soft_wrap=True
+    )

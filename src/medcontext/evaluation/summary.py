@@ -2,12 +2,12 @@
 
 import csv
 import io
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -54,22 +54,28 @@ def summarise(cases: Cases) -> dict[str, Any]:
 
 
 def make_table(summary: Mapping[str, Any], protocol: Protocol, cases: int) -> Table:
-    """The summary as a person reads it: DSC in per cent, and the counts beside every mean."""
-    unit = protocol.hd95_unit
-    table = Table(title=f"{cases} case{'s' * (cases != 1)}, protocol {protocol.name}: mean ± standard deviation")
-    table.add_column("structure")
-    for heading in ("n", "missed", "false alarms", "absent", "DSC %", f"HD95 pooled, {unit}", f"HD95 max, {unit}"):
-        table.add_column(heading, justify="right")
-    for name, entry in summary["structures"].items():
-        table.add_row(escape(name), *_counts(entry), *(_mean_and_std(entry[metric], metric) for metric in METRICS))
+    """The summary as a person reads it: DSC in per cent, and the counts beside every mean.
+
+    It fits 80 columns; where a structure is absent from some cases, it takes one column more.
+    """
     overall = summary["mean"]
-    table.add_section()
-    table.add_row(
-        f"mean of the {overall['structures']} means above",
-        *_counts(overall),
-        *(_number(overall[metric], metric) for metric in METRICS),
-        style="bold",
+    shown = {"n": "n", "missed": "missed", "spurious": "false\nalarms"}
+    if overall["absent"]:
+        shown["absent"] = "absent"
+    table = Table(
+        title=f"{cases} case{'s' * (cases != 1)}, {protocol.name} protocol", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
+    table.add_column("structure", overflow="fold")
+    unit = protocol.hd95_unit
+    for heading in (*shown.values(), "DSC\n%", f"HD95 pooled\n{unit}", f"HD95 max\n{unit}"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, entry in summary["structures"].items():
+        scores = (_mean_and_std(entry[metric], metric) for metric in METRICS)
+        table.add_row(escape(name), *(str(entry[count]) for count in shown), *scores)
+    table.add_section()
+    means = (_number(overall[metric], metric) for metric in METRICS)
+    table.add_row("mean", *(str(overall[count]) for count in shown), *means, style="bold")
+    table.caption = "± standard deviation over cases; last row: mean of the structures' means"
     return table
 
 
@@ -88,17 +94,13 @@ def _structure(scores: Sequence[Score]) -> dict[str, Any]:
     return entry
 
 
-def _counts(entry: Mapping[str, int]) -> list[str]:
-    return [str(entry[count]) for count in ("n", "missed", "spurious", "absent")]
-
-
 def _mean_and_std(values: Mapping[str, float | None], metric: str) -> str:
     if values["std"] is None:
         return _number(values["mean"], metric)
-    return f"{_number(values['mean'], metric)} ± {_number(values['std'], metric)}"
+    return f"{_number(values['mean'], metric)} ± {_number(values['std'], metric, digits=1)}"
 
 
-def _number(value: float | None, metric: str) -> str:
-    if value is None or math.isnan(value):
+def _number(value: float | None, metric: str, digits: int = 2) -> str:
+    if value is None:
         return "-"
-    return f"{100 * value:.2f}" if metric == "dsc" else f"{value:.2f}"
+    return f"{100 * value if metric == 'dsc' else value:.{digits}f}"
