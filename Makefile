@@ -14,6 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 	touch $@
 
 demo: .venv/installed
+	rm -rf demo
 	$(BIN)/medcontext demo --output demo
 
 test: .venv/installed

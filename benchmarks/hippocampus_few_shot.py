@@ -53,7 +53,8 @@ def run_arm(data: Path, work: Path, arm: str, seed: int) -> None:
     for weights in ("student", "teacher"):
         predictions, scores = folder / f"predictions-{weights}", folder / f"scores-{weights}"
         if not (scores / "summary.json").exists():
-            medcontext("predict", "--run", run, "--input", data, "--output", predictions, "--weights", weights, "--resume")
+            source = ("--run", run, "--input", data, "--weights", weights)
+            medcontext("predict", *source, "--output", predictions, "--resume")
             medcontext("evaluate", "--predictions", predictions, "--labels", data, "--output", scores)
 
 
