@@ -160,7 +160,7 @@ class Settings:
         prepare: spacing and intensities.
         augment: random changes of the crops.
         optimizer: the optimizer and its learning rate.
-        window: sliding-window prediction during validation.
+        window: sliding windows in validation, and in predictions that do not ask for others.
     """
 
     network: str = "unet"

@@ -1,4 +1,5 @@
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,18 +16,33 @@ def state(output: Path) -> dict:
     return torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
+    last = output / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 200
+    while not last.exists() or state(output)["learner"]["_extra_state"]["step"] < step:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_says_how_to_go_on(balls: Path, tmp_path: Path) -> None:
+    process = start(balls, tmp_path / "run", "--steps=4000", "--validate_every=2", "--validation_cases=0")
+    wait_for_step(process, tmp_path / "run", 2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "--resume" in output
+    assert "Traceback" not in output
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on_as_if_it_had_never_stopped(balls: Path, tmp_path: Path, capsys) -> None:
     assert main(arguments(balls, tmp_path / "whole", *STEPS)) == 0
 
     killed = tmp_path / "killed"
     process = start(balls, killed, *STEPS)
-    last = killed / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not last.exists() or state(killed)["learner"]["_extra_state"]["step"] < 8:
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_step(process, killed, 8)
     process.send_signal(signal.SIGKILL)
     process.wait()
     step = state(killed)["learner"]["_extra_state"]["step"]

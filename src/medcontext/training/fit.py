@@ -147,9 +147,10 @@ def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
     )
     if task.learner.step < settings.steps:
         started = time.time()
-        trainer.fit(task, loader(run, store, task, trainer))
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(task, loader(run, store, task, trainer))
+        except SystemExit as end:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from end
         if trainer.is_global_zero:
             run.facts["hardware"] = hardware(task, trainer)
             run.facts["seconds"] = round(run.facts.get("seconds", 0) + time.time() - started, 1)
