@@ -73,6 +73,17 @@ def test_single_voxels_are_as_far_apart_as_they_are(spacing: tuple[float, ...]) 
     assert hd95_max(distances) == pytest.approx(np.linalg.norm(np.array(spacing) * (8, 3, 5)))
 
 
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_the_transform_for_large_surfaces_gives_what_the_tree_gives(monkeypatch, spacing: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(11)
+    first, second = blob(rng, (16, 11, 7)), rng.random((16, 11, 7)) < 0.05
+    expected = surface_distances(first, second, spacing)
+    monkeypatch.setattr("medcontext.evaluation.distances.LARGE_SURFACE", 0)
+    monkeypatch.setattr("medcontext.evaluation.distances.KDTree", None)
+    for array, other in zip(expected, surface_distances(first, second, spacing), strict=True):
+        np.testing.assert_allclose(other, array, rtol=1e-6)
+
+
 def test_equal_masks_have_distance_zero() -> None:
     mask = blob(np.random.default_rng(0), (12, 12, 12))
     distances = surface_distances(mask, mask.copy(), (1, 1, 1))
