@@ -79,10 +79,10 @@ def read_header(path: Path) -> Header:
     """Read shape, affine and stored type without reading a voxel.
 
     Raises:
-        InputError: if the file is missing, is not NIfTI, or its affine is singular.
+        InputError: if the file is missing, is not NIfTI, is not a volume, or its affine is singular.
     """
     image = _open(path)
-    return Header(tuple(image.shape), _affine(image, path), image.get_data_dtype())
+    return Header(_volume_shape(image, path), _affine(image, path), image.get_data_dtype())
 
 
 def read_image(case: Case, channels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
