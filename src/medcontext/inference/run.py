@@ -163,9 +163,9 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
     if not isinstance(values, dict) or not {"network", "learner"} <= set(values):
         raise InputError(f"{path} is not a checkpoint that `medcontext train` wrote.")
     found, expected = values["network"], run.network_description()
-    different = [key for key in expected if key in found and found[key] != expected[key]]
+    different = [key for key in expected if found.get(key) != expected[key]]
     if different:
-        facts = "; ".join(f"{key} is {found[key]}, the run has {expected[key]}" for key in different)
+        facts = "; ".join(f"{key} is {found.get(key)}, the run has {expected[key]}" for key in different)
         raise InputError(f"{path} is a checkpoint of another network: {facts}. Give a checkpoint of this run.")
     return values
 
