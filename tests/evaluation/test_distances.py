@@ -29,7 +29,7 @@ def one_voxel(shape: tuple[int, ...], *index: int) -> np.ndarray:
     return mask
 
 
-def check(first: np.ndarray, second: np.ndarray, spacing: tuple[float, ...]) -> None:
+def assert_as_medpy_and_monai(first: np.ndarray, second: np.ndarray, spacing: tuple[float, ...]) -> None:
     distances = surface_distances(first, second, spacing)
     assert hd95_pooled(distances) == pytest.approx(medpy_hd95(first, second, voxelspacing=spacing), rel=1e-9)
     assert hd95_max(distances) == pytest.approx(monai_hd95(first, second, spacing), rel=1e-6)
@@ -40,7 +40,7 @@ def check(first: np.ndarray, second: np.ndarray, spacing: tuple[float, ...]) -> 
 def test_random_blobs_match_medpy_and_monai(seed: int, spacing: tuple[float, ...]) -> None:
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(5, 22, 3))
-    check(blob(rng, shape), blob(rng, shape, share=0.1), spacing)
+    assert_as_medpy_and_monai(blob(rng, shape), blob(rng, shape, share=0.1), spacing)
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -49,8 +49,8 @@ def test_blobs_inside_and_at_the_border_match(spacing: tuple[float, ...]) -> Non
     inside, border = np.zeros((2, 24, 20, 16), dtype=bool)
     inside[6:15, 7:15, 4:11] = blob(rng, (9, 8, 7), 0.6)
     border[:10, 12:, 9:] = True
-    check(inside, border, spacing)
-    check(border, border[::-1].copy(), spacing)
+    assert_as_medpy_and_monai(inside, border, spacing)
+    assert_as_medpy_and_monai(border, border[::-1].copy(), spacing)
 
 
 def test_distances_are_all_those_of_a_distance_transform() -> None:
@@ -68,7 +68,7 @@ def test_distances_are_all_those_of_a_distance_transform() -> None:
 def test_single_voxels_are_as_far_apart_as_they_are(spacing: tuple[float, ...]) -> None:
     shape = (9, 9, 9)
     first, second = one_voxel(shape, 0, 0, 0), one_voxel(shape, 8, 3, 5)
-    check(first, second, spacing)
+    assert_as_medpy_and_monai(first, second, spacing)
     distances = surface_distances(first, second, spacing)
     assert hd95_max(distances) == pytest.approx(np.linalg.norm(np.array(spacing) * (8, 3, 5)))
 
