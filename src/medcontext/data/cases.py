@@ -1,6 +1,6 @@
 """What a data set is: cases, channels and labels, whatever the folder layout they come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -31,6 +31,8 @@ class Dataset:
             the background, always there.
         cases: those with a label.
         unlabelled: those without, such as the Decathlon's `imagesTs`.
+        regions: where overlapping regions are segmented rather than structures: name to the label values that a
+            region consists of, larger regions first, such as `{"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Dataset:
     labels: dict[str, int]
     cases: tuple[Case, ...]
     unlabelled: tuple[Case, ...] = ()
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def structures(self) -> dict[str, int]:
