@@ -146,7 +146,10 @@ class Settings:
             rounded up to multiples of 16 and at most 96.
         foreground: fraction of crops centred on a structure.
         few_shot: train on so many cases of the training part.
-        split: a JSON file naming train, validation and test cases, or nnU-Net's splits_final.json.
+        regions: overlapping regions to segment instead of the structures, larger ones first: name to label values,
+            such as {"WT": [1, 2, 3], "TC": [2, 3], "ET": [3]}. Nothing: those that the data set declares.
+        split: a JSON file naming train, validation and test cases, nnU-Net's splits_final.json, or one of the
+            splits that come with MedContext: `acdc`, `brats17`, `brats21`, `btcv`.
         fold: which fold of a file with several.
         seed: of the split, the crops, the augmentation, the masks and the network's start.
         validate_every: steps between two validations and checkpoints; 0 for ten in all.
@@ -172,6 +175,7 @@ class Settings:
     crop_size: tuple[int, int, int] | Literal["auto"] = "auto"
     foreground: float = 0.5
     few_shot: int | None = None
+    regions: dict[str, list[int]] = field(default_factory=dict)
     split: str | None = None
     fold: int = 0
     seed: int = 0
