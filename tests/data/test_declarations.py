@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medcontext.data.declarations import read_channels, read_labels
+from medcontext.data.declarations import read_channels, read_declared_regions, read_labels
 from medcontext.errors import InputError
 
 FILE = Path("dataset.json")
@@ -73,7 +73,7 @@ def test_labels_in_either_direction_are_sorted_by_value(labels: dict[str, Any]) 
         ({"1": "liver", "2": "liver"}, "declared twice: 'liver' = 1, 'liver' = 2"),
         ({"liver": 0, "spleen": 1}, "'liver' has the value 0. The value 0 is the background"),
         ({"background": 1, "liver": 2}, "'background' has the value 1. The value 0 is the background"),
-        ({"background": 0, "whole": [1, 2], "core": 2}, "'whole' is a region made of several values ([1, 2])"),
+        ({"background": 0, "whole": [1, 2.5], "core": 2}, "a region has the value 2.5"),
         ({"background": 0, "liver": 1, "ignore": 2}, "the label 'ignore' (2) is not supported"),
         ({"liver": -1}, "give a name and a whole number from 0"),
         ({"liver": 1.5}, "give a name and a whole number from 0"),
@@ -83,3 +83,21 @@ def test_labels_in_either_direction_are_sorted_by_value(labels: dict[str, Any]) 
 )
 def test_labels_that_cannot_be_used(labels: Any, message: str) -> None:
     assert message in refused(labels)
+
+
+def test_nnunets_regions_and_ours_are_the_same() -> None:
+    """KiTS as nnU-Net declares it: the order of the values is not that of the regions."""
+    theirs = {"labels": {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumour": 2}}
+    theirs["regions_class_order"] = [1, 3, 2]
+    labels = read_labels(theirs, FILE)
+    assert labels == {"background": 0, "label 1": 1, "label 2": 2, "label 3": 3}
+    ours = {"labels": {"a": 1, "b": 2, "c": 3}, "regions": {"kidney": [1, 2, 3], "masses": [2, 3], "tumour": [2]}}
+    expected = {"kidney": (1, 2, 3), "masses": (2, 3), "tumour": (2,)}
+    assert read_declared_regions(theirs, FILE, labels) == expected
+    assert read_declared_regions(ours, FILE, read_labels(ours, FILE)) == expected
+
+
+def test_another_order_of_the_regions_values_is_refused() -> None:
+    manifest = {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [2, 1]}
+    with pytest.raises(InputError, match=r"writes each region as the value that no later region has, \[1, 2\]"):
+        read_declared_regions(manifest, FILE, read_labels(manifest, FILE))

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from medcontext.method import DeepSupervision, DiceCE, consistency
-from medcontext.method.losses import heads, resize_label
+from medcontext.method.losses import RegionDiceCE, heads, resize_label
 
 
 def closed_form(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -78,3 +78,27 @@ def test_outputs_are_found_in_every_form() -> None:
     assert [head.shape for head in heads(stacked)] == [(2, 4, 8, 8, 8)] * 3
     assert heads(stacked[:, 0])[0].shape == (2, 4, 8, 8, 8)
     assert len(heads((stacked[:, 0], stacked[:, 1]))) == 2
+
+
+def test_region_loss_is_dice_and_cross_entropy_of_each_region() -> None:
+    logits = torch.randn(2, 2, 4, 5, 3, dtype=torch.float64, requires_grad=True)
+    label = torch.randint(0, 3, (2, 1, 4, 5, 3))
+    loss = RegionDiceCE(torch.tensor([[False, True, True], [False, False, True]]))(logits, label)
+    inside = torch.cat([label > 0, label == 2], 1).double()
+    p = logits.sigmoid()
+    axes = (2, 3, 4)
+    overlap = 1 - 2 * (p * inside).sum(axes) / (p.square().sum(axes) + inside.sum(axes))
+    entropy = -(inside * p.log() + (1 - inside) * (1 - p).log())
+    torch.testing.assert_close(loss, overlap.mean() + entropy.mean(), rtol=1e-5, atol=1e-6)
+    loss.backward()
+    assert logits.grad.abs().min() > 0
+
+
+def test_region_loss_of_perfect_logits_is_near_zero_at_every_resolution() -> None:
+    label = torch.randint(0, 3, (1, 1, 8, 8, 4))
+    table = torch.tensor([[False, True, True], [False, False, True]])
+    logits = 40.0 * (table[:, label[:, 0]].movedim(0, 1).float() - 0.5)
+    coarse = logits[..., ::2, ::2, ::2]
+    loss = DeepSupervision(RegionDiceCE(table))([logits, coarse.new_zeros(coarse.shape)], label)
+    alone = DeepSupervision(RegionDiceCE(table))([logits], label)
+    assert alone < 1e-4 < loss

@@ -10,7 +10,7 @@ def test_validation_dice_is_monais() -> None:
     expected = compute_dice(
         *(one_hot(each, 4).movedim(-1, 0)[None] for each in (predicted, label)), include_background=False
     )
-    sums, counts = dice(predicted, label, 3)
+    sums, counts = dice(predicted, label, [(1,), (2,), (3,)])
     torch.testing.assert_close(sums, expected[0])
     assert counts.tolist() == [1, 1, 1]
 
@@ -18,4 +18,4 @@ def test_validation_dice_is_monais() -> None:
 def test_missed_and_spurious_count_zero_and_absent_does_not_count() -> None:
     label, predicted = torch.zeros(2, 4, 4, 4, dtype=torch.long)
     label[0], predicted[1] = 1, 2
-    assert dice(predicted, label, 3).tolist() == [[0, 0, 0], [1, 1, 0]]
+    assert dice(predicted, label, [(1,), (2,), (3,)]).tolist() == [[0, 0, 0], [1, 1, 0]]

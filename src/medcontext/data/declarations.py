@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from medcontext.data.regions import Regions, read_regions, written_values
 from medcontext.errors import InputError
 
 BACKGROUND = "background"
@@ -44,12 +45,14 @@ def read_channels(manifest: dict[str, Any], file: Path) -> tuple[str, ...]:
 def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
     """The declared labels as name to value, whichever way round the file has them, background first.
 
+    Where nnU-Net's regions are declared, the values have no names of their own: they are called `label 1` and so on.
+
     >>> read_labels({"labels": {"0": "background", "500": "spleen", "200": "liver"}}, Path("dataset.json"))
     {'background': 0, 'liver': 200, 'spleen': 500}
 
     Raises:
         InputError: if there are none; if a value is not a whole number from 0, or a name or value occurs
-            twice; if 0 is not the background; for nnU-Net's regions and its `ignore` label.
+            twice; if 0 is not the background; for nnU-Net's `ignore` label.
     """
     declared = manifest.get("labels")
     if not isinstance(declared, dict) or not declared:
@@ -57,6 +60,11 @@ def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
             f'{file} declares no labels; add "labels" with the value of each structure, for example '
             '{"background": 0, "liver": 1}.'
         )
+    if _nnunet_regions(declared):
+        parts = [value for key, value in declared.items() if key != BACKGROUND]
+        found = {number for value in parts for number in (value if isinstance(value, list) else [value])}
+        _refuse_odd_values(found, file)
+        declared = {BACKGROUND: 0, **{f"label {value}": value for value in sorted(found)}}
     pairs = [_name_and_value(key, value, file) for key, value in declared.items()]
     names, values = [name for name, _ in pairs], [value for _, value in pairs]
     twice = [(n, v) for n, v in pairs if names.count(n) > 1 or values.count(v) > 1]
@@ -70,13 +78,42 @@ def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
     return {BACKGROUND: 0, **dict(structures)}
 
 
+def read_declared_regions(manifest: dict[str, Any], file: Path, labels: dict[str, int]) -> Regions:
+    """The overlapping regions that a file declares, under "regions" or, as nnU-Net v2 does, as lists in "labels".
+
+    >>> labels = {"background": 0, "whole": [1, 2], "core": 2}
+    >>> read_declared_regions({"labels": labels}, Path("dataset.json"), {"background": 0, "label 1": 1, "label 2": 2})
+    {'whole': (1, 2), 'core': (2,)}
+
+    Raises:
+        InputError: if they cannot be used (see `read_regions`), or if "regions_class_order" asks for other values
+            than those that predictions are written in.
+    """
+    found = manifest.get("regions", {})
+    if _nnunet_regions(manifest["labels"]):
+        found = {name: value for name, value in manifest["labels"].items() if name != BACKGROUND}
+    regions = read_regions(found, tuple(labels.values()), str(file))
+    order = manifest.get("regions_class_order")
+    if order is not None and regions and tuple(order) != written_values(regions):
+        raise InputError(
+            f'{file}, "regions_class_order" is {order}; medcontext writes each region as the value that no later '
+            f"region has, {list(written_values(regions))}. Order the regions from large to small."
+        )
+    return regions
+
+
+def _nnunet_regions(declared: dict[str, Any]) -> bool:
+    return any(isinstance(value, list) for value in declared.values())
+
+
+def _refuse_odd_values(values: set[Any], file: Path) -> None:
+    odd = [value for value in values if type(value) is not int]
+    if odd:
+        raise InputError(f'{file}, "labels": a region has the value {odd[0]!r}; give whole numbers from 1.')
+
+
 def _name_and_value(key: str, value: Any, file: Path) -> tuple[str, int]:
     where = f'{file}, "labels"'
-    if isinstance(value, list):
-        raise InputError(
-            f"{where}: '{key}' is a region made of several values ({value}); regions are not supported. Declare "
-            'each value as a structure of its own, such as {"edema": 1, "core": 2}.'
-        )
     name, number = (value, key) if isinstance(value, str) and not _is_number(value) else (key, value)
     if name.lower() == "ignore":
         raise InputError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.declarations import read_channels, read_labels
+from medcontext.data.declarations import read_channels, read_declared_regions, read_labels
 from medcontext.data.folders import group_channels, missing_channels, nifti_files, shortened
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
 from medcontext.errors import InputError
@@ -52,7 +52,8 @@ def scan_dataset(path: Path) -> tuple[Dataset, list[str]]:
         raise InputError(f"{file} does not describe a data set: it holds a {type(manifest).__name__}. {LAYOUTS}")
     channels, labels = read_channels(manifest, file), read_labels(manifest, file)
     name = manifest.get("name") or (file.parent.resolve().name if file.name == MANIFEST else file.stem)
-    dataset = Dataset(str(name), file.parent, channels, labels, ())
+    regions = read_declared_regions(manifest, file, labels)
+    dataset = Dataset(str(name), file.parent, channels, labels, (), regions=regions)
     if "cases" not in manifest and ("file_ending" in manifest or "channel_names" in manifest):
         cases, unlabelled, problems = _nnunet(manifest, file, len(channels))
     else:

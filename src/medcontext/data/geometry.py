@@ -130,13 +130,14 @@ class Geometry:
             inside[rows] = _best(slab).to(best.device, best.dtype)
         return from_ras(best, np.array(self.affine))
 
-    def probabilities_to_original(self, probabilities: Tensor) -> Tensor:
+    def probabilities_to_original(self, probabilities: Tensor, background: int | None = 0) -> Tensor:
         """Probabilities (K, H, W, D) on the file's grid: float32 (K, X, Y, Z) on the CPU, all at once in memory.
 
-        Outside of the box the background (class 0) has probability 1.
+        Outside of the box the background has probability 1 (None where no output is the background), all others 0.
         """
         full = np.zeros((probabilities.shape[0], *self.shape), np.float32)
-        full[0] = 1
+        if background is not None:
+            full[background] = 1
         inside = ras_view(full, np.array(self.affine))[self._slices]
         for rows, slab in self._score_slabs(probabilities):
             inside[:, rows] = slab.movedim(0, 1).cpu().numpy()  # (n, K, W, D) -> (K, n, W, D)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from medcontext.data.cases import Dataset
-from medcontext.data.declarations import read_labels
+from medcontext.data.declarations import read_declared_regions, read_labels
 from medcontext.data.formats import MANIFEST
+from medcontext.data.regions import Regions
 from medcontext.errors import InputError
 from medcontext.evaluation.metrics import Boxes
 from medcontext.files import read_json
@@ -45,7 +46,7 @@ def declared(labels: Path, found: Dataset | Mapping[str, Path], predictions: Pat
     """Names and values that come with the files.
 
     They are the data set's; or those of a dataset.json in the labels' folder, or in the folder above it; or those
-    of a dataset.json in the predictions' folder.
+    of a dataset.json in the predictions' folder. Where any of these declares regions, the regions are scored.
 
     Args:
         labels: as given by the user.
@@ -59,21 +60,24 @@ def declared(labels: Path, found: Dataset | Mapping[str, Path], predictions: Pat
         InputError: if a declaration cannot be read, or if labels and predictions declare different things: a
             prediction's 1 would be scored against another structure's 1.
     """
-    declarations: list[tuple[dict[str, int], str]] = []
+    declarations: list[tuple[dict[str, int], Regions, str]] = []
     if isinstance(found, Dataset):
-        declarations.append((found.structures, f"the data set {labels}"))
+        declarations.append((found.structures, found.regions, f"the data set {labels}"))
     else:
         folder = labels.resolve()
         files = (folder / MANIFEST, folder.parent / MANIFEST)
-        declarations += [(_read(file), str(file)) for file in files if file.is_file()][:1]
+        declarations += [(*_read(file), str(file)) for file in files if file.is_file()][:1]
     own = predictions / MANIFEST
     if own.is_file():
-        declarations.append((_read(own), str(own)))
+        declarations.append((*_read(own), str(own)))
     if not declarations:
         return None, "nothing: each value is its own name"
     if len(declarations) == 2:
         _refuse_contradiction(*declarations)
-    structures, source = declarations[0]
+    for _, regions, source in declarations:
+        if regions:
+            return dict(regions), source
+    structures, _, source = declarations[0]
     return {name: (value,) for name, value in structures.items()}, source
 
 
@@ -111,14 +115,18 @@ def refuse_undeclared(volume: np.ndarray, boxes: Boxes, structures: Structures, 
         )
 
 
-def _read(file: Path) -> dict[str, int]:
+def _read(file: Path) -> tuple[dict[str, int], Regions]:
     manifest = read_json(file)
     if not isinstance(manifest, dict):
         raise InputError(f'{file} holds a {type(manifest).__name__}; an object with "labels" is expected.')
-    return {name: value for name, value in read_labels(manifest, file).items() if value != 0}
+    labels = read_labels(manifest, file)
+    regions = read_declared_regions(manifest, file, labels)
+    return {name: value for name, value in labels.items() if value != 0}, regions
 
 
-def _refuse_contradiction(first: tuple[dict[str, int], str], second: tuple[dict[str, int], str]) -> None:
+def _refuse_contradiction(
+    first: tuple[dict[str, int], Regions, str], second: tuple[dict[str, int], Regions, str]
+) -> None:
     named = {name.casefold(): value for name, value in second[0].items()}
     called = {value: name for name, value in second[0].items()}
     for name, value in first[0].items():
@@ -130,6 +138,6 @@ def _refuse_contradiction(first: tuple[dict[str, int], str], second: tuple[dict[
         else:
             continue
         raise InputError(
-            f"Labels and predictions mean different things by their values: {problem} ({first[1]} and {second[1]}). "
+            f"Labels and predictions mean different things by their values: {problem} ({first[-1]} and {second[-1]}). "
             "Correct the wrong one, or say with structures what holds for both."
         )

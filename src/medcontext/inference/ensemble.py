@@ -9,7 +9,7 @@ C: channels, K: classes; X, Y, Z: the file's axes.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from medcontext.data.geometry import Geometry
 from medcontext.data.normalize import background
 from medcontext.data.prepare import prepare_image
+from medcontext.data.regions import classes_of
 from medcontext.errors import InputError
 from medcontext.inference.run import Run, Weights, load_network
 from medcontext.inference.window import predict_volume
@@ -94,11 +95,16 @@ def check_alike(runs: Sequence[Run]) -> None:
         raise InputError("No run given; name at least one.")
     first = runs[0]
     for run in runs[1:]:
-        if (run.plan.labels, run.plan.channels) != (first.plan.labels, first.plan.channels):
+        if outputs(run) != outputs(first):
             raise InputError(
-                f"{run.folder} and {first.folder} cannot be averaged: their channels or labels differ "
-                f"({run.plan.channels}, {run.plan.labels} and {first.plan.channels}, {first.plan.labels})."
+                f"{run.folder} and {first.folder} cannot be averaged: their channels, labels or regions differ "
+                f"({outputs(run)} and {outputs(first)})."
             )
+
+
+def outputs(run: Run) -> tuple[Any, ...]:
+    """What goes in and what comes out, which the runs of an ensemble must share; the order of regions counts."""
+    return run.plan.channels, run.plan.labels, tuple(run.regions.items())
 
 
 def check_distinct(runs: Sequence[Run], names: Sequence[str], paths: Sequence[Path]) -> None:
@@ -118,7 +124,7 @@ def check_distinct(runs: Sequence[Run], names: Sequence[str], paths: Sequence[Pa
 def segment(
     image: np.ndarray, affine: np.ndarray, members: Sequence[Member], probabilities: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Class indices, and if asked for the probabilities, of one image.
+    """Class indices, and if asked for the probabilities of classes or regions, of one image.
 
     Networks whose images are prepared alike are averaged on the prepared grid, others on the file's.
 
@@ -129,7 +135,7 @@ def segment(
         probabilities: whether to return them.
 
     Returns:
-        Class indices (X, Y, Z), and float32 (K, X, Y, Z) or None.
+        Class indices (X, Y, Z), and float32 (K, X, Y, Z), for regions (R, X, Y, Z), or None.
 
     Raises:
         InputError: if the image cannot be prepared, or a network's output is not finite.
@@ -137,14 +143,17 @@ def segment(
     groups: dict[str, list[Member]] = {}
     for member in members:
         groups.setdefault(member.run.plan.hash, []).append(member)
-    if len(groups) == 1 and not probabilities:
+    plan, regions = members[0].run.plan, members[0].run.regions
+    if len(groups) == 1 and not probabilities and not regions:
         scores, geometry = average(image, affine, members)
         return geometry.to_original(scores), None
     total: Tensor | None = None
     for group in groups.values():
         total = _add(total, _average_on_file(image, affine, group).mul_(len(group) / len(members)))
     assert total is not None
-    return total.max(0).indices, total if probabilities else None  # max: the first of equals, as `to_original`
+    # max: the first of equals, as `to_original`
+    classes = classes_of(total, regions, plan.values) if regions else total.max(0).indices
+    return classes, total if probabilities else None
 
 
 def average(image: np.ndarray, affine: np.ndarray, members: Sequence[Member]) -> tuple[Tensor, Geometry]:
@@ -161,12 +170,13 @@ def average(image: np.ndarray, affine: np.ndarray, members: Sequence[Member]) ->
 
 def _average_on_file(image: np.ndarray, affine: np.ndarray, members: Sequence[Member]) -> Tensor:
     scores, geometry = average(image, affine, members)
-    return geometry.probabilities_to_original(scores)
+    return geometry.probabilities_to_original(scores, background=None if members[0].run.regions else 0)
 
 
 def _probabilities(member: Member, prepared: Tensor, padding: tuple[float, ...]) -> Tensor:
     device = next((parameter.device for parameter in member.network.parameters()), prepared.device)
-    scores = predict_volume(member.network, prepared.to(device), member.run.crop_size, member.window, padding)
+    image, crop, regions = prepared.to(device), member.run.crop_size, bool(member.run.regions)
+    scores = predict_volume(member.network, image, crop, member.window, padding, regions)
     if not scores.sum().isfinite():
         raise InputError(
             f"The network of {member.checkpoint} gives values that are not finite; its training has diverged, or the "

@@ -25,7 +25,8 @@ def describe_origin(members: Sequence[Member], weights: Weights, input: Path) ->
     return {
         "name": run.facts["dataset"],
         "labels": labels,
-        "probability_classes": list(labels),
+        **({"regions": {name: list(values) for name, values in run.regions.items()}} if run.regions else {}),
+        "probability_classes": list(run.regions or labels),
         "predicted_by": {
             "input": str(input.resolve()),
             "weights": weights,

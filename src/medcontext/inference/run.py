@@ -19,6 +19,7 @@ from torch import nn
 
 from medcontext.configuration import read_settings, write_settings
 from medcontext.data.plan import Plan
+from medcontext.data.regions import Regions
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.files import atomic_path, read_json, write_json
@@ -52,6 +53,11 @@ class Run:
         h, w, d = self.facts["crop_size"]
         return h, w, d
 
+    @property
+    def regions(self) -> Regions:
+        """The overlapping regions that the network segments; empty if it segments structures."""
+        return {name: tuple(values) for name, values in self.facts.get("regions", {}).items()}
+
     def checkpoint(self, name: str) -> Path:
         """The path of the checkpoint `last` or `best`, or of another file."""
         if name not in ("last", "best"):
@@ -71,9 +77,10 @@ class Run:
             "name": self.settings.network,
             "args": self.settings.network_args,
             "in_channels": len(self.plan.channels),
-            "out_channels": len(self.plan.values),
+            "out_channels": len(self.regions or self.plan.values),
             "crop_size": list(self.crop_size),
             "labels": self.plan.labels,
+            "regions": self.facts.get("regions", {}),
             "plan": self.plan.hash,
         }
 

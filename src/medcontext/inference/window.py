@@ -14,9 +14,14 @@ Shape3 = tuple[int, int, int]
 
 @torch.no_grad()
 def predict_volume(
-    network: nn.Module, image: Tensor, crop_size: Shape3, settings: WindowSettings, background: tuple[float, ...]
+    network: nn.Module,
+    image: Tensor,
+    crop_size: Shape3,
+    settings: WindowSettings,
+    background: tuple[float, ...],
+    regions: bool = False,
 ) -> Tensor:
-    """Probabilities of every class in a volume of any size.
+    """Probabilities of every class, or region, in a volume of any size.
 
     The logits of overlapping windows are blended with Gaussian weights, then comes the softmax, then the mean over
     the mirrored views. A volume smaller than the window is padded on both sides, as in training.
@@ -27,10 +32,11 @@ def predict_volume(
         crop_size: of the training.
         settings: overlap, mirroring, windows at once.
         background: the value to pad each channel with.
+        regions: whether the outputs are overlapping regions, each with a sigmoid of its own.
 
     Returns:
-        (K, H, W, D), float32 on the CPU, summing to one over K. At most one more tensor of this size exists
-        meanwhile, with mirroring.
+        (K, H, W, D), float32 on the CPU; classes sum to one over K, regions do not. At most one more tensor of this
+        size exists meanwhile, with mirroring.
     """
     padded, inside = pad(image, crop_size, background)
 
@@ -44,7 +50,7 @@ def predict_volume(
             mode="gaussian",
             device=torch.device("cpu"),
         )
-        return softmax_(logits[0])
+        return logits[0].sigmoid_() if regions else softmax_(logits[0])
 
     total = view(())
     if settings.mirror:

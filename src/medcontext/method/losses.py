@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceCELoss
+from monai.losses import DiceCELoss, DiceLoss
 from torch import Tensor, nn
 
 Logits = Tensor | Sequence[Tensor]
@@ -39,6 +39,28 @@ class DiceCE(nn.Module):
         """Loss of logits (B, K, H, W, D) against labels (B, 1, H, W, D) with values 0 to K-1; a scalar."""
         with torch.autocast(logits.device.type, enabled=False):
             return self.loss(logits if logits.dtype == torch.float64 else logits.float(), label)
+
+
+class RegionDiceCE(nn.Module):
+    """Equation 3 for overlapping regions, each with a sigmoid of its own: soft Dice plus binary cross-entropy.
+
+    Args:
+        membership: (R, K) booleans, which class of the label belongs to which region.
+    """
+
+    membership: Tensor
+
+    def __init__(self, membership: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("membership", membership, persistent=False)
+        self.dice = DiceLoss(sigmoid=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Loss of logits (B, R, H, W, D) against class labels (B, 1, H, W, D) with values 0 to K-1; a scalar."""
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = logits if logits.dtype == torch.float64 else logits.float()
+            inside = self.membership[:, label[:, 0].long()].movedim(0, 1).to(logits.dtype)  # (R, B, ...) -> (B, R, ...)
+            return self.dice(logits, inside) + F.binary_cross_entropy_with_logits(logits, inside)
 
 
 class DeepSupervision(nn.Module):

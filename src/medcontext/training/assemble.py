@@ -30,6 +30,7 @@ def make_learner(
     crop_size: Shape3,
     total_steps: int,
     steps_per_epoch: int,
+    supervised: nn.Module | None = None,
 ) -> MedContext:
     """MedContext around a network, as the settings say.
 
@@ -41,6 +42,7 @@ def make_learner(
         crop_size: the training crop in voxels.
         total_steps: optimizer steps of the training.
         steps_per_epoch: steps in which every training case is seen once, for the `reference` preset.
+        supervised: the supervised loss, equation 3 by default.
     """
     mask = make_mask(settings.mask) if settings.masking else None
     if mask is not None:
@@ -67,6 +69,7 @@ def make_learner(
         target=settings.target,
         teacher_every=steps_per_epoch if teacher.update == "epoch" else 1,
         buffers=teacher.buffers,
+        supervised=supervised,
         in_channels=in_channels,
     )
 

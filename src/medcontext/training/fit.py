@@ -23,11 +23,13 @@ from medcontext.data.crops import CropDataset, StepSampler
 from medcontext.data.formats import read_dataset
 from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset
+from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.errors import InputError
 from medcontext.files import output_folder, write_json
 from medcontext.inference.run import Run, make_network
+from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network
 from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
@@ -77,16 +79,16 @@ def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = 
         crop_size=run.crop_size,
         total_steps=settings.steps,
         steps_per_epoch=max(1, len(split.train) // (settings.batch_size * settings.accumulate)),
+        supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
     )
     if settings.compile:
         learner.network.compile()
         learner.teacher.network.compile()
     task = Task(learner, settings)
     names = split.validation[: settings.validation_cases]
-    structures = tuple(dataset.structures)
     progress = Progress(
         run,
-        Validation(store, names, structures, run.crop_size, settings.window) if names else None,
+        Validation(store, names, run) if names else None,
         settings.validate_every or -(-settings.steps // VALIDATIONS),
     )
     if resume and run.checkpoint("last").is_file():
@@ -106,6 +108,8 @@ def prepare_run(
     chosen = {case.name: case for case in dataset.cases}
     workers = preparing_workers(settings)
     plan = make_plan(dataset, [chosen[name] for name in split.train], settings.prepare, workers)
+    source = "--regions" if settings.regions else str(dataset.root)
+    regions = read_regions(settings.regions or dataset.regions, plan.values, source)
     needed = split.train + split.validation[: settings.validation_cases]
     store = prepare_dataset(dataset, needed, plan, cache, workers)
     crop = settings.crop_size
@@ -115,6 +119,7 @@ def prepare_run(
         "dataset": dataset.name,
         "data": str(dataset.root.resolve()),
         "crop_size": list(crop),
+        "regions": {name: list(values) for name, values in regions.items()},
         "versions": {
             "medcontext": medcontext.__version__,
             "torch": torch.__version__,
@@ -236,7 +241,7 @@ def print_run(run: Run, dataset: Dataset, validated: int, step: int) -> None:
     crop = " x ".join(map(str, run.crop_size))
     lines = [
         f"[bold]{dataset.name}[/]: {len(split.train)} training, {len(split.validation)} validation "
-        f"({validated} used), {len(split.test)} test cases; {', '.join(dataset.structures)}",
+        f"({validated} used), {len(split.test)} test cases; {', '.join(run.regions or dataset.structures)}",
         f"[bold]{settings.network}[/], {run.facts['parameters']:,} parameters, crop {crop}, "
         f"batch {settings.batch_size * settings.accumulate}",
         f"method [bold]{settings.method.name}[/], steps {step} to {settings.steps}, seed {settings.seed}",

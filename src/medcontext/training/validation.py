@@ -1,15 +1,17 @@
 """Validation during training: the Dice of student and teacher on whole volumes of the prepared grid."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
+from medcontext.data.regions import classes_of
 from medcontext.data.store import Store
+from medcontext.inference.run import Run
 from medcontext.inference.window import predict_volume
-from medcontext.settings import WindowSettings
 from medcontext.training.task import Task
-
-Shape3 = tuple[int, int, int]
 
 
 class Validation:
@@ -21,27 +23,19 @@ class Validation:
     Args:
         store: of prepared cases.
         names: the validation cases.
-        structures: names in the order of the classes 1 to K-1.
-        crop_size: the window.
-        window: overlap and so on; mirroring is not used here.
+        run: what its network segments, and in which windows; mirroring is not used here.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        names: tuple[str, ...],
-        structures: tuple[str, ...],
-        crop_size: Shape3,
-        window: WindowSettings,
-    ) -> None:
+    def __init__(self, store: Store, names: tuple[str, ...], run: Run) -> None:
         self.store = store
         self.names = names
-        self.structures = structures
-        self.crop_size = crop_size
-        self.window = WindowSettings(window.overlap, mirror=False, batch_size=window.batch_size)
+        self.of = run
+        self.window = replace(run.settings.window, mirror=False)
+        parts = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
+        self.structures = {name: tuple(map(run.plan.values.index, values)) for name, values in parts.items()}
 
     def run(self, trainer: Trainer, task: Task) -> dict[str, float]:
-        """Metrics by name: the mean over structures for student and teacher, and the student's per structure.
+        """Metrics by name: the mean over structures (or regions) for student and teacher, and the student's for each.
 
         A structure that neither label nor prediction has counts in no mean.
         """
@@ -57,24 +51,31 @@ class Validation:
                 image, label = case.read()
                 image = image.to(task.device)
                 for row, network in enumerate(networks.values()):
-                    scores = predict_volume(network, image, self.crop_size, self.window, case.background)
-                    totals[row] += dice(scores.argmax(0), label[0], len(self.structures)).to(task.device)
+                    predicted = self.predict(network, image, case.background)
+                    totals[row] += dice(predicted, label[0], self.structures.values()).to(task.device)
         learner.train(training)
         totals = trainer.strategy.reduce(totals, reduce_op="sum")
         means = totals[:, 0] / totals[:, 1]  # NaN where a structure was never there
         metrics = {f"val/dice_{name}": means[row].nanmean().item() for row, name in enumerate(networks)}
         return metrics | {f"val/dice/{name}": means[0, i].item() for i, name in enumerate(self.structures)}
 
+    def predict(self, network: nn.Module, image: Tensor, background: tuple[float, ...]) -> Tensor:
+        """Class indices (H, W, D) of a prepared image (C, H, W, D)."""
+        run = self.of
+        scores = predict_volume(network, image, run.crop_size, self.window, background, bool(run.regions))
+        return classes_of(scores, run.regions, run.plan.values) if run.regions else scores.argmax(0)
 
-def dice(predicted: Tensor, label: Tensor, structures: int) -> Tensor:
+
+def dice(predicted: Tensor, label: Tensor, structures: Iterable[Sequence[int]]) -> Tensor:
     """Dice sums and counts, (2, structures), of class maps (H, W, D); a structure absent in both counts 0.
 
-    >>> dice(torch.tensor([[[1, 1, 2]]]), torch.tensor([[[1, 0, 0]]]), 3).tolist()
-    [[0.66..., 0.0, 0.0], [1.0, 1.0, 0.0]]
+    >>> dice(torch.tensor([[[1, 1, 2]]]), torch.tensor([[[1, 0, 0]]]), [(1,), (2,), (1, 2), (3,)]).tolist()
+    [[0.66..., 0.0, 0.5, 0.0], [1.0, 1.0, 1.0, 0.0]]
     """
-    result = torch.zeros(2, structures)
-    for index in range(structures):
-        ours, theirs = predicted == index + 1, label == index + 1
+    structures = list(structures)
+    result = torch.zeros(2, len(structures))
+    for index, classes in enumerate(structures):
+        ours, theirs = (torch.isin(each, torch.tensor(classes, device=each.device)) for each in (predicted, label))
         size = ours.sum() + theirs.sum()
         if size > 0:
             result[0, index] = 2 * (ours & theirs).sum() / size
