@@ -37,9 +37,13 @@ ARMS = {
 COST = 7 / 3  # of a MedContext step in baseline steps, see benchmarks/step_cost.py
 CNN = ("--network", "unet")
 UNETR = (
-    "--network", "unetr", "--optimizer.lr", "0.0004", "--network_args.hidden_size", "384",
-    "--network_args.mlp_dim", "1536", "--network_args.num_heads", "6", "--network_args.feature_size", "8",
+    "--network", "unetr", "--optimizer.lr", "0.0004", "--network_args.hidden_size", "192",
+    "--network_args.mlp_dim", "768", "--network_args.num_heads", "6", "--network_args.feature_size", "8",
 )  # fmt: skip
+NETWORKS = (
+    ("unet", CNN, 2000, "network `unet`, 0.6 M parameters"),
+    ("unetr", UNETR, 1500, "network `unetr` of hidden size 192"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,22 +85,22 @@ STUDIES = {
     **{
         f"btcv_{name}": Study(
             f"Abdominal CT, the training part of BTCV at 4 mm, 13 organs; {text}",
-            2000,
-            (*network, "--prepare.spacing", "[4,4,4]", "--prepare.intensity_range", "[-175,250]", "--crop_size", crop),
+            steps,
+            (
+                *network, "--prepare.spacing", "[4,4,4]", "--prepare.intensity_range", "[-175,250]",
+                "--crop_size", "[48,48,48]",
+            ),
             patch="16",
             train=("img0006", "img0007", "img0009", "img0010", "img0021"),  # the paper's five
             test_patients=13,
         )
-        for name, network, crop, text in (
-            ("unet", CNN, "[64,64,48]", "network `unet`, 0.6 M parameters"),
-            ("unetr", UNETR, "[64,64,48]", "network `unetr` of hidden size 384"),
-        )
+        for name, network, steps, text in NETWORKS
     },
     **{
         f"acdc_{name}": Study(
             "Cardiac cine MRI, the training part of ACDC at half its in-plane resolution, 3 structures (the spacing is "
             f"unknown: HD95 is in units of the header); {text}",
-            2000,
+            steps,
             (*network, "--prepare.spacing", "[2,2,1]", "--crop_size", "[96,96,16]"),
             patch="[16,16,16]",
             train=(
@@ -105,10 +109,7 @@ STUDIES = {
             ),  # the paper's five
             test_patients=30,
         )
-        for name, network, text in (
-            ("unet", CNN, "network `unet`, 0.6 M parameters"),
-            ("unetr", UNETR, "network `unetr` of hidden size 384"),
-        )
+        for name, network, steps, text in NETWORKS
     },
 }  # fmt: skip
 COMMON = ("--batch_size", "1", "--validation_cases", "0")
