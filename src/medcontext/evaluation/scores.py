@@ -1,0 +1,186 @@
+"""Reading what `medcontext evaluate` wrote, and pairing several of it case by case."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medcontext.data.folders import shortened
+from medcontext.errors import InputError
+from medcontext.evaluation.summary import METRICS
+from medcontext.files import read_json
+
+Key = tuple[str, str]
+"""Case and structure."""
+
+Seeds = dict[int, float]
+"""A score by the number of its seed, in the order given."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluated run.
+
+    Args:
+        folder: that `medcontext evaluate` wrote.
+        summary: its `summary.json`.
+        rows: its `metrics.csv` by case and structure, as text.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    rows: dict[Key, dict[str, str]]
+
+    def value(self, key: Key, metric: str) -> float:
+        """A score; NaN where it does not count."""
+        return float(self.rows[key][metric])
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model, trained with one or several seeds.
+
+    Args:
+        name: in tables.
+        evaluations: one for each seed.
+    """
+
+    name: str
+    evaluations: tuple[Evaluation, ...]
+
+
+def read_models(arguments: Sequence[str]) -> list[Model]:
+    """Models from the command line, each `[NAME=]FOLDER[,FOLDER...]`, the folders being seeds of one model.
+
+    Raises:
+        InputError: if there are fewer than two, or two of one name; if a folder is not an evaluation; if they do not
+            have the same protocol, structures and cases (each missing case is named).
+    """
+    if len(arguments) < 2:
+        raise InputError(f"{len(arguments)} evaluation is given; a comparison needs at least two.")
+    parts = [argument.rpartition("=") for argument in arguments]
+    folders = [[Path(folder) for folder in listed.split(",")] for _, _, listed in parts]
+    names = [name for name, _, _ in parts]
+    if not all(names):
+        short = _names([listed[0] for listed in folders])
+        names = [name or other for name, other in zip(names, short, strict=True)]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"Two models are called '{twice[0]}'; name them: A={folders[0][0]} B={folders[1][0]}.")
+    models = [
+        Model(name, tuple(read_evaluation(folder) for folder in listed))
+        for name, listed in zip(names, folders, strict=True)
+    ]
+    _check_alike(models)
+    return models
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """What an evaluation wrote.
+
+    Raises:
+        InputError: if the folder is not one that `medcontext evaluate` wrote, or is damaged.
+    """
+    table, report = folder / "metrics.csv", folder / "summary.json"
+    missing = [file.name for file in (table, report) if not file.is_file()]
+    if missing:
+        raise InputError(f"{folder} is not a folder that `medcontext evaluate` wrote: there is no {missing[0]}.")
+    summary = read_json(report)
+    try:
+        with table.open(newline="") as file:
+            rows = {(row["case"], row["structure"]): row for row in csv.DictReader(file)}
+        for row in rows.values():
+            for metric in METRICS:
+                float(row[metric])
+        _ = summary["protocol"], summary["units"], summary["structures"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder} is damaged or of another version ({type(error).__name__}: {error}); evaluate again."
+        ) from error
+    if not rows:
+        raise InputError(f"{table} has no cases; evaluate again.")
+    return Evaluation(folder, summary, rows)
+
+
+def paired_values(models: Sequence[Model], structure: str, metric: str) -> dict[str, list[Seeds]]:
+    """For every case that counts: for every model, its score with each seed that the case was scored with.
+
+    A structure that the label does not have and that some run predicts has the worst score there. Runs that rightly
+    predict nothing then have the best one, DSC 1 and HD95 0; else false alarms would leave the comparison together
+    with the case. Where no run predicts anything, the case does not count.
+    """
+    best = 1.0 if metric == "dsc" else 0.0
+    cases = dict.fromkeys(case for run in models[0].evaluations for case, _ in run.rows)
+    found = {}
+    for case in cases:
+        values = [
+            {
+                seed: run.value((case, structure), metric)
+                for seed, run in enumerate(model.evaluations)
+                if (case, structure) in run.rows
+            }
+            for model in models
+        ]
+        if not all(math.isnan(value) for scores in values for value in scores.values()):
+            found[case] = [
+                {seed: best if math.isnan(value) else value for seed, value in scores.items()} for scores in values
+            ]
+    return found
+
+
+def count(model: Model, structure: str, status: str) -> float:
+    """Cases of a status, such as `missed`, on average over the seeds."""
+    hits = [
+        sum(row["status"] == status for (_, name), row in run.rows.items() if name == structure)
+        for run in model.evaluations
+    ]
+    return sum(hits) / len(hits)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The first part of the paths in which they all differ, from their ends."""
+    parts = [folder.resolve().parts[::-1] for folder in folders]
+    for names in zip(*parts, strict=False):
+        if len(set(names)) == len(names):
+            return list(names)
+    return [str(folder) for folder in folders]
+
+
+def _check_alike(models: Sequence[Model]) -> None:
+    """Seeds may be tested on different cases, as those of a split; then each model must have the same seeds."""
+    one_by_one = len({len(model.evaluations) for model in models}) == 1
+    for model in models:
+        for seed, other in enumerate(model.evaluations):
+            first = models[0].evaluations[seed if one_by_one else 0]
+            for key in ("protocol", "units"):
+                if other.summary[key] != first.summary[key]:
+                    raise InputError(
+                        f"{other.folder} has {key} {other.summary[key]}, {first.folder} has {first.summary[key]}; "
+                        "evaluate both alike."
+                    )
+            _refuse_difference(first, other, "case", 0)
+            _refuse_difference(first, other, "structure", 1)
+            _check_labels(first, other)
+
+
+def _refuse_difference(first: Evaluation, other: Evaluation, what: str, position: int) -> None:
+    for one, two in ((first, other), (other, first)):
+        missing = sorted({key[position] for key in one.rows} - {key[position] for key in two.rows})
+        if missing:
+            raise InputError(
+                f"{two.folder} lacks {len(missing)} {what}{'s' * (len(missing) > 1)} of {one.folder}: "
+                f"{shortened(missing).replace(';', ',')}. Predict and evaluate the same cases with every model."
+            )
+
+
+def _check_labels(first: Evaluation, other: Evaluation) -> None:
+    if other.rows.keys() != first.rows.keys():
+        raise InputError(f"{other.folder} and {first.folder} do not score the same structures in every case.")
+    for key, row in first.rows.items():
+        if other.rows[key].get("label_voxels") != row.get("label_voxels"):
+            raise InputError(
+                f"{other.folder} and {first.folder} were scored against different labels: in case '{key[0]}', "
+                f"'{key[1]}' has {other.rows[key].get('label_voxels')} and {row.get('label_voxels')} voxels."
+            )
