@@ -70,6 +70,13 @@ SUBJECTS = {
         lambda network: token_adapter("swin_unetr", network),
         samples=1,
     ),
+    "nnformer": Subject(
+        (16, 16, 8),
+        4,
+        named("nnformer", (16, 16, 8), embed_dim=8, depths=(2, 1, 1), windows=(2, 2, 1), drop_path=0.0),
+        lambda network: token_adapter("nnformer", network),
+    ),
+    "pcrlv2": Subject((8, 16, 8), 4, named("pcrlv2", (8, 16, 8), width=4)),
     "batchnorm": Subject((8, 8, 8), 4, BatchNormNet),
 }
 

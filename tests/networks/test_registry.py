@@ -13,6 +13,8 @@ CASES = {
     "dynunet": ((32, 32, 8), {"filters": [4, 8, 8, 8, 8]}),
     "unetr": ((32, 16, 16), {"hidden_size": 12, "num_heads": 2, "mlp_dim": 8, "feature_size": 4}),
     "swin_unetr": ((64, 32, 32), {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}),
+    "nnformer": ((32, 24, 9), {"embed_dim": 12, "depths": (1, 1, 1)}),
+    "pcrlv2": ((16, 24, 8), {"width": 4}),
     "SegResNet": ((16, 16, 16), {}),
     "BasicUNet": ((32, 32, 32), {"features": (4, 4, 4, 4, 4, 4)}),
     "AttentionUnet": ((16, 16, 16), {"channels": (4, 8), "strides": (2,)}),

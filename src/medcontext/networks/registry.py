@@ -14,6 +14,8 @@ from torch import nn
 from medcontext.errors import InputError, unknown_name
 from medcontext.method.adapters import TokenAdapter
 from medcontext.method.losses import heads
+from medcontext.networks.nnformer import NNFormer
+from medcontext.networks.pcrlv2 import PCRLv2
 
 Shape3 = tuple[int, int, int]
 
@@ -61,8 +63,15 @@ def dynunet(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any)
     return monai.networks.nets.DynUNet(3, in_channels, out_channels, **(defaults | args))
 
 
+def pcrlv2(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
+    """PCRLv2's 3D CNN (Zhou et al., 2023), with skip connections."""
+    return PCRLv2(in_channels, out_channels, **args)
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "dynunet": dynunet,
+    "nnformer": NNFormer,
+    "pcrlv2": pcrlv2,
     "swin_unetr": swin_unetr,
     "unet": unet,
     "unetr": unetr,
@@ -70,6 +79,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 # The submodule whose output are the tokens, before position embeddings, and the convolution that makes them.
 PATCH_EMBEDDINGS = {
+    "nnformer": ("patch_embed", "patch_embed.plain2"),
     "swin_unetr": ("swinViT.patch_embed", "swinViT.patch_embed.proj"),
     "unetr": ("vit.patch_embedding.patch_embeddings", "vit.patch_embedding.patch_embeddings"),
 }
@@ -137,14 +147,15 @@ def token_adapter(name: str, network: nn.Module, initial: str = "zeros") -> Toke
     """
     if name not in PATCH_EMBEDDINGS:
         raise InputError(
-            f"mask.space 'tokens' is there for {' and '.join(PATCH_EMBEDDINGS)}, not for '{name}'; use mask.space "
+            f"mask.space 'tokens' is there for {', '.join(PATCH_EMBEDDINGS)}, not for '{name}'; use mask.space "
             "'voxels', or build a medcontext.TokenAdapter around your network yourself."
         )
     module, projection_name = PATCH_EMBEDDINGS[name]
     projection = network.get_submodule(projection_name)
     if not isinstance(projection, nn.Conv3d):
         raise InputError(f"mask.space 'tokens' needs a convolutional patch embedding, got {type(projection).__name__}.")
-    h, w, d = projection.kernel_size
+    # A stem of overlapping convolutions says itself how far apart its tokens are.
+    h, w, d = getattr(network.get_submodule(module), "patch_size", projection.kernel_size)
     return TokenAdapter(network, module, projection.out_channels, (h, w, d), initial)
 
 
