@@ -209,6 +209,9 @@ def test_no_data_set(tmp_path: Path) -> None:
     assert "Decathlon" in message
     assert "nnU-Net v2" in message
     assert "a JSON file" in message
+    assert "BTCV" in message
+    assert "ACDC" in message
+    assert "BraTS 2021" in message
     (tmp_path / "a.nii.gz").touch()
     assert "a.nii.gz is not a data set" in refused(tmp_path / "a.nii.gz")
 
@@ -219,6 +222,16 @@ def test_images_and_labels_without_a_description_get_advice(tmp_path: Path) -> N
     message = refused(tmp_path)
     assert "has imagesTr and labelsTr, but no dataset.json" in message
     assert f"write {tmp_path}/dataset.json like the JSON file below" in message
+
+
+def test_the_decathlons_brain_tumours_keep_their_labels(tmp_path: Path) -> None:
+    """What BraTS 2017's regions are is a preset's business; nothing is read into the file that it does not say."""
+    labels = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
+    channels = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
+    dataset = read_dataset(decathlon(tmp_path, name="BRATS", labels=labels, modality=channels))
+    assert dataset.structures == {"edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3}
+    assert dataset.channels == tuple(channels.values())
+    assert dataset.regions == {}
 
 
 def test_another_json_in_the_folder_is_suggested(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from scipy.ndimage import binary_erosion, uniform_filter
 from scipy.stats import rankdata
 
 from medcontext.data.phantom import STRUCTURES, Phantom, draw
+from medcontext.data.phantom.parts import DETAILS
 from medcontext.data.phantom.pose import smooth_field
 from medcontext.errors import InputError
 
@@ -222,3 +223,17 @@ def test_settings_that_cannot_be_used_are_named(settings: dict, named: str) -> N
 def test_negative_seed_or_index_is_refused(seed: int, index: int) -> None:
     with pytest.raises(InputError, match="whole numbers from 0"):
         draw(seed, index, SMALL)
+
+
+def test_details_add_small_organs_and_leave_the_rest_alone() -> None:
+    settings = Phantom(size=(64, 64, 48), details=True)
+    for index, (image, label) in enumerate(scans(3)):
+        more, detailed = draw(11, index, settings)
+        for value in DETAILS.values():
+            assert np.count_nonzero(detailed == value) > 5
+        elsewhere = detailed <= max(STRUCTURES.values())
+        assert np.count_nonzero((detailed != label) & elsewhere) < 0.001 * label.size
+        assert np.count_nonzero(more != image) < 0.02 * image.size
+        centres = {name: np.argwhere(detailed == value).mean(axis=0) for name, value in DETAILS.items()}
+        assert centres["right_adrenal"][0] > centres["left_adrenal"][0]  # to the patient's right
+        assert centres["right_adrenal"][2] > np.argwhere(detailed == STRUCTURES["right_kidney"]).mean(axis=0)[2]

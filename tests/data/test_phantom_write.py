@@ -6,10 +6,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
 from medcontext.data.formats import read_dataset
 from medcontext.data.nifti import read_header, read_image, read_label
 from medcontext.data.phantom import STRUCTURES, Phantom, draw, write, write_phantom
+from medcontext.data.phantom.official import OFFICIAL
+from medcontext.data.split_files import find_split
+from medcontext.data.splits import make_split
 from medcontext.errors import InputError
 from medcontext.files import read_json
 
@@ -137,9 +141,109 @@ def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("layout", OFFICIAL)
+def test_official_layouts_are_read_like_the_real_data(tmp_path: Path, layout: str) -> None:
+    root = written(tmp_path, layout=layout, cases=6, test_cases=2, size=(32, 32, 16))
+    dataset = read_dataset(root)
+    assert (len(dataset.cases), dataset.unlabelled) == (8, ())
+    channels = {"btcv": ("CT",), "acdc": ("MR cine",), "brats17": ("FLAIR", "T1w", "t1gd", "T2w")}
+    assert dataset.channels == channels.get(layout, ("FLAIR", "T1", "T1ce", "T2"))
+    values = {"btcv": range(1, 14), "acdc": (1, 2, 3), "brats17": (1, 2, 3), "brats21": (1, 2, 4)}[layout]
+    assert list(dataset.structures.values()) == list(values)
+    assert bool(dataset.regions) == (layout == "brats21")
+    for case in dataset.cases:
+        image, _ = read_image(case, dataset.channels)
+        assert case.label is not None
+        label, _ = read_label(case.label)
+        assert image.shape == (len(dataset.channels), 32, 32, 16)
+        missing = set(values) - set(np.unique(label))
+        assert missing <= ({12, 13} if layout == "btcv" else set())  # the adrenal glands are smaller than a voxel here
+        assert set(np.unique(label)) <= {0, *values}
+    for few_shot in (5, None):
+        split = make_split(dataset, file=root / "split.json", few_shot=few_shot)
+        assert (len(split.train), len(split.test)) == (few_shot or 6, 2)
+    if layout != "brats21":
+        named = read_json(find_split(layout))
+        assert set(split.train) <= set(named["train"])
+        assert split.test == tuple(named["test"][:2])
+        chosen = named.get("few_shot", {}).get("5")
+        assert chosen is None or list(make_split(dataset, file=root / "split.json", few_shot=5).train) == chosen
+
+
+def test_official_files_are_named_as_the_real_ones(tmp_path: Path) -> None:
+    def files(layout: str) -> list[str]:
+        root = written(tmp_path / layout, layout=layout, cases=1, test_cases=1)
+        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*") if path.name != "split.json")
+
+    assert files("btcv") == [
+        "imagesTr/img0001.nii.gz",
+        "imagesTr/img0006.nii.gz",
+        "labelsTr/label0001.nii.gz",
+        "labelsTr/label0006.nii.gz",
+    ]
+    assert files("acdc") == [
+        f"training/{name.partition('_')[0]}/{name}{ending}.nii.gz"
+        for name in ("patient001_frame12", "patient002_frame01")
+        for ending in ("", "_gt")
+    ]
+    assert files("brats17") == [
+        "dataset.json",
+        *(f"{folder}/BRATS_{number}.nii.gz" for folder in ("imagesTr", "labelsTr") for number in ("001", "011")),
+    ]
+    assert files("brats21") == [
+        f"BraTS2021_{number}/BraTS2021_{number}_{ending}.nii.gz"
+        for number in ("00000", "00001")
+        for ending in ("flair", "seg", "t1", "t1ce", "t2")
+    ]
+
+
+def test_a_whole_official_data_set_has_the_packaged_split(tmp_path: Path) -> None:
+    dataset = read_dataset(written(tmp_path, layout="btcv", cases=18, test_cases=12, size=(16, 16, 16)))
+    split = make_split(dataset, file="btcv", few_shot=5)
+    assert (len(split.train), len(split.test)) == (5, 12)
+
+
+def test_acdc_has_thick_slices_and_two_frames_of_one_heart(tmp_path: Path) -> None:
+    root = written(tmp_path, layout="acdc", cases=7, size=(32, 32, 8), spacing=(5.0, 5.0, 25.0))
+    stem = root / "training" / "patient001" / "patient001_frame"
+    header = read_header(Path(f"{stem}12.nii.gz"))
+    assert header.shape == (32, 32, 8)
+    np.testing.assert_allclose(np.abs(np.diag(header.affine))[:3], (5, 5, 25))
+
+    def overlap(first: Path, second: Path) -> float:
+        one, other = read_label(first)[0] > 0, read_label(second)[0] > 0
+        return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+    other = root / "training" / "patient004" / "patient004_frame15_gt.nii.gz"
+    frames = Path(f"{stem}01_gt.nii.gz"), Path(f"{stem}12_gt.nii.gz")
+    assert overlap(frames[1], other) + 0.1 < overlap(*frames) < 1
+
+
+def test_tumours_are_nested_and_can_be_seen(tmp_path: Path) -> None:
+    dataset = read_dataset(written(tmp_path, layout="brats21", cases=1, size=(48, 48, 32)))
+    case = dataset.cases[0]
+    assert case.label is not None
+    label, _ = read_label(case.label)
+    image, _ = read_image(case, dataset.channels)
+    whole, core, enhancing = (np.isin(label, values) for values in dataset.regions.values())
+    for inner, outer in ((enhancing, core), (core, whole)):
+        assert 0 < inner.sum() < outer.sum()
+        # None of the inner part touches what is outside of the outer one, but where that is thin.
+        assert (binary_dilation(inner) & ~outer).sum() < 0.1 * inner.sum()
+    bright = [image[2][label == value].mean() for value in (2, 1, 4)]  # contrasted T1
+    assert bright[2] > max(bright[:2]) + 200
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"layout": "btvc"}, "did you mean 'btcv'"),
+        ({"layout": "btcv", "channels": 1}, "has its own channels and values"),
+        ({"layout": "acdc", "values": {"liver": 1}}, "has its own channels and values"),
+        ({"layout": "btcv", "cases": 19}, "has 18 training and 12 test cases"),
+        ({"layout": "btcv", "test_cases": 13}, "has 18 training and 12 test cases"),
+        ({"layout": "acdc", "size": (32, 32, 3)}, "at least 4 slices"),
+        ({"layout": "btcv", "size": (32, 32, 8)}, "size is"),
         ({"layout": "nnnet"}, "did you mean 'nnunet'"),
         ({"cases": 0}, "cases is 0"),
         ({"test_cases": -1}, "test_cases -1"),

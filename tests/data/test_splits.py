@@ -1,15 +1,17 @@
 """Splits: reproducible, without leaks, and refused where they are wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medcontext.data.cases import Case, Dataset
+from medcontext.data.split_files import find_split
 from medcontext.data.splits import Split, make_split, patient
 from medcontext.errors import InputError
-from medcontext.files import write_json
+from medcontext.files import read_json, write_json
 
 
 def dataset_of(*names: str) -> Dataset:
@@ -159,3 +161,111 @@ def test_split_files_that_cannot_be_used(tmp_path: Path, content: Any, message: 
 
 def test_a_missing_split_file(tmp_path: Path) -> None:
     assert "File not found" in refused(tmp_path / "none.json")
+
+
+def test_the_packaged_splits_are_the_papers() -> None:
+    sizes = {"btcv": (18, 12), "acdc": (160, 40), "brats17": (387, 73)}
+    for name, (training, testing) in sizes.items():
+        parts = read_json(find_split(name))
+        assert (len(set(parts["train"])), len(set(parts["test"]))) == (training, testing)
+        assert not set(parts["train"]) & set(parts["test"])
+        assert parts["source"]
+    for name in ("btcv", "acdc"):
+        parts = read_json(find_split(name))
+        assert len(parts["few_shot"]["5"]) == 5
+        assert set(parts["few_shot"]["5"]) <= set(parts["train"])
+    acdc = read_json(find_split("acdc"))
+    assert not {patient(case) for case in acdc["train"]} & {patient(case) for case in acdc["test"]}
+
+
+def btcv_cases(*parts: str) -> list[str]:
+    content = read_json(find_split("btcv"))
+    return [name for part in parts for name in content[part]]
+
+
+def test_a_packaged_split_goes_by_its_name() -> None:
+    split = make_split(dataset_of(*btcv_cases("train", "test"), "img0061"), file="btcv")
+    assert (len(split.train), split.validation, len(split.test)) == (18, (), 12)
+    assert make_split(dataset_of(*btcv_cases("train", "test")), file=Path("btcv")) == split
+
+
+def test_a_file_comes_before_the_packaged_split_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "acdc").mkdir()  # a folder of data is no split file
+    assert find_split("acdc").name == "acdc.json"
+    (tmp_path / "btcv").write_text(json.dumps({"train": ["case_01"]}))
+    assert make_split(FIFTY, file="btcv").train == ("case_01",)
+
+
+def test_an_unknown_split_is_told_from_a_missing_file(tmp_path: Path) -> None:
+    assert "Unknown split 'btvc'; did you mean 'btcv'?" in refused(Path("btvc"))
+    assert "File not found: splits/btvc" in refused(Path("splits/btvc"))
+
+
+def test_a_packaged_split_may_lack_its_whole_test_part(capsys: pytest.CaptureFixture[str]) -> None:
+    split = make_split(dataset_of(*btcv_cases("train")), file="btcv")
+    assert len(split.test) == 12  # they stay, so that predictions on all of BTCV take them alone
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "set has none of the 12 test cases of the split btcv with a label" in shown
+    make_split(dataset_of(*btcv_cases("train", "test")), file="btcv")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_packaged_split_may_not_lack_single_cases(tmp_path: Path) -> None:
+    message = refused(dataset=dataset_of(*btcv_cases("train")[1:]), file=Path("btcv"))
+    assert "The split 'btcv' names 1 case that the data set does not have with a label: img0005; add them" in message
+    assert "img0038" in refused(dataset=dataset_of(*btcv_cases("train", "test")[:-1]), file=Path("btcv"))
+    own = written(tmp_path, {"train": btcv_cases("train"), "test": btcv_cases("test")})
+    assert "names 12 cases" in refused(own, dataset_of(*btcv_cases("train")))  # in a file of one's own it is a mistake
+
+
+def test_few_shot_lists_of_a_file_come_before_the_draw(tmp_path: Path) -> None:
+    dataset = dataset_of(*btcv_cases("train"))
+    listed = ("img0006", "img0007", "img0009", "img0010", "img0021")
+    for seed in (0, 1):
+        assert make_split(dataset, file="btcv", few_shot=5, seed=seed).train == listed
+    assert make_split(dataset, file="btcv", few_shot=4, seed=0) != make_split(dataset, file="btcv", few_shot=4, seed=1)
+    file = written(tmp_path, {"train": ["case_01", "case_02", "case_03"], "few_shot": {"1": ["case_02"]}})
+    assert make_split(FIFTY, file=file, few_shot=1).train == ("case_02",)
+    assert len(make_split(FIFTY, file=file).train) == 3
+
+
+@pytest.mark.parametrize(
+    "few_shot",
+    [
+        ["case_01"],
+        {"2": ["case_01"]},
+        {"1": ["case_09"]},
+        {"2": ["case_01"] * 2},
+        {"0": []},
+        {"x": []},
+        {"1": "case_01"},
+    ],
+)
+def test_few_shot_lists_that_cannot_be_used(tmp_path: Path, few_shot: Any) -> None:
+    file = written(tmp_path, {"train": ["case_01", "case_02"], "few_shot": few_shot})
+    assert '"few_shot": give for a number of cases so many different training cases' in refused(file)
+
+
+def test_brats21_is_drawn_for_want_of_a_list() -> None:
+    names = [f"BraTS2021_{number:05d}" for number in range(1251)]
+    split = make_split(dataset_of(*names), file="brats21", seed=5)
+    assert (len(split.train), len(split.test)) == (1000, 251)
+    assert sorted(split.train + split.test) == names
+    assert make_split(dataset_of(*reversed(names)), file="brats21", seed=6) == split  # no seed but its own
+    # Numbers are compared across machines: this must never change.
+    assert split.test[:3] == ("BraTS2021_00001", "BraTS2021_00010", "BraTS2021_00014")
+    assert "draws 1000 training and 251 test cases; the data set has 1250" in refused(
+        Path("brats21"), dataset_of(*names[1:])
+    )
+
+
+def test_a_case_may_say_whose_it_is() -> None:
+    names = [f"scan_{number}" for number in range(10)]
+    cases = tuple(
+        replace(case, patient="same") if case.name in names[:5] else case for case in dataset_of(*names).cases
+    )
+    for seed in range(10):
+        split = make_split(replace(dataset_of(*names), cases=cases), seed=seed, test_fraction=0.3)
+        parts = [part for part in (split.train, split.validation, split.test) if set(part) & set(names[:5])]
+        assert len(parts) == 1

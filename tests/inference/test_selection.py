@@ -1,6 +1,7 @@
 """Which cases of a data set are predicted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,14 @@ def test_the_order_of_channels_counts_and_their_case_does_not(data: Path, tmp_pa
     assert names(data, [run]) == "abcdeu"
     with pytest.raises(InputError, match="Flair, t1, the run was trained on T1, FLAIR"):
         find_cases(data, [swapped])
+
+
+def test_data_sets_without_a_json_file_have_parts_too(tmp_path: Path) -> None:
+    volume = np.ones((3, 4, 5), np.uint8)
+    for stem in ("patient001/patient001_frame01", "patient002/patient002_frame01"):
+        for ending in ("", "_gt"):
+            save(tmp_path / f"acdc/{stem}{ending}.nii.gz", volume)
+    run = make_run(tmp_path / "run", split=Split(("patient001_frame01",), (), ("patient002_frame01",)))
+    run = replace(run, plan=replace(run.plan, channels=("MR cine",)))
+    assert names(tmp_path / "acdc", [run]) == "patient002_frame01"
+    assert names(tmp_path / "acdc", [run], "train") == "patient001_frame01"

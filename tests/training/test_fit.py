@@ -33,23 +33,6 @@ def test_every_method_trains_through_the_same_command(balls: Path, tmp_path: Pat
     assert not list(Path(run).glob("*.tmp*"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", sorted(path.stem for path in (PRESETS / "run").glob("*.yaml")))
-def test_every_preset_trains(balls: Path, tmp_path: Path, preset: str) -> None:
-    smaller = {
-        "unetr": ["--network_args.hidden_size=24", "--network_args.num_heads=2", "--network_args.mlp_dim=16"],
-        "swin_unetr": ["--network_args.feature_size=12", "--network_args.window_size=2"],
-        "dynunet": ["--network_args.filters=[4,8,8,8]"],
-    }[preset]
-    crop = "[64,32,32]" if preset == "swin_unetr" else "[32,16,16]"
-    command = ["train", "--data", str(balls), "--output", str(tmp_path / "run"), "--preset", preset, *smaller]
-    assert main([*command, f"--crop_size={crop}", "--steps=1", "--accelerator=cpu", "--validation_cases=0"]) == 0
-    saved = read_settings(tmp_path / "run" / "settings.yaml")
-    preset_values = yaml.safe_load((PRESETS / "run" / f"{preset}.yaml").read_text())
-    assert saved.network == preset_values["network"]
-    assert saved.optimizer.lr == preset_values["optimizer"]["lr"]
-
-
 def test_training_learns_the_two_sides(balls: Path, tmp_path: Path) -> None:
     """Two balls that look alike: the whole chain works only if the network learns where they are."""
     run = tmp_path / "run"

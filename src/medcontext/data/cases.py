@@ -12,11 +12,13 @@ class Case:
         name: unique within its data set; predictions are called `<name>.nii.gz`.
         images: one 3D file per channel, or a single 4D file with the channels last.
         label: the segmentation, or None where there is none.
+        patient: whose scan it is, where the name does not say; splits keep a patient's cases together.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None = None
+    patient: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The layouts in which data sets come: Decathlon folders, nnU-Net v2 raw folders, a plain JSON list."""
+"""The layouts in which data sets come: Decathlon folders, nnU-Net v2 raw folders, a plain JSON list.
+
+Those that come without a JSON file are in `official.py`.
+"""
 
 import os
 from collections.abc import Iterable
@@ -10,6 +13,7 @@ from medcontext.data.cases import Case, Dataset
 from medcontext.data.declarations import read_channels, read_declared_regions, read_labels
 from medcontext.data.folders import group_channels, missing_channels, nifti_files, shortened
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
+from medcontext.data.official import scan_official
 from medcontext.errors import InputError
 from medcontext.files import read_json
 
@@ -20,14 +24,17 @@ Accepted are
   - a Medical Segmentation Decathlon folder: {MANIFEST} with "modality", "labels" and "training";
   - an nnU-Net v2 raw folder: {MANIFEST} with "channel_names", "labels" and "file_ending", imagesTr, labelsTr;
   - a JSON file: {{"channels": ["CT"], "labels": {{"background": 0, "liver": 1}}, "cases": [{{"image": ..., \
-"label": ...}}]}}, paths relative to it."""
+"label": ...}}]}}, paths relative to it;
+  - without {MANIFEST}, as distributed: BTCV (imagesTr/img0001.nii.gz, labelsTr/label0001.nii.gz; or RawData), ACDC \
+(training/patient001/patient001_frame01.nii.gz and _frame01_gt.nii.gz), BraTS 2021 \
+(BraTS2021_00000/BraTS2021_00000_flair.nii.gz, _t1, _t1ce, _t2 and _seg)."""
 
 
 def read_dataset(path: Path) -> Dataset:
     """Read what a data set consists of. No image is opened.
 
     Args:
-        path: a Decathlon or nnU-Net v2 raw folder, or a JSON file (see `LAYOUTS`).
+        path: a Decathlon or nnU-Net v2 raw folder, one of BTCV, ACDC or BraTS 2021, or a JSON file (see `LAYOUTS`).
 
     Raises:
         InputError: if the layout is not one of these; if there are no cases; if listed files do not exist, a
@@ -46,23 +53,35 @@ def scan_dataset(path: Path) -> tuple[Dataset, list[str]]:
     Raises:
         InputError: if nothing can be read at all.
     """
-    file = _find_manifest(path)
+    scan = scan_official(path) if path.is_dir() and not (path / MANIFEST).is_file() else None
+    dataset, problems = scan or _described(_find_manifest(path))
+    sound = list(_without_problems([*dataset.cases, *dataset.unlabelled], problems))
+    labelled = tuple(case for case in sound if case.label is not None)
+    return replace(dataset, cases=labelled, unlabelled=tuple(c for c in sound if c.label is None)), problems
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a path looks like a data set, rather than a folder of files."""
+    if not path.is_dir():
+        return path.suffix == ".json"
+    return (path / MANIFEST).is_file() or scan_official(path) is not None
+
+
+def _described(file: Path) -> tuple[Dataset, list[str]]:
+    """What a JSON file describes."""
     manifest = read_json(file)
     if not isinstance(manifest, dict):
         raise InputError(f"{file} does not describe a data set: it holds a {type(manifest).__name__}. {LAYOUTS}")
     channels, labels = read_channels(manifest, file), read_labels(manifest, file)
     name = manifest.get("name") or (file.parent.resolve().name if file.name == MANIFEST else file.stem)
     regions = read_declared_regions(manifest, file, labels)
-    dataset = Dataset(str(name), file.parent, channels, labels, (), regions=regions)
     if "cases" not in manifest and ("file_ending" in manifest or "channel_names" in manifest):
         cases, unlabelled, problems = _nnunet(manifest, file, len(channels))
     else:
         cases, unlabelled, problems = _listed(manifest, file)
     if not cases and not problems:
         raise InputError(f"No labelled cases in {file}. {LAYOUTS}")
-    sound = list(_without_problems([*cases, *unlabelled], problems))
-    labelled = tuple(case for case in sound if case.label is not None)
-    return replace(dataset, cases=labelled, unlabelled=tuple(c for c in sound if c.label is None)), problems
+    return Dataset(str(name), file.parent, channels, labels, tuple(cases), tuple(unlabelled), regions), problems
 
 
 def _find_manifest(path: Path) -> Path:
@@ -76,11 +95,14 @@ def _find_manifest(path: Path) -> Path:
     if file.is_file():
         return file
     others = sorted(item.name for item in path.glob("*.json") if not item.name.startswith("."))
+    inside = next((item for item in sorted(path.iterdir()) if item.is_dir() and is_dataset(item)), None)
     if (path / "imagesTr").is_dir() or (path / "labelsTr").is_dir():
         hint = (
             f"{path} has imagesTr and labelsTr, but no {MANIFEST} that says what their channels and values mean. "
             f"Take the one that came with the data, or write {path / MANIFEST} like the JSON file below."
         )
+    elif inside is not None:
+        hint = f"There is no {MANIFEST} in {path}, but {inside} looks like a data set; give that."
     elif others:
         hint = (
             f"There is no {MANIFEST} in {path}; if one of {', '.join(others[:5])} describes the data, give that file."

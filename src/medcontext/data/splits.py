@@ -1,18 +1,12 @@
 """Which cases train, which validate, which test."""
 
-import difflib
-import hashlib
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from medcontext.console import console
 from medcontext.data.cases import Dataset
+from medcontext.data.split_files import PARTS, draw, find_split, read_split_file
 from medcontext.errors import InputError
-from medcontext.files import read_json
-
-_KEYS = {"train": "train", "training": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,7 @@ class Split:
 def make_split(
     dataset: Dataset,
     *,
-    file: Path | None = None,
+    file: Path | str | None = None,
     seed: int = 0,
     few_shot: int | None = None,
     fold: int = 0,
@@ -52,22 +46,36 @@ def make_split(
     Args:
         dataset: its labelled cases are split.
         file: JSON, {"train": [...], "validation": [...], "test": [...]}, or nnU-Net's splits_final.json, a list
-            of folds with "train" and "val". Cases that it leaves out are not used.
+            of folds with "train" and "val". Cases that it leaves out are not used. Or the name of a split that comes
+            with the package, such as "btcv", unless there is a file of that name. Of such a split the data set may
+            lack all test cases, for they are often kept elsewhere: a note is printed, and they stay in the split, so
+            that a prediction on the whole data set takes them alone. A single missing case is an error.
         seed: of the split and of the choice of `few_shot`.
-        few_shot: keep that many training cases; a larger choice includes the smaller one. Validation and test
-            are the same whatever its value.
+        few_shot: keep that many training cases. Where the file lists so many under "few_shot", such as
+            {"few_shot": {"5": [...]}}, these; else drawn, and then a larger choice includes the smaller one.
+            Validation and test are the same whatever its value.
         fold: which fold, from 0.
         validation_fraction: of all patients, at least one if above 0; used without a file.
         test_fraction: of all patients, at least one if above 0; used without a file.
 
     Raises:
         InputError: if the file names unknown cases, or one case twice or in two parts; if nothing is left to
-            train on; if there are fewer training cases than `few_shot`; if there is no such fold.
+            train on; if there are fewer training cases than `few_shot`; if there is no such fold or split.
     """
-    if file is not None:
-        split = _read_split(file, fold, [case.name for case in dataset.cases])
-    else:
+    listed: dict[int, list[str]] = {}
+    if file is None:
         split = _seeded_split(dataset, seed, fold, validation_fraction, test_fraction)
+    else:
+        found = read_split_file(find_split(file), fold, [case.name for case in dataset.cases])
+        split, listed = Split(**{part: tuple(names) for part, names in found.parts.items()}), found.few_shot
+        if not found.tested:
+            console.print(
+                f"{dataset.name} has none of the {len(split.test)} test cases of the split {file} with a label: "
+                "trainings can go on, tests need them.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
     if few_shot is None:
         return split
     if not 1 <= few_shot <= len(split.train):
@@ -75,12 +83,15 @@ def make_split(
             f"few_shot is {few_shot}, but the training part has {len(split.train)} cases; choose from 1 to "
             f"{len(split.train)}."
         )
-    chosen = sorted(split.train, key=lambda name: _draw(seed, "few-shot", name))[:few_shot]
+    drawn = sorted(split.train, key=lambda name: draw(seed, "few-shot", name))
+    chosen = listed.get(few_shot, drawn[:few_shot])
     return Split(tuple(sorted(chosen)), split.validation, split.test)
 
 
 def patient(name: str) -> str:
-    """Whose case it is: the name up to `_frame`, as in ACDC; otherwise each case is a patient of its own.
+    """Whose case it is, by its name: up to `_frame`, as in ACDC; otherwise each case is a patient of its own.
+
+    Where a case says whose it is (`Case.patient`), that counts.
 
     >>> patient("patient007_frame01"), patient("img0006")
     ('patient007', 'img0006')
@@ -93,7 +104,8 @@ def _seeded_split(dataset: Dataset, seed: int, fold: int, validation: float, tes
         raise InputError(
             f"validation_fraction {validation} and test_fraction {test} must be at least 0 and add up to less than 1."
         )
-    patients = sorted({patient(case.name) for case in dataset.cases}, key=lambda name: _draw(seed, "split", name))
+    owner = {case.name: case.patient or patient(case.name) for case in dataset.cases}
+    patients = sorted(set(owner.values()), key=lambda name: draw(seed, "split", name))
     tests, validations = _count(test, len(patients)), _count(validation, len(patients))
     if tests + validations >= len(patients):
         raise InputError(
@@ -107,67 +119,9 @@ def _seeded_split(dataset: Dataset, seed: int, fold: int, validation: float, tes
     patients = patients[first:] + patients[:first]
     part = dict.fromkeys(patients[:tests], "test")
     part |= dict.fromkeys(patients[tests : tests + validations], "validation")
-    names = sorted(case.name for case in dataset.cases)
-    return Split(
-        *(
-            tuple(name for name in names if part.get(patient(name), "train") == wanted)
-            for wanted in ("train", "validation", "test")
-        )
-    )
-
-
-def _read_split(file: Path, fold: int, known: Sequence[str]) -> Split:
-    content = read_json(file)
-    folds = content if isinstance(content, list) else [content]
-    if not 0 <= fold < len(folds):
-        raise InputError(f"{file} has {len(folds)} fold{'s' * (len(folds) != 1)}; there is no fold {fold}.")
-    parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-    chosen: Any = folds[fold]
-    usable = isinstance(chosen, dict) and all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names)
-        for key, names in chosen.items()
-        if key in _KEYS
-    )
-    if not usable or not any(key in _KEYS for key in chosen):
-        raise InputError(
-            f'{file} is not a split: give {{"train": [...], "validation": [...], "test": [...]}} with the names of '
-            "cases, or a list of folds like nnU-Net's splits_final.json."
-        )
-    for key, names in chosen.items():
-        if key in _KEYS:
-            parts[_KEYS[key]] += names
-    _check_names(file, parts, known)
-    return Split(tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]))
-
-
-def _check_names(file: Path, parts: dict[str, list[str]], known: Sequence[str]) -> None:
-    if not parts["train"]:
-        raise InputError(f'{file} has no training cases; name at least one under "train".')
-    where: dict[str, str] = {}
-    for part, names in parts.items():
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise InputError(f"{file} names '{twice[0]}' twice in {part}; remove one.")
-        both = [name for name in names if name in where]
-        if both:
-            raise InputError(
-                f"{file} has {len(both)} case{'s' * (len(both) > 1)} in both {where[both[0]]} and {part}: "
-                f"{', '.join(both[:5])}. A case may be in one part only, or the scores mean nothing."
-            )
-        where |= dict.fromkeys(names, part)
-    unknown = sorted(set(where) - set(known))
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"the labelled cases are called like '{known[0]}'."
-        raise InputError(
-            f"{file} names {len(unknown)} case{'s' * (len(unknown) > 1)} that the data set does not have with a "
-            f"label: {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}; {hint}"
-        )
+    names = sorted(owner)
+    return Split(*(tuple(name for name in names if part.get(owner[name], "train") == wanted) for wanted in PARTS))
 
 
 def _count(fraction: float, patients: int) -> int:
     return max(1, round(fraction * patients)) if fraction > 0 else 0
-
-
-def _draw(seed: int, purpose: str, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).digest()

@@ -8,7 +8,7 @@ import numpy as np
 
 from medcontext.data.cases import Dataset
 from medcontext.data.folders import nifti_files, shortened
-from medcontext.data.formats import MANIFEST, read_dataset
+from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
 from medcontext.data.nifti import case_name, check_same_grid, read_header
 from medcontext.errors import InputError
 from medcontext.files import read_json
@@ -104,7 +104,7 @@ def match(
 def _is_dataset(folder: Path) -> bool:
     """A folder of label files may hold a dataset.json too, which then only declares their values."""
     if not (folder / MANIFEST).is_file():
-        return False
+        return is_dataset(folder)
     manifest = read_json(folder / MANIFEST)
     return not nifti_files(folder) or (isinstance(manifest, dict) and bool({"cases", "training"} & set(manifest)))
 

@@ -7,7 +7,7 @@ from typing import Literal
 from medcontext.console import console
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.folders import find_images
-from medcontext.data.formats import MANIFEST, read_dataset
+from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
 from medcontext.errors import InputError
 from medcontext.inference.run import Run
 
@@ -27,7 +27,7 @@ def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> tuple[C
         InputError: if there are none, or the data set's channels are not the runs'.
     """
     channels = runs[0].plan.channels
-    if not (input.suffix == ".json" or (input / MANIFEST).is_file()):
+    if not is_dataset(input):
         if part not in ("auto", "all"):
             raise InputError(f"--part {part} needs a data set as --input; {input} has no {MANIFEST}.")
         return find_images(input, len(channels))

@@ -63,7 +63,7 @@ def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = 
     dataset = read_dataset(data)
     split = make_split(
         dataset,
-        file=Path(settings.split) if settings.split else None,
+        file=settings.split or None,
         seed=settings.seed,
         few_shot=settings.few_shot,
         fold=settings.fold,

@@ -20,7 +20,8 @@ _GROUPS = (
 )
 
 
-def draw_anatomy(rng: np.random.Generator) -> list[Part]:
+def draw_anatomy(rng: np.random.Generator, details: bool = False) -> list[Part]:
     """One random patient, in the millimetres of the reference body (see `parts.py`)."""
     trunk = draw_trunk(rng)
-    return [part for group in _GROUPS for part in group(rng, trunk)]
+    groups = (*_GROUPS, organs.details) if details else _GROUPS
+    return [part for group in groups for part in group(rng, trunk)]

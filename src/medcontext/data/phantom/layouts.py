@@ -65,7 +65,7 @@ def _decathlon(contents: Contents) -> dict[str, Any]:
         "name": NAME,
         "description": "Generated scans of an abdomen",
         "tensorImageSize": "3D" if len(contents.channels) == 1 else "4D",
-        "modality": _by_index(contents.channels),
+        "modality": by_index(contents.channels),
         "labels": {str(value): name for name, value in contents.labels.items()},
         "numTraining": len(contents.training),
         "numTest": len(contents.test),
@@ -78,7 +78,7 @@ def _decathlon(contents: Contents) -> dict[str, Any]:
 
 def _nnunet(contents: Contents) -> dict[str, Any]:
     return {
-        "channel_names": _by_index(contents.channels),
+        "channel_names": by_index(contents.channels),
         "labels": contents.labels,
         "numTraining": len(contents.training),
         "file_ending": ".nii.gz",
@@ -102,7 +102,8 @@ def _list(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _by_index(names: tuple[str, ...]) -> dict[str, str]:
+def by_index(names: tuple[str, ...]) -> dict[str, str]:
+    """Names by their index, as the Decathlon and nnU-Net have them."""
     return {str(index): name for index, name in enumerate(names)}
 
 

@@ -88,7 +88,7 @@ def pancreas(rng: np.random.Generator, trunk: Trunk) -> Iterator[Part]:
     yield Part(Tube(list(path), tuple(radii)), "soft", "pancreas", sheath=2)
     behind = path[2:] + (0, -radii[2:, None].mean(), 2) * np.array([0, 1, 1])
     portal = [(0.42 * trunk.width, 10, 42), (22, front + 14, 20), *behind]
-    yield Part(Tube(portal, (4, 6, 5.5, 4.5, 3.5)), "blood")
+    yield Part(Tube(portal, (4, 6, 5.5, 4.5, 3.5)), "blood", "portal_vein")
 
 
 def vessels(rng: np.random.Generator, trunk: Trunk) -> Iterator[Part]:
@@ -105,3 +105,15 @@ def vessels(rng: np.random.Generator, trunk: Trunk) -> Iterator[Part]:
     for shift in (-6, 6):
         branch = [(x + shift, front + 34, 0), (x + shift * 1.6, front + 48, -60), (x + shift * 3, front + 46, -120)]
         yield Part(Tube(branch, (4.5, 4, 3.5)), "blood")
+
+
+def details(rng: np.random.Generator, trunk: Trunk) -> Iterator[Part]:
+    """Esophagus and adrenal glands; the last to be drawn, so that the rest is the same without them."""
+    front = trunk.spine_front
+    path = np.array([(-4, front + 24, REACH), (-6, front + 24, 110), (-16, front + 34, 88), (-32, -6, 78)])
+    yield Part(Tube(list(path + rng.normal(0, 2, (4, 3))), (8, 8, 8.5, 9)), "soft", "esophagus")
+    for side, structure in ((1, "right_adrenal"), (-1, "left_adrenal")):
+        top = np.array([side * 30, front + 8, 34]) + rng.normal(0, 3, 3)
+        for out in (9, -4):  # two limbs
+            end = top + np.array([side * out, -14, -16])
+            yield Part(Tube([top, end], (5.5, 4)), "soft", structure)

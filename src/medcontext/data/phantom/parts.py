@@ -23,6 +23,9 @@ STRUCTURES = {
     "pancreas": 9,
 }
 
+DETAILS = {"portal_vein": 10, "esophagus": 11, "right_adrenal": 12, "left_adrenal": 13}
+"""Labelled too where `Phantom.details` is set."""
+
 REACH = 200.0
 """Beyond any volume, for what runs through all of it."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from medcontext.data.phantom.anatomy import draw_anatomy
-from medcontext.data.phantom.parts import STRUCTURES, Part
+from medcontext.data.phantom.parts import DETAILS, STRUCTURES, Part
 from medcontext.data.phantom.pose import positions_of, smooth_field, voxel_centres
 from medcontext.data.phantom.settings import BODY, Phantom
 from medcontext.data.phantom.solids import Solid
@@ -28,7 +28,7 @@ def draw(seed: int, index: int, settings: Phantom | None = None) -> tuple[np.nda
 
     Returns:
         The image, int16 (C, H, W, D), Hounsfield units for one channel and 0 to about 1000 for several; and the
-        label, uint8 (H, W, D), with the values of `STRUCTURES`.
+        label, uint8 (H, W, D), with the values of `STRUCTURES`, and of `DETAILS` where the settings ask for them.
 
     Raises:
         InputError: for a negative seed or index.
@@ -42,8 +42,9 @@ def draw(seed: int, index: int, settings: Phantom | None = None) -> tuple[np.nda
         raise InputError(f"Phantom seed is {seed} and case index {index}; both are whole numbers from 0.")
     anatomy, tissues, pose, noise = map(np.random.default_rng, np.random.SeedSequence([seed, index]).spawn(4))
     values = draw_tissues(tissues, settings.channels)
-    canvas = _Canvas(positions_of(pose, settings), values["air"])
-    for part in draw_anatomy(anatomy):
+    labels = STRUCTURES | DETAILS if settings.details else STRUCTURES
+    canvas = _Canvas(positions_of(pose, settings), values["air"], labels)
+    for part in draw_anatomy(anatomy, settings.details):
         canvas.paint(part, values)
     image = canvas.image + canvas.texture * _fine_vessels(pose, settings, values)
     return _acquired(noise, image, settings), canvas.label
@@ -52,8 +53,9 @@ def draw(seed: int, index: int, settings: Phantom | None = None) -> tuple[np.nda
 class _Canvas:
     """Image and label so far, painted over part by part."""
 
-    def __init__(self, positions: np.ndarray, background: np.ndarray) -> None:
+    def __init__(self, positions: np.ndarray, background: np.ndarray, labels: dict[str, int]) -> None:
         shape = positions.shape[1:]
+        self.labels = labels
         self.positions = positions
         self.image = np.broadcast_to(background[:, None, None, None], (len(background), *shape)).copy()
         self.texture = np.zeros(shape, dtype=np.float32)
@@ -81,7 +83,7 @@ class _Canvas:
         for depth, tissue in layers:
             self._mix(window, share(depth), values[tissue], 0.0 if depth < 0 else part.texture)
         self.label[window][distance < part.sheath] = 0
-        self.label[window][distance < 0] = STRUCTURES[part.structure] if part.structure else 0
+        self.label[window][distance < 0] = self.labels.get(part.structure or "", 0)
 
     def _mix(self, window: tuple[slice, ...], share: np.ndarray, values: np.ndarray, texture: float) -> None:
         for channel, value in zip(self.image, values, strict=True):

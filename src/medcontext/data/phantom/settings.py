@@ -29,6 +29,7 @@ class Phantom:
         pose: how much position, size and tilt of the patient vary; 0 to always take the same.
         deformation: how much shapes are deformed elastically; 0 for none.
         noise: factor on the noise; 0 for none.
+        details: also draw the esophagus and the adrenal glands, and label them and the portal vein.
 
     Raises:
         InputError: for a size below 16 voxels, a spacing or an amount that is not positive, 0 or above 4 channels.
@@ -40,6 +41,7 @@ class Phantom:
     pose: float = 1.0
     deformation: float = 1.0
     noise: float = 1.0
+    details: bool = False
 
     def __post_init__(self) -> None:
         if len(self.size) != 3 or min(self.size) < SMALLEST:

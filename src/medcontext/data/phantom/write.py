@@ -1,17 +1,17 @@
 """Writing a generated data set to disk, in the layouts that real ones come in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from medcontext.console import track
 from medcontext.data.nifti import write_image, write_label
 from medcontext.data.phantom.layouts import LAYOUTS, MANIFEST, NAME, Contents
+from medcontext.data.phantom.official import OFFICIAL, draw_official, drawn_settings, official_names, official_split
+from medcontext.data.phantom.orientation import Orientation
 from medcontext.data.phantom.parts import STRUCTURES
 from medcontext.data.phantom.render import draw
 from medcontext.data.phantom.settings import Phantom
@@ -24,28 +24,34 @@ def write_phantom(
     *,
     cases: int,
     test_cases: int = 0,
-    size: tuple[int, int, int] = (64, 64, 48),
-    spacing: tuple[float, float, float] = (5.0, 5.0, 5.0),
+    size: tuple[int, int, int] | None = None,
+    spacing: tuple[float, float, float] | None = None,
     seed: int = 0,
-    layout: Literal["decathlon", "nnunet", "list"] = "decathlon",
-    channels: int = 1,
+    layout: Literal["decathlon", "nnunet", "list", "btcv", "acdc", "brats17", "brats21"] = "decathlon",
+    channels: int | None = None,
     orientation: str = "LPS",
     values: Literal["dense"] | Mapping[str, int] = "dense",
     settings: Phantom | None = None,
 ) -> Path:
     """Write a generated data set. Its JSON file comes last, so that a part of a data set is never taken for all of it.
 
+    The layouts "btcv", "acdc", "brats17" and "brats21" are those data sets as they are distributed, with their file
+    names, channels and label values. The cases have the names of real ones, the first of the packaged split's, so that
+    few-shot training and test find theirs. All are labelled, as the real ones are. A packaged split names cases that
+    so small a data set has not: instead, `split.json` in its folder names those that are there. It comes last.
+
     Args:
         output: folder, new or empty.
         cases: how many labelled cases; they are `draw(seed, 0)`, `draw(seed, 1)`, ...
         test_cases: how many cases more to write to `imagesTs`; their labels, which the data set does not mention, go
             to `labelsTs`.
-        size: voxels (H, W, D) to the right, front and head, whatever the orientation of the files.
-        spacing: millimetres of a voxel along H, W, D.
+        size: voxels (H, W, D) to the right, front and head, whatever the orientation of the files; None for
+            (64, 64, 48), of "acdc" (64, 64, 9). Only "acdc" may have fewer than 16 slices.
+        spacing: millimetres of a voxel along H, W, D; None for 5, between the slices of "acdc" 25.
         seed: 0 or above.
         layout: "decathlon" (several channels in one 4D file), "nnunet" (v2 raw, a file per channel, in the folder
-            Dataset999_Phantom of `output`) or "list" (a JSON list of paths, a file per channel).
-        channels: 1 for CT, 2 to 4 for MR-like contrasts.
+            Dataset999_Phantom of `output`), "list" (a JSON list of paths, a file per channel), or a data set's.
+        channels: 1 for CT, 2 to 4 for MR-like contrasts; None for 1, or for the data set's.
         orientation: where the three axes of the files point to, such as "RAS", "LPS" or "PIR".
         values: "dense" for those of `STRUCTURES`, or the value in the files of each structure that is to be labelled;
             structures left out become background.
@@ -57,54 +63,64 @@ def write_phantom(
     Raises:
         InputError: for counts below 1 case or 0 test cases; an unknown layout, orientation or structure; values that
             are not whole numbers from 1 or occur twice; sizes that `Phantom` refuses; an output folder that is not
-            empty or not writable.
+            empty or not writable; channels or values for the layout of a data set, or more cases than its split has.
     """
-    if layout not in LAYOUTS:
-        raise unknown_name("phantom layout", layout, LAYOUTS)
+    if layout not in LAYOUTS and layout not in OFFICIAL:
+        raise unknown_name("phantom layout", layout, LAYOUTS | OFFICIAL)
     if cases < 1 or test_cases < 0:
         raise InputError(f"cases is {cases} and test_cases {test_cases}; at least 1 and at least 0 are needed.")
+    if layout in OFFICIAL:
+        if channels is not None or values != "dense":
+            raise InputError(f"The layout {layout} has its own channels and values; leave these out.")
+        size, spacing = size or OFFICIAL[layout].size, spacing or OFFICIAL[layout].spacing
+        names = official_names(layout, cases, test_cases)
+        return _write_official(output, layout, names, size, spacing, seed, orientation, settings)
+    size, spacing, channels = size or (64, 64, 48), spacing or (5.0, 5.0, 5.0), 1 if channels is None else channels
     settings = replace(settings or Phantom(), size=size, spacing=spacing, channels=channels)
-    rules, labels, turn = LAYOUTS[layout], _labels(values), _Orientation(orientation, settings)
+    rules, labels, turn = LAYOUTS[layout], _labels(values), Orientation(orientation, size, spacing)
     values_in_files = _lookup(labels)
-    names = tuple(f"{NAME}_{number:03d}" for number in range(cases + test_cases))
+    numbered = tuple(f"{NAME}_{number:03d}" for number in range(cases + test_cases))
     root = output_folder(output) / rules.root
-    for index, name in enumerate(track(names, "Writing generated scans")):
+    for index, name in enumerate(track(numbered, "Writing generated scans")):
         training = index < cases
         image, label = draw(seed, index, settings)
-        files = rules.files(name, channels)
-        for file, volume in zip(files, [image] if len(files) == 1 else image, strict=True):
-            turn.write(write_image, root / (rules.images if training else "imagesTs") / file, volume)
+        files = [root / (rules.images if training else "imagesTs") / file for file in rules.files(name, channels)]
+        _write_images(files, image, turn)
         label_file = root / (rules.labels if training else "labelsTs") / f"{name}.nii.gz"
         turn.write(write_label, label_file, values_in_files[label])
-    contents = Contents(settings.channel_names, labels, names[:cases], names[cases:])
+    contents = Contents(settings.channel_names, labels, numbered[:cases], numbered[cases:])
     write_json(root / MANIFEST, rules.manifest(contents))
     return root
 
 
-class _Orientation:
-    """Turns RAS volumes so that their axes point to the given codes."""
+def _write_official(
+    root: Path,
+    layout: str,
+    names: tuple[list[str], list[str]],
+    size: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    seed: int,
+    orientation: str,
+    settings: Phantom | None,
+) -> Path:
+    rules, every = OFFICIAL[layout], [*names[0], *names[1]]
+    finer, thin = drawn_settings(layout, size, spacing, settings)
+    turn = Orientation(orientation, size, spacing)
+    output_folder(root)
+    for index, name in enumerate(track(every, "Writing generated scans")):
+        image, label = draw_official(layout, seed, every, index, finer, thin)
+        _write_images([root / file for file in rules.images(name)], image, turn)
+        turn.write(write_label, root / rules.label(name), label)
+    if rules.manifest:
+        write_json(root / MANIFEST, rules.manifest(sorted(every)))
+    write_json(root / "split.json", official_split(layout, *names))
+    return root
 
-    def __init__(self, codes: str, settings: Phantom) -> None:
-        pairs = ("LR", "PA", "IS")
-        if len(codes) != 3 or any(sum(code in pair for code in codes) != 1 for pair in pairs):
-            raise InputError(
-                f"orientation is '{codes}'; give where the three axes point to, one of L and R, one of P and A and one "
-                "of I and S, in any order, such as LPS."
-            )
-        ras, wanted = nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
-        self.transform = nib.orientations.ornt_transform(ras, wanted)
-        affine = np.diag([*settings.spacing, 1.0])
-        affine[:3, 3] = -0.5 * (np.array(settings.size) - 1) * settings.spacing  # the origin in the middle
-        self.affine = affine @ inv_ornt_aff(self.transform, settings.size)
 
-    def write(self, writer: Callable[[Path, np.ndarray, np.ndarray], None], path: Path, volume: np.ndarray) -> None:
-        """Write a RAS volume, (H, W, D) or (C, H, W, D)."""
-        if volume.ndim == 4:
-            turned = np.stack([apply_orientation(channel, self.transform) for channel in volume])
-        else:
-            turned = apply_orientation(volume, self.transform)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer(path, turned, self.affine)
+def _write_images(files: list[Path], image: np.ndarray, turn: Orientation) -> None:
+    """One file for all channels of (C, H, W, D), or one each."""
+    for file, volume in zip(files, [image] if len(files) == 1 else image, strict=True):
+        turn.write(write_image, file, volume)
 
 
 def _labels(values: Literal["dense"] | Mapping[str, int]) -> dict[str, int]:

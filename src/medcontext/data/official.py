@@ -1,0 +1,194 @@
+"""Data sets as their makers distribute them, recognised by their file names, without a JSON file.
+
+- BTCV, Synapse syn3193805: `RawData/Training/img/img0001.nii.gz` and `RawData/Training/label/label0001.nii.gz`, or as
+  TransUNet, nnFormer and MONAI have them, in `imagesTr` and `labelsTr`.
+- ACDC, Bernard et al. 2018: `training/patient001/patient001_frame01.nii.gz` and `patient001_frame01_gt.nii.gz`, for the
+  frames at end-diastole and end-systole; `patient001_4d.nii.gz` is the whole cycle and is not read.
+- BraTS 2021, Baid et al. 2021: `BraTS2021_00000/BraTS2021_00000_flair.nii.gz`, `_t1`, `_t1ce`, `_t2` and `_seg`.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from medcontext.data.cases import Case, Dataset
+from medcontext.data.folders import nifti_files
+from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
+
+BTCV = Dataset(
+    name="BTCV",
+    root=Path(),
+    channels=("CT",),
+    labels={
+        "background": 0,
+        "spleen": 1,
+        "right_kidney": 2,
+        "left_kidney": 3,
+        "gallbladder": 4,
+        "esophagus": 5,
+        "liver": 6,
+        "stomach": 7,
+        "aorta": 8,
+        "inferior_vena_cava": 9,
+        "portal_and_splenic_veins": 10,
+        "pancreas": 11,
+        "right_adrenal_gland": 12,
+        "left_adrenal_gland": 13,
+    },
+    cases=(),
+)
+ACDC = Dataset(
+    name="ACDC",
+    root=Path(),
+    channels=("MR cine",),
+    labels={"background": 0, "right_ventricle": 1, "myocardium": 2, "left_ventricle": 3},
+    cases=(),
+)
+BRATS21 = Dataset(
+    name="BraTS21",
+    root=Path(),
+    channels=("FLAIR", "T1", "T1ce", "T2"),
+    labels={"background": 0, "necrotic_core": 1, "edema": 2, "enhancing_tumor": 4},
+    cases=(),
+    regions={"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)},
+)
+BRATS21_FILES = ("flair", "t1", "t1ce", "t2")
+"""How the files of BraTS 2021's channels end, in their order."""
+
+SAME_PATIENT = {"patient076": "patient074"}
+"""Patients of ACDC with the same images, voxel for voxel, segmented twice; seen in the one copy that was compared."""
+
+_BTCV_FOLDERS = (  # of images and labels: the labelled scans', and others that may have labels or not
+    (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs")),
+    (("RawData/Training/img", "RawData/Training/label"), ("RawData/Testing/img", "RawData/Testing/label")),
+    (("Training/img", "Training/label"), ("Testing/img", "Testing/label")),
+    (("img", "label"),),
+)
+_ACDC_FOLDERS = (".", "training", "testing", "database/training", "database/testing")
+_FRAME = re.compile(r"(patient\d{3}_frame\d{2})(_gt)?")
+
+Files = dict[str, tuple[Path, ...]]
+
+
+def scan_official(folder: Path) -> tuple[Dataset, list[str]] | None:
+    """The data set that a folder is laid out as, and what is wrong with it, one sentence each; None if it is none.
+
+    No image is opened. BraTS's image files may turn out not to exist.
+    """
+    return next((found for scan in (_btcv, _acdc, _brats21) if (found := scan(folder)) is not None), None)
+
+
+def _btcv(folder: Path) -> tuple[Dataset, list[str]] | None:
+    layout = next((parts for parts in _BTCV_FOLDERS if _is_btcv(folder, *parts[0])), None)
+    if layout is None:
+        return None
+    found = _Found(folder)
+    for images, labels in layout:
+        (scans, odd), (truths, odd_too) = _numbered(folder / images, "img"), _numbered(folder / labels, "label")
+        for file in odd + odd_too:
+            found.problems.append(f"{file.relative_to(folder)} is not called like img0001.nii.gz or label0001.nii.gz")
+        wanted = {f"img{n}": (files, f"{labels}/label{n}.nii.gz") for n, files in found.once(scans).items()}
+        given = {f"img{n}": files for n, files in found.once(truths).items()}
+        found.add(wanted, given, optional=(images, labels) != layout[0])
+    return found.dataset(BTCV)
+
+
+def _is_btcv(folder: Path, images: str, labels: str) -> bool:
+    return bool(_numbered(folder / images, "img")[0] or _numbered(folder / labels, "label")[0])
+
+
+def _numbered(folder: Path, stem: str) -> tuple[list[tuple[str, Path]], list[Path]]:
+    """The files called like <stem>0001.nii.gz with their numbers, and the NIfTI files that are not."""
+    matches = [(re.fullmatch(rf"{stem}(\d{{4}})", case_name(file)), file) for file in nifti_files(folder)]
+    return [(match[1], file) for match, file in matches if match], [file for match, file in matches if not match]
+
+
+def _acdc(folder: Path) -> tuple[Dataset, list[str]] | None:
+    found = _Found(folder)
+    parts = {part: _folders(folder / part, r"patient\d{3}") for part in _ACDC_FOLDERS}
+    for part, patients in parts.items():
+        images, labels = [], []
+        for patient in patients:
+            frames = [(match, file) for file in nifti_files(patient) if (match := _FRAME.fullmatch(case_name(file)))]
+            images += [(match[1], file) for match, file in frames if not match[2]]
+            labels += [(match[1], file) for match, file in frames if match[2]]
+            if not frames:
+                found.problems.append(f"{patient.relative_to(folder)} has no frame like {patient.name}_frame01.nii.gz")
+        wanted = {name: (files, f"{name}_gt.nii.gz") for name, files in found.once(images).items()}
+        found.add(wanted, found.once(labels), optional=(folder / part).resolve().name == "testing")
+    return found.dataset(ACDC, _acdc_patient) if any(parts.values()) else None
+
+
+def _acdc_patient(name: str) -> str:
+    patient = name.partition("_frame")[0]
+    return SAME_PATIENT.get(patient, patient)
+
+
+def _brats21(folder: Path) -> tuple[Dataset, list[str]] | None:
+    wanted: dict[str, tuple[tuple[Path, ...], str]] = {}
+    labels: Files = {}
+    for subject in _folders(folder, r"BraTS2021_\d{5}"):
+        name = subject.name
+        *images, label = (_with_suffix(subject / f"{name}_{ending}") for ending in (*BRATS21_FILES, "seg"))
+        wanted[name] = (tuple(images), f"{name}_seg.nii.gz")
+        if label.is_file():
+            labels[name] = (label,)
+    found = _Found(folder)
+    found.add(wanted, labels, optional=True)
+    return found.dataset(BRATS21) if wanted else None
+
+
+class _Found:
+    """Cases found so far, and what is wrong with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cases: list[Case] = []
+        self.problems: list[str] = []
+
+    def once(self, pairs: Iterable[tuple[str, Path]]) -> Files:
+        """Name to file; a second file of a name, such as .nii beside .nii.gz, is a problem."""
+        files: Files = {}
+        for name, file in pairs:
+            if name in files:
+                self.problems.append(f"{files[name][0].name} and {file.name} are the same; keep one")
+            files.setdefault(name, (file,))
+        return files
+
+    def add(self, wanted: dict[str, tuple[tuple[Path, ...], str]], labels: Files, optional: bool) -> None:
+        """Pair images with labels.
+
+        Args:
+            wanted: name to the images, and how the label should be called.
+            labels: name to the label.
+            optional: whether all labels may be absent, as in a challenge's test part. If one is there, all must be.
+        """
+        for name, (images, label) in wanted.items():
+            if name in labels:
+                self.cases.append(Case(name, images, labels[name][0]))
+            elif optional and not labels:
+                self.cases.append(Case(name, images))
+            else:
+                self.problems.append(f"case '{name}' has no label {label}")
+        orphans = [labels[name][0] for name in labels if name not in wanted]
+        self.problems += [f"the label {file.relative_to(self.folder)} has no image" for file in orphans]
+
+    def dataset(self, kind: Dataset, patient: Callable[[str], str] = lambda name: "") -> tuple[Dataset, list[str]]:
+        """All of them as one data set, in the order of their names, and the problems."""
+        cases = [replace(case, patient=patient(case.name)) for case in sorted(self.cases, key=lambda case: case.name)]
+        labelled = tuple(case for case in cases if case.label is not None)
+        unlabelled = tuple(case for case in cases if case.label is None)
+        return replace(kind, root=self.folder, cases=labelled, unlabelled=unlabelled), self.problems
+
+
+def _folders(folder: Path, pattern: str) -> list[Path]:
+    """The folders in a folder whose names match."""
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return sorted(item for item in inside if re.fullmatch(pattern, item.name) and item.is_dir())
+
+
+def _with_suffix(stem: Path) -> Path:
+    """The NIfTI file of that name; compressed where there is none."""
+    paths = [stem.with_name(stem.name + suffix) for suffix in NIFTI_SUFFIXES]
+    return next((path for path in paths if path.is_file()), paths[0])
