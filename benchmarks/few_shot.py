@@ -41,8 +41,8 @@ UNETR = (
     "--network_args.mlp_dim", "768", "--network_args.num_heads", "6", "--network_args.feature_size", "8",
 )  # fmt: skip
 NETWORKS = (
-    ("unet", CNN, 2000, "network `unet`, 0.6 M parameters"),
-    ("unetr", UNETR, 1500, "network `unetr` of hidden size 192"),
+    ("unet", CNN, 1000, "network `unet`, 0.6 M parameters"),
+    ("unetr", UNETR, 800, "network `unetr` of hidden size 192"),
 )
 
 
@@ -85,7 +85,7 @@ STUDIES = {
     **{
         f"btcv_{name}": Study(
             f"Abdominal CT, the training part of BTCV at 4 mm, 13 organs; {text}",
-            steps,
+            2 * steps,
             (
                 *network, "--prepare.spacing", "[4,4,4]", "--prepare.intensity_range", "[-175,250]",
                 "--crop_size", "[48,48,48]",
