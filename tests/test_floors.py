@@ -17,7 +17,7 @@ FLOORS = [
     {"configuration"},
     {"inference"},
     {"training"},
-    {"demo"},
+    {"demo", "experiments"},
     {"cli"},
 ]
 

@@ -77,7 +77,11 @@ def command(arguments: list[str]) -> None:
     parser = Parser(prog=f"medcontext {name}", description=function.__doc__)
     configure(parser)
     parser.usage = usage(parser)
-    function(parser, parser.parse_args(flags(parser, named_files(parser, rest))))
+    if name == "train":
+        from medcontext.configuration import named_options
+
+        rest = named_options(rest)
+    function(parser, parser.parse_args(flags(parser, rest)))
 
 
 def overview() -> str:
@@ -117,33 +121,6 @@ def flags(parser: ArgumentParser, arguments: list[str]) -> list[str]:
     return result
 
 
-def named_files(parser: ArgumentParser, arguments: list[str]) -> list[str]:
-    """Replace the names given to --method and --preset by their YAML files; a preset becomes a --config."""
-    from medcontext.configuration import preset_path
-
-    options = {option for action in parser._actions for option in action.option_strings}
-    presets, rest = [], []
-    pieces = [piece for argument in arguments for piece in _split_option(argument)]
-    position = 0
-    while position < len(pieces):
-        option, value = pieces[position], pieces[position + 1] if position + 1 < len(pieces) else ""
-        if option == "--preset" and "--config" in options and value:
-            presets += ["--config", str(preset_path("run", value))]
-            position += 2
-        elif option == "--method" and option in options and value:
-            rest += [option, str(preset_path("method", value))]
-            position += 2
-        else:
-            rest.append(option)
-            position += 1
-    return presets + rest
-
-
-def _split_option(argument: str) -> list[str]:
-    option, equals, value = argument.partition("=")
-    return [option, value] if equals and option in ("--preset", "--method") else [argument]
-
-
 # Each command: what it runs, and the options it takes.
 
 
@@ -157,7 +134,7 @@ def configure_train(parser: ArgumentParser) -> None:
         "--cache", type=Path | None, help="folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache"
     )
     parser.add_argument("--resume", type=bool, default=False, help="go on from the output folder's last checkpoint")
-    parser.add_argument("--preset", metavar="NAME", help="settings by name: unetr, swin_unetr, dynunet")
+    parser.add_argument("--preset", metavar="NAME", help="settings by name, as `medcontext networks` lists them")
     add_settings(parser)
 
 
@@ -283,16 +260,11 @@ def configure_networks(parser: ArgumentParser) -> None:
 
 
 def networks(parser: ArgumentParser, values: Namespace) -> None:
-    """List the networks that --network knows by name."""
-    from medcontext.networks import NETWORKS
+    """List the networks that --network knows by name, with their presets."""
+    from medcontext.training.listing import network_lines
 
-    for name, build in NETWORKS.items():
-        console.print(f"[bold]{name:12}[/] {(build.__doc__ or '').splitlines()[0]}", highlight=False, soft_wrap=True)
-    console.print(
-        "Also any class of monai.networks.nets (SegResNet, ...), and package.module.Class.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for line in network_lines():
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def configure_demo(parser: ArgumentParser) -> None:
@@ -308,14 +280,72 @@ def demo(parser: ArgumentParser, values: Namespace) -> None:
     run(values.output, values.steps, values.seed)
 
 
+def configure_reproduce(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("tables", nargs="+", metavar="TABLE", help="table1, 2, 3, 4, 6, 7, 8, 9, or all")
+    add("--output", type=Path, required=True, help="folder of everything; what is done there is not run again")
+    add("--data", nargs="+", default=[], metavar="NAME=DIR", help="data sets: btcv=DIR acdc=DIR brats21=DIR ...")
+    add("--seeds", type=int, nargs="+", default=[0], help="one run of every cell for each")
+    add("--only", nargs="+", default=[], metavar="KEY=VALUE", help="a part: model=unetr seed=0 medcontext=true ...")
+    add("--method", default="paper", help="of the cells with MedContext: paper, medcontext, reference, or a YAML file")
+    add("--scale", type=Literal["full", "smoke"], default="full", help="smoke: tiny networks on generated scans")
+    add("--steps", type=int | None, help="of every training, instead of the presets'")
+    add("--few_shot", type=int | None, help="training cases, where the table does not say")
+    add("--set", nargs="+", default=[], metavar="SETTING=VALUE", help="of every training: precision=32 devices=2 ...")
+    add("--launcher", type=Literal["local", "slurm"], default="local", help="here, one after the other, or as jobs")
+    add("--slurm", nargs="+", default=[], metavar="NAME=VALUE", help="of the jobs: partition=gpu timeout_min=600 ...")
+    add("--dry_run", "--dry-run", type=bool, default=False, help="list the cells and their cost, and run nothing")
+
+
+def reproduce(parser: ArgumentParser, values: Namespace) -> None:
+    """Run the grid of one of the paper's tables, and print the paper's numbers, ours, and the difference."""
+    from medcontext.experiments.reproduce import reproduce as run
+
+    run(
+        values.tables,
+        values.output,
+        data=values.data,
+        seeds=values.seeds,
+        only=values.only,
+        method=values.method,
+        scale=values.scale,
+        steps=values.steps,
+        few_shot=values.few_shot,
+        settings=values.set,
+        launcher=values.launcher,
+        slurm=values.slurm,
+        dry_run=values.dry_run,
+    )
+
+
+def configure_compare(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="[NAME=]EVAL[,EVAL...]",
+        help="folders that `medcontext evaluate` wrote; of one model several seeds, joined by commas",
+    )
+    parser.add_argument("--output", type=Path | None, help="folder for comparison.csv, .json, .md and .tex")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace what the output folder holds")
+
+
+def compare(parser: ArgumentParser, values: Namespace) -> None:
+    """Is one model better than another, for which structures, and is it more than chance?"""
+    from medcontext.evaluation.compare_command import compare_folders
+
+    compare_folders(values.models, values.output, values.overwrite)
+
+
 COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], None]]] = {
     "train": (train, configure_train),
     "predict": (predict, configure_predict),
     "evaluate": (evaluate, configure_evaluate),
+    "compare": (compare, configure_compare),
     "check": (check, configure_check),
     "prepare": (prepare, configure_prepare),
     "networks": (networks, configure_networks),
     "demo": (demo, configure_demo),
+    "reproduce": (reproduce, configure_reproduce),
 }
 
 

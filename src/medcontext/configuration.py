@@ -1,6 +1,9 @@
 """Settings from the command line and from YAML, and back to YAML."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,50 @@ def preset_path(kind: str, name: str) -> Path:
     raise unknown_name("method" if kind == "method" else "preset", name, known)
 
 
+def named_options(arguments: Sequence[str]) -> list[str]:
+    """Replace the names given to --preset and --method by what sets them: YAML files.
+
+    A preset comes before all other options. What it sets of the method, such as a mask that divides its crop, comes
+    again after a --method, which replaces all settings of its kind.
+
+    >>> named_options(["--preset=acdc_nnformer", "--method", "none", "--steps", "5"])  # doctest: +ELLIPSIS
+    ['--config', '...acdc_nnformer.yaml', '--method', '...none.yaml', '--method.mask.patch_size', '[16, 16, 14]', ...]
+    """
+    pieces = [piece for argument in arguments for piece in _split(argument)]
+    presets = [preset_path("run", name) for option, name in pairwise([*pieces, ""]) if option == "--preset"]
+    fitted = [option for preset in presets for option in _method_options(preset)]
+    options = [piece for preset in presets for piece in ("--config", str(preset))]
+    remaining = iter(pieces)
+    for piece in remaining:
+        if piece == "--preset":
+            next(remaining)
+        elif piece == "--method":
+            options += [piece, str(preset_path("method", next(remaining, ""))), *fitted]
+        else:
+            options.append(piece)
+    return options
+
+
+def _split(argument: str) -> list[str]:
+    option, equals, value = argument.partition("=")
+    return [option, value] if equals and option in ("--preset", "--method") else [argument]
+
+
+def _method_options(preset: Path) -> list[str]:
+    try:
+        content = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return []  # the parser will say what is wrong with it
+    method = content.get("method") if isinstance(content, dict) else None
+    return _flat("--method", method) if isinstance(method, dict) else []
+
+
+def _flat(name: str, value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [option for key, item in value.items() for option in _flat(f"{name}.{key}", item)]
+    return [name, json.dumps(value)]
+
+
 def add_settings(parser: ArgumentParser) -> None:
     """Give a parser one option for each setting."""
     parser.add_class_arguments(Settings, nested_key=None, help="settings of the training")
@@ -45,15 +92,16 @@ def settings_from(parser: ArgumentParser, values: Namespace) -> Settings:
     return Settings(**{field.name: objects[field.name] for field in fields(Settings)})
 
 
-def parse_settings(arguments: list[str]) -> Settings:
-    """Settings from options as on the command line, with methods given as files (see `preset_path`).
+def parse_settings(arguments: Sequence[str]) -> Settings:
+    """Settings from options as on the command line.
 
-    >>> parse_settings(["--steps", "600", "--method.beta", "0.1"]).method.beta
-    0.1
+    >>> parse_settings(["--preset", "btcv_unetr", "--method", "none", "--steps", "600"]).crop_size
+    (96, 96, 96)
     """
     parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
     add_settings(parser)
-    return settings_from(parser, parser.parse_args(arguments))
+    return settings_from(parser, parser.parse_args(named_options(arguments)))
 
 
 def write_settings(path: Path, settings: Settings) -> None:

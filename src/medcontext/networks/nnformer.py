@@ -31,7 +31,7 @@ from medcontext.networks.volume_attention import Shape3, VolumeAttention, smalle
 
 
 class NNFormer(nn.Module):
-    """The network, from images (B, C, H, W, D) to logits (B, K, H, W, D).
+    """nnFormer (Zhou et al., 2023), from images (B, C, H, W, D) to logits (B, K, H, W, D).
 
     In training mode, with deep supervision, it gives a list of logits, the full-resolution ones first, then those of
     each coarser stage of the decoder; in evaluation mode the full-resolution ones alone.

@@ -1,0 +1,228 @@
+"""The paper's numbers, ours beside them, and the difference: in the terminal, in Markdown and as CSV."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from medcontext.errors import InputError
+from medcontext.experiments.cells import PROTOCOLS, Cell
+from medcontext.experiments.tables import MODELS, STRUCTURES, Entry, Grid, Variant, plain, row_label
+from medcontext.files import read_json
+
+HEADINGS = {
+    "spleen": "Spl",
+    "right_kidney": "RKid",
+    "left_kidney": "LKid",
+    "gallbladder": "Gall",
+    "liver": "Liv",
+    "stomach": "Stom",
+    "aorta": "Aor",
+    "pancreas": "Panc",
+    "right_ventricle": "RV",
+    "myocardium": "Myo",
+    "left_ventricle": "LV",
+    "dsc": "DSC",
+    "hd95": "HD95",
+    "btcv": "BTCV",
+    "acdc": "ACDC",
+    "brats21": "BraTS21",
+    **MODELS,
+}
+"""Columns in the terminal and in Markdown; the CSV has their full names."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number of a table, and ours.
+
+    Args:
+        entry: the paper's.
+        runs: ours, by protocol and seed; in per cent, or HD95 in voxels (`legacy`) or millimetres (`standard`).
+    """
+
+    entry: Entry
+    runs: Mapping[str, Mapping[int, float]]
+
+    def mean(self, protocol: str) -> float | None:
+        values = self.runs[protocol].values()
+        return statistics.fmean(values) if values else None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: a name and a number for each column; without any, a heading of what follows.
+
+    Args:
+        name: of the line; indented beneath its heading.
+        numbers: by column; None where there is none.
+        signed: whether they are differences.
+    """
+
+    name: str
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    signed: bool = False
+
+    def texts(self, columns: Sequence[str], digits: int) -> list[str]:
+        """The numbers as texts, `-` for a missing one."""
+        if not self.numbers:
+            return [""] * len(columns)
+        values = [self.numbers.get(column) for column in columns]
+        return ["-" if value is None else f"{value:{'+' if self.signed else ''}.{digits}f}" for value in values]
+
+
+def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -> list[Measured]:
+    """Ours for each number, from the cells that are done.
+
+    Raises:
+        InputError: if a cell's scores lack one of the table's structures.
+    """
+    measured = []
+    for entry in entries:
+        runs: dict[str, dict[int, float]] = {protocol: {} for protocol in PROTOCOLS}
+        for cell in cells.get(entry.variant, ()) if entry.variant else ():
+            if cell.is_done():
+                for protocol in PROTOCOLS:
+                    summary = read_json(cell.folder / protocol / "summary.json")
+                    score = read_score(summary, entry)
+                    if score is not None:
+                        runs[protocol][cell.seed] = score
+        measured.append(Measured(entry, runs))
+    return measured
+
+
+def read_score(summary: Mapping[str, Any], entry: Entry) -> float | None:
+    """The score that an entry asks for: of one structure, or the mean over the table's; None if none counts."""
+    assert entry.variant is not None
+    found = {plain(name): scores for name, scores in summary["structures"].items()}
+    wanted = [entry.structure] if entry.structure else list(STRUCTURES[entry.variant.dataset])
+    missing = [name for name in wanted if plain(name) not in found]
+    if missing:
+        raise InputError(
+            f"The scores have no {', '.join(missing)}, but {', '.join(found)}. Name the structures of the data set "
+            f"{entry.variant.dataset} as the table does."
+        )
+    metric, factor = ("dsc", 100) if entry.metric == "dsc" else ("hd95_pooled", 1)
+    scores = [found[plain(name)][metric]["mean"] for name in wanted]
+    counted = [factor * score for score in scores if score is not None]
+    return statistics.fmean(counted) if counted else None
+
+
+def lines(measured: Sequence[Measured]) -> tuple[list[str], list[Line]]:
+    """The columns, and for every row of the paper its number, ours, the difference, and ours by our protocol."""
+    columns = list(dict.fromkeys(item.entry.column for item in measured))
+    rendered: list[Line] = []
+    for label, items in by_row(measured).items():
+        paper = {column: item.entry.paper for column, item in items.items()}
+        rendered += [Line(label), Line("  paper", paper)]
+        if all(item.entry.variant is None for item in items.values()):
+            rendered.append(Line("  not run: needs a pretraining"))
+            continue
+        ours = {column: item.mean("legacy") for column, item in items.items()}
+        counts = sorted({len(item.runs["legacy"]) for item in items.values()})
+        runs = " to ".join(str(count) for count in (counts[0], counts[-1])) if len(counts) > 1 else str(counts[0])
+        rendered.append(Line(f"  ours ({runs} run{'s' * (counts[-1] != 1)})", ours))
+        if counts[-1] > 1:
+            spread = {column: spread_of(item.runs["legacy"].values()) for column, item in items.items()}
+            rendered.append(Line("  ± over runs", spread))
+        rendered.append(Line("  difference", subtract(ours, paper), signed=True))
+        standard = {column: item.mean("standard") for column, item in items.items()}
+        rendered.append(Line("  ours, standard", standard))
+    return columns, rendered
+
+
+def gains(measured: Sequence[Measured]) -> tuple[list[str], list[Line]]:
+    """What MedContext adds to each baseline: in the paper, and here over the seeds that both have."""
+    columns = list(dict.fromkeys(item.entry.column for item in measured))
+    rows = by_row(measured)
+    models = dict.fromkeys(item.entry.row.get("model") for item in measured if "medcontext" in item.entry.row)
+    rendered: list[Line] = []
+    for model in models:
+        pair = [rows.get(row_label({"model": model, "medcontext": used}), {}) for used in (True, False)]
+        both = [column for column in columns if all(column in row and row[column].entry.variant for row in pair)]
+        if not both:
+            continue
+        paper = {column: pair[0][column].entry.paper - pair[1][column].entry.paper for column in both}
+        ours: dict[str, float | None] = {}
+        seeds = set()
+        for column in both:
+            with_it, without = (row[column].runs["legacy"] for row in pair)
+            common = with_it.keys() & without.keys()
+            seeds.add(len(common))
+            ours[column] = statistics.fmean(with_it[seed] - without[seed] for seed in common) if common else None
+        runs = f"{max(seeds)} pair{'s' * (max(seeds) != 1)}"
+        rendered += [
+            Line(MODELS[str(model)]),
+            Line("  paper", paper, signed=True),
+            Line(f"  ours ({runs})", ours, True),
+        ]
+    return columns, rendered
+
+
+def by_row(measured: Sequence[Measured]) -> dict[str, dict[str, Measured]]:
+    """The numbers by row and column."""
+    rows: dict[str, dict[str, Measured]] = {}
+    for item in measured:
+        rows.setdefault(row_label(item.entry.row), {})[item.entry.column] = item
+    return rows
+
+
+def to_table(columns: Sequence[str], rendered: Sequence[Line]) -> Table:
+    """For the terminal; every table of the paper fits 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("")
+    digits = 1 if len(columns) > 6 else 2  # as many as 80 columns hold; the files have two
+    for column in columns:
+        table.add_column(HEADINGS.get(column, column), justify="right", no_wrap=True)
+    for index, line in enumerate(rendered):
+        important = line.name.startswith("  ours (") or not line.name.startswith(" ")
+        table.add_row(line.name, *line.texts(columns, digits), style="bold" if important else None)
+        if index + 1 < len(rendered) and not rendered[index + 1].name.startswith(" "):
+            table.add_section()
+    return table
+
+
+def to_markdown(columns: Sequence[str], rendered: Sequence[Line]) -> str:
+    """The same as a Markdown table."""
+    rows = [["", *(HEADINGS.get(column, column) for column in columns)], ["---", *["---:"] * len(columns)]]
+    for line in rendered:
+        heading = not line.name.startswith(" ")
+        name = f"**{line.name}**" if heading else line.name.strip()
+        rows.append([name, *line.texts(columns, 2)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def to_csv(grid: Grid, measured: Sequence[Measured], conditions: Mapping[str, Any]) -> str:
+    """One row for every number and protocol, and every condition that all have in common."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    where = ["table", "row", "dataset", "column", "metric", "protocol"]
+    writer.writerow([*where, "paper", "ours", "std", "difference", "runs", "seeds", *conditions])
+    for item in measured:
+        entry = item.entry
+        if entry.variant is None:
+            continue
+        for protocol, runs in item.runs.items():
+            ours, spread = item.mean(protocol), spread_of(runs.values())
+            difference = None if ours is None else ours - entry.paper
+            numbers = ["" if value is None else f"{value:.4f}" for value in (ours, spread, difference)]
+            where = [grid.name, row_label(entry.row), entry.variant.dataset, entry.column, entry.metric, protocol]
+            seeds = " ".join(map(str, sorted(runs)))
+            writer.writerow([*where, entry.paper, *numbers, len(runs), seeds, *conditions.values()])
+    return text.getvalue()
+
+
+def subtract(ours: Mapping[str, float | None], paper: Mapping[str, float]) -> dict[str, float | None]:
+    """Ours minus the paper's, where there is one."""
+    return {column: None if value is None else value - paper[column] for column, value in ours.items()}
+
+
+def spread_of(values: Iterable[float]) -> float | None:
+    """The sample's standard deviation; None of fewer than two values."""
+    values = list(values)
+    return statistics.stdev(values) if len(values) > 1 else None

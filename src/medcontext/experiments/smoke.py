@@ -1,0 +1,73 @@
+"""Every table in minutes on two cores: tiny networks, a few steps, generated scans. The scores mean nothing."""
+
+import os
+from pathlib import Path
+from typing import Literal, cast
+
+from medcontext.console import console
+from medcontext.data.phantom import write_phantom
+
+STEPS = 2
+
+SMOKE = (
+    f"--steps={STEPS}",
+    "--batch_size=1",
+    "--crop_size=[32,32,16]",
+    "--validation_cases=0",
+    "--window.mirror=false",
+    "--window.overlap=0",
+    "--workers=1",
+    "--accelerator=cpu",
+    "--prepare.spacing=original",
+)
+"""Settings of every training."""
+
+SMALL = {
+    "unetr": [
+        "--network_args.feature_size=4",
+        "--network_args.hidden_size=24",
+        "--network_args.num_heads=2",
+        "--network_args.mlp_dim=16",
+    ],
+    "swin_unetr": [
+        "--network_args.feature_size=12",
+        "--network_args.depths=[1,1,1,1]",
+        "--network_args.num_heads=[1,1,1,1]",
+        "--network_args.window_size=2",
+        "--crop_size=[64,32,32]",
+    ],
+    "nnformer": [
+        "--network_args.embed_dim=12",
+        "--network_args.depths=[1,1,1]",
+        "--network_args.decoder_heads=[1,1]",
+        "--network_args.num_heads=[1,1,1]",
+        "--method.mask.patch_size=16",
+    ],
+    "pcrlv2": ["--network_args.width=4"],
+}
+"""Settings that make each network tiny."""
+
+Layout = Literal["btcv", "acdc", "brats17", "brats21"]
+
+CASES, TEST_CASES = 6, 2  # enough for five training scans
+SIZE, SPACING = (32, 32, 16), (11.0, 11.0, 15.0)
+
+
+def write_data(dataset: str, folder: Path) -> None:
+    """Generate a data set that is laid out as the real one, unless it is there already.
+
+    Args:
+        dataset: `btcv`, `acdc`, `brats17` or `brats21`.
+        folder: of the data set.
+    """
+    if not folder.is_dir():
+        console.print(f"Generating scans laid out as {dataset}: {folder}", highlight=False, soft_wrap=True)
+        unfinished = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
+        layout = cast(Layout, dataset)
+        write_phantom(unfinished, cases=CASES, test_cases=TEST_CASES, size=SIZE, spacing=SPACING, layout=layout)
+        os.replace(unfinished, folder)
+
+
+def split_file(folder: Path) -> Path:
+    """Which of the generated cases are for what; the presets' splits name cases that are not there."""
+    return folder / "split.json"

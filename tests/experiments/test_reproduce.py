@@ -1,0 +1,242 @@
+"""The whole way through the command line, with tiny networks on generated scans."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medcontext.cli import main
+from medcontext.configuration import read_settings
+from medcontext.errors import InputError
+from medcontext.experiments.cells import Cell, Conditions, failure, locked, make_cell, step_cost
+from medcontext.experiments.launch import import_submitit, run_on_cluster
+from medcontext.experiments.smoke import split_file, write_data
+from medcontext.experiments.tables import Variant
+
+SMOKE = ("--scale=smoke", "--steps=1")
+
+
+def command(output: Path, *more: str) -> list[str]:
+    return ["reproduce", *more, "--output", str(output), *SMOKE]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """UNETR's rows of Table 2, both run once; not to be changed."""
+    output = tmp_path_factory.mktemp("grid")
+    assert main(command(output, "table2", "--only", "model=unetr", "seed=0")) == 0
+    return output
+
+
+def cell_of(output: Path, **more: object) -> Cell:
+    data = output / "data" / "acdc"
+    conditions = Conditions({"acdc": data}, output, smoke=True, steps=1, splits={"acdc": split_file(data)}, **more)
+    return make_cell(Variant("acdc", "unetr", True), 0, conditions)
+
+
+def test_a_table_is_trained_evaluated_and_compared(grid: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(command(grid, "table2", "--only", "model=unetr")) == 0
+    printed = capsys.readouterr().out
+    assert "2 cells, 2 done before" in printed
+    assert "UNETR + MedContext" in printed
+    assert "steps 1 (given by --steps), seeds 0" in printed
+    with (grid / "table2-part.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 4 * 2  # rows, columns, protocols
+    summary = json.loads((grid / "cells" / "acdc_unetr-paper-seed0" / "legacy" / "summary.json").read_text())
+    for row in rows:
+        assert (row["runs"], row["seeds"], row["steps"], row["scale"], row["method"]) == (
+            "1",
+            "0",
+            "1",
+            "smoke",
+            "paper",
+        )
+        assert float(row["difference"]) == pytest.approx(float(row["ours"]) - float(row["paper"]), abs=1e-3)
+        if (row["row"], row["protocol"]) == ("UNETR + MedContext", "legacy"):
+            name = row["column"]
+            score = summary["mean"]["dsc"] if name == "dsc" else summary["structures"][name]["dsc"]["mean"]
+            assert float(row["ours"]) == pytest.approx(100 * score, abs=1e-3)
+    page = (grid / "table2-part.md").read_text()
+    assert "| **UNETR + MedContext** |" in page
+    assert "| paper | 84.77 | 75.82 | 81.21 | 80.60 |" in page
+    assert "| paper | +6.96 | +3.08 | +1.75 | +3.93 |" in page  # what MedContext adds
+
+
+def test_both_arms_are_what_they_say(grid: Path) -> None:
+    arms = {
+        name: read_settings(grid / "cells" / f"acdc_unetr-{name}-seed0" / "run" / "settings.yaml")
+        for name in ("none", "paper")
+    }
+    assert not arms["none"].method.masking
+    assert arms["paper"].method.masking
+    same = [name for name in vars(arms["none"]) if getattr(arms["none"], name) != getattr(arms["paper"], name)]
+    assert same == ["method"]
+
+
+def test_other_settings_are_refused(grid: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([*command(grid, "table2", "--only", "model=unetr"), "--steps=2"]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "acdc_unetr-none-seed0 holds results of other settings: steps was 1, now 2." in message
+    assert "choose another --output" in message
+
+
+def test_other_data_are_refused(grid: Path, tmp_path: Path) -> None:
+    cell = cell_of(grid)
+    moved = Cell(cell.name, cell.variant, cell.seed, cell.folder, tmp_path, cell.settings)
+    assert cell.is_done()
+    with pytest.raises(InputError, match=r"the data were .*, now "):
+        moved.is_done()
+
+
+def test_a_dry_run_lists_cells_and_costs_and_runs_nothing(grid: Path, tmp_path: Path, capsys) -> None:
+    assert main(command(grid, "table2", "--only", "model=unetr,swin_unetr", "--dry-run")) == 0
+    printed = capsys.readouterr().out
+    assert "4 cells, 2 to run" in printed
+    assert [line.split()[-1] for line in printed.splitlines() if "seed0" in line] == ["done", "done", "1", "2"]
+    assert main(["reproduce", "table1", "--output", str(tmp_path / "none"), "--dry_run", "--seeds", "0", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "12 cells, 12 to run" in printed
+    assert "210,000" in printed  # 90,000 steps of UNETR at 7/3
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_a_grid_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    arguments = command(tmp_path, "table7", "--only", "model=unetr", "cl=true")
+    process = subprocess.Popen([sys.executable, "-m", "medcontext.cli", *arguments], start_new_session=True)
+    first, second = (tmp_path / "cells" / f"btcv_unetr-paper{part}-seed0" for part in ("-masked_loss=false", ""))
+    deadline = time.monotonic() + 200
+    while not (second / "run" / "settings.yaml").is_file() and process.poll() is None:
+        assert time.monotonic() < deadline, "the second cell did not start"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = (first / "standard" / "summary.json").stat().st_mtime_ns
+    assert not (second / "standard" / "summary.json").exists()
+    assert main(arguments) == 0
+    assert (first / "standard" / "summary.json").stat().st_mtime_ns == done
+    assert (second / "standard" / "summary.json").is_file()
+    assert (first / "log.txt").read_text().count("$ ") == 1
+    assert (second / "log.txt").read_text().count("$ ") == 2
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = command(tmp_path, "table8", "--only", "model=unetr", "mask_ratio=0.3,0.5")
+    broken = tmp_path / "cells" / "btcv_unetr-paper-ratio=0.3-seed0" / "run"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("in the way of a folder")
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    printed, error = (" ".join(text.split()) for text in captured)
+    assert "Failed: btcv_unetr-paper-ratio=0.3-seed0: Output" in printed
+    assert "is a file; give a folder" in printed
+    assert "1 of 2 cells failed" in error
+    page = (tmp_path / "table8-part.md").read_text()
+    assert "ours (0 runs)" in page
+    assert "ours (1 run)" in page
+
+
+def test_a_cell_that_another_process_runs_is_left_alone(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(InputError, match=f"process {os.getpid()} on .* is running it already"),
+        locked(tmp_path),
+    ):
+        pytest.fail("locked twice")
+    with locked(tmp_path):
+        pass
+
+
+def test_a_failures_reason_is_the_last_that_was_said(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("$ once\nError: of the run before\n$ again\nall is well\nError: no space left\nbye\n")
+    assert failure(log, 2) == "no space left"
+    assert failure(log, -9) == "it was ended by signal 9, for want of memory?"
+    log.write_text("$ once\nTraceback\nValueError: odd\n")
+    assert failure(log, 1) == "ValueError: odd"
+
+
+@pytest.mark.slow
+def test_submitits_local_executor_runs_cells(tmp_path: Path) -> None:
+    data = tmp_path / "data" / "acdc"
+    write_data("acdc", data)
+    cell = cell_of(tmp_path)
+    conditions = Conditions({"acdc": data}, tmp_path, smoke=True, steps=1, splits={"acdc": split_file(data)})
+    broken = make_cell(Variant("acdc", "unetr", False), 0, conditions)
+    broken.folder.mkdir(parents=True)
+    (broken.folder / "run").write_text("in the way of a folder")
+    failed = run_on_cluster([cell, broken], tmp_path / "jobs", {"timeout_min": 3, "gpus_per_node": 0}, cluster="local")
+    assert cell.is_done()
+    assert list(failed) == [broken.name]
+    assert "is a file; give a folder" in failed[broken.name]
+
+
+def test_submitit_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError, match=r"pip install medcontext\[slurm\]"):
+        import_submitit()
+
+
+def test_a_step_costs_what_the_readme_says() -> None:
+    cost = {
+        name: step_cost(make_cell(Variant("btcv", "unetr", used, overrides), 0, Conditions({}, Path())).settings.method)
+        for name, used, overrides in (
+            ("none", False, ()),
+            ("paper", True, ()),
+            ("no teacher", True, (("method.target", "student"),)),
+            ("MSL", True, (("method.consistency", "none"),)),
+        )
+    }
+    assert cost == {"none": 1, "paper": 7 / 3, "no teacher": 2, "MSL": 2}
+
+
+def test_an_override_that_changes_nothing_makes_no_other_cell() -> None:
+    ratio = (("method.mask.ratio", 0.4),)
+    for method, same in (("paper", True), ("reference", False)):
+        conditions = Conditions({}, Path("here"), method)
+        one, other = (make_cell(Variant("btcv", "unetr", True, given), 0, conditions) for given in ((), ratio))
+        assert (one.name == other.name) == same
+        assert (one.settings == other.settings) == same
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["table5"], "Unknown table 'table5'"),
+        (["table1"], "Where are the scans? Give --data btcv=DIR."),
+        (["table4", "--data", "btcv=."], "Give --data acdc=DIR."),
+        (["table1", "--data", "btvc=."], "Unknown data set 'btvc'; did you mean 'btcv'?"),
+        (["table1", "--data", "."], "--data takes NAME=VALUE, got '.'."),
+        (["table1", "--data", "btcv=nowhere"], "Data set not found: nowhere"),
+        (["table1", "--only", "modl=unetr"], "Unknown key of --only 'modl'; did you mean 'model'?"),
+        (["table1", "--only", "model=unter"], "Nothing of table1 is left by --only model=unter."),
+        (["table1", "--scale", "smoke", "--data", "btcv=."], "--scale smoke generates its data"),
+        (["table1", "--dry-run", "--set", "precison=32"], "precison"),
+        (["table1", "--dry-run", "--method", "papr"], "Unknown method 'papr'; did you mean 'paper'?"),
+        (["table1", "--dry-run", "--steps", "0"], "steps must be at least 1, got 0"),
+    ],
+)
+def test_wrong_options_are_refused(arguments: list[str], words: str, tmp_path: Path, capsys) -> None:
+    assert main(["reproduce", *arguments, "--output", str(tmp_path / "out")]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_without_the_tables_structures_is_refused(official_acdc: Path, tmp_path: Path, capsys) -> None:
+    assert main(["reproduce", "table1", "--output", str(tmp_path / "out"), "--data", f"btcv={official_acdc}"]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "has no spleen, right_kidney" in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def official_acdc(grid: Path) -> Path:
+    return grid / "data" / "acdc"
