@@ -20,6 +20,7 @@ def test_the_wheel_installs_and_carries_its_presets(tmp_path: Path) -> None:
         assert str(preset.relative_to(ROOT / "src")) in names
     for split in ("acdc", "brats17", "brats21", "btcv"):
         assert f"medcontext/data/official_splits/{split}.json" in names
+    assert "medcontext/experiments/paper.json" in names
     assert "medcontext/py.typed" in names
 
     site = tmp_path / "site"

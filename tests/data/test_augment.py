@@ -135,6 +135,14 @@ def test_flips_are_off_unless_asked_for() -> None:
     assert seen == {True, False}
 
 
+def test_flips_are_as_frequent_as_asked_for() -> None:
+    image, label = batch()
+    flip = only(flip_axes=(1,), flip_probability=0.2)
+    found = torch.cat([flip(image, label, seed)[0] == image for seed in range(100)])
+    flipped = 1 - found.flatten(1).all(1).float().mean()
+    assert 0.12 < flipped < 0.28
+
+
 @pytest.mark.parametrize("what", ["noise", "smooth", "brightness", "contrast", "gamma"])
 def test_intensity_changes_leave_the_label_and_are_bounded(what: str) -> None:
     image, label = batch()

@@ -70,7 +70,7 @@ class Augment:
         rng = np.random.default_rng(seed)
         if rng.random() < self.settings.affine_probability:
             image, label = self._deform(image, label, int(rng.integers(2**32)))
-        flips = [1 + axis for axis in self.settings.flip_axes if rng.random() < 0.5]
+        flips = [1 + axis for axis in self.settings.flip_axes if rng.random() < self.settings.flip_probability]
         image, label = image.flip(flips), label.flip(flips)
         channels = []
         for channel in image:  # (H, W, D); each drawn by itself

@@ -17,9 +17,10 @@ class AugmentSettings:
         rotation: largest angle about H, W and D, in degrees, either way. About H and W it tilts the slices,
             which shears where the voxels are far from cubes: lower it there.
         scale: smallest and largest factor of size, drawn for each axis.
-        flip_axes: axes mirrored with probability 0.5 each: 0 left-right, 1 back-front, 2 feet-head. None by
+        flip_axes: axes that are mirrored, each by itself: 0 left-right, 1 back-front, 2 feet-head. None by
             default: all scans arrive in the same orientation, and a mirrored body has its liver on the left,
             which is the very context that this method learns from. Lesions without a side may be flipped.
+        flip_probability: of mirroring each of these axes.
         noise_probability: of Gaussian noise.
         noise_std: its largest standard deviation, in the units of the normalised image.
         smooth_probability: of blurring.
@@ -37,6 +38,7 @@ class AugmentSettings:
     rotation: tuple[float, float, float] = (10.0, 10.0, 20.0)
     scale: Range = (0.8, 1.25)
     flip_axes: tuple[int, ...] = ()
+    flip_probability: float = 0.5
     noise_probability: float = 0.1
     noise_std: float = 0.1
     smooth_probability: float = 0.15
