@@ -15,6 +15,7 @@ from rich.markup import escape
 from medcontext.console import console, errors
 from medcontext.errors import InputError, unknown_name
 
+DATA = "data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -128,7 +129,7 @@ def configure_train(parser: ArgumentParser) -> None:
     from medcontext.configuration import add_settings
 
     parser.add_argument("--config", action="config", help="YAML file of settings; later options override it")
-    parser.add_argument("--data", type=Path, required=True, help="data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list")
+    parser.add_argument("--data", type=Path, required=True, help=DATA)
     parser.add_argument("--output", type=Path, required=True, help="folder of the run, new or empty")
     parser.add_argument(
         "--cache", type=Path | None, help="folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache"
@@ -205,7 +206,7 @@ def evaluate(parser: ArgumentParser, values: Namespace) -> None:
 
 
 def configure_check(parser: ArgumentParser) -> None:
-    parser.add_argument("data", type=Path, help="data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list")
+    parser.add_argument("data", type=Path, help=DATA)
     parser.add_argument("--all", type=bool, default=False, help="list every case, however many there are")
     parser.add_argument("--output", type=Path | None, help="also write the table of cases to this CSV file")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
@@ -226,7 +227,7 @@ def check(parser: ArgumentParser, values: Namespace) -> None:
 def configure_prepare(parser: ArgumentParser) -> None:
     from medcontext.data.plan import PrepareSettings
 
-    parser.add_argument("--data", type=Path, required=True, help="data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list")
+    parser.add_argument("--data", type=Path, required=True, help=DATA)
     parser.add_argument(
         "--cache", type=Path | None, help="folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache"
     )

@@ -22,7 +22,8 @@ class MaskSettings:
         axis: the axis along which tubes run, 0 to 2 for H, W, D of the RAS-oriented volume.
         draw: `exact` hides exactly the ratio, `bernoulli` each patch with that chance.
         per_sample: draw anew for every sample, not once for the batch.
-        space: hide `voxels` of the input (any network) or `tokens` of its patch embedding (unetr, swin_unetr, nnformer).
+        space: hide `voxels` of the input (any network) or `tokens` of its patch embedding (unetr, swin_unetr,
+            nnformer).
         initial: start of the learnable embedding, `zeros` or `normal`.
     """
 
