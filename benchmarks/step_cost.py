@@ -255,9 +255,9 @@ def report(rows: dict[str, list[str]], arguments: argparse.Namespace, load: list
         "",
         "## Peak memory of a step, MB (10^6 bytes)",
         "",
-        "Ratio: (MedContext - teacher's weights) / baseline. Its floor: the first view's gradients, as large as the "
-        "weights, are there while the second view is at its peak; a plain step holds none then. Of the sum: MedContext "
-        "/ (baseline + teacher's weights). Tensors: weights, gradients, AdamW's state, batch, "
+        "Ratio: (MedContext - teacher's weights) / baseline. Its floor, where a plain step is at its peak before any "
+        "gradient is there: the first view's gradients, as large as the weights, are held during the second view. Of "
+        "the sum: MedContext / (baseline + teacher's weights). Tensors: weights, gradients, AdamW's state, batch, "
         "activations and all that operators take from PyTorch's allocator. Resident: growth of the process, a check.",
         "",
         "| network | batch | teacher | baseline, tensors | MedContext, tensors | ratio | floor | of the sum | "
