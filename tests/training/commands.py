@@ -1,6 +1,7 @@
 """Trainings so small that they take seconds."""
 
 import csv
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,16 @@ def arguments(data: Path, output: Path, *more: str) -> list[str]:
 
 
 def start(data: Path, output: Path, *more: str) -> subprocess.Popen:
-    """The command as a process of its own."""
+    """The command as a process of its own, which Ctrl-C reaches even where the tests themselves ignore it."""
     command = [sys.executable, "-m", "medcontext.cli", *arguments(data, output, *more)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
+    )
+
+
+def heed_interrupts() -> None:
+    """Undo what a background job of a shell inherits: it ignores SIGINT, and so would Python."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def logged(output: Path, name: str) -> dict[int, float]:
