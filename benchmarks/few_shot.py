@@ -28,6 +28,7 @@ ARMS = {
     "baseline, equal cost": ["--method", "none"],
     "no teacher warm-up (paper)": ["--method", "paper"],
     "patch 4": ["--method.mask.patch_size", "4"],
+    "patch 8": ["--method.mask.patch_size", "8"],
     "patch 20 x 28": ["--method.mask.patch_size", "[20,28,40]"],
     "beta 2": ["--method.beta", "2"],
     "beta ramp-up 0.3": ["--method.ramp_up", "0.3"],
@@ -216,7 +217,8 @@ def differences(rows: list[dict[str, str]], arms: list[str], seeds: list[int]) -
 def report(options: argparse.Namespace, rows: list[dict[str, str]]) -> str:
     study = STUDIES[options.study]
     versions = ", ".join(f"{name} {version(name)}" for name in ("medcontext", "torch", "monai", "lightning"))
-    cases = len({row["case"] for row in rows})
+    first = (options.arms[0], str(options.seeds[0]))
+    cases = len({row["case"] for row in rows if (row["arm"], row["seed"]) == first})
     arms = "\n".join(f"- {arm}: `{' '.join(study.options(arm)[len(study.common) :])}`" for arm in options.arms)
     chosen = "drawn by the seed" if study.train is None else f"{', '.join(study.train)}"
     named = " ".join(f'"{arm}"' if " " in arm else arm for arm in options.arms)
@@ -225,11 +227,13 @@ def report(options: argparse.Namespace, rows: list[dict[str, str]]) -> str:
 `python benchmarks/few_shot.py {options.study} --data DATA --work DIR --seeds {" ".join(map(str, options.seeds))} --arms
 {named}`
 
-Five training scans ({chosen}), {cases} test scans. All arms: `{" ".join((*COMMON, *study.common))}`, AdamW down a
-cosine. The equal-cost baseline has 7/3 as many steps, because a MedContext step costs as much as 7/3 baseline steps
+Five training scans ({chosen}), {cases} test scans for each seed.
+All arms: `{" ".join((*COMMON, *study.common))}`, AdamW down a cosine.
+
+The equal-cost baseline has 7/3 as many steps, because a MedContext step costs as much as 7/3 baseline steps
 (benchmarks/step_cost.py). DSC, in per cent, is the mean over all structures and test scans in the original geometry;
-raw weights are those of the last step, EMA their average, the teacher. {versions}; {options.machine}. Every case is in
-the CSV beside this file.
+raw weights are those of the last step, EMA their average, the teacher. Every case is in the CSV beside this file.
+{versions}; {options.machine}.
 
 {table(rows, options.arms, options.seeds)}
 
