@@ -24,7 +24,7 @@ COMMON = ["--batch_size=1", f"--crop_size={list(SIZE)}", "--optimizer.lr=2e-3"]
 ARMS = {"baseline": "none", "MedContext": "medcontext"}
 
 
-def demo(output: Path, steps: int = 300, seed: int = 0) -> Path:
+def demo(output: Path, steps: int = 600, seed: int = 0) -> Path:
     """Generate scans, train both, predict, evaluate, and show one table and one picture.
 
     Args:

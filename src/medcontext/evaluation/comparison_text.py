@@ -28,7 +28,7 @@ def conclusion(comparisons: Sequence[Comparison]) -> str:
 def _sentence(rows: Sequence[Comparison]) -> str:
     overall = next(row for row in rows if row.structure == ALL)
     d, first, second = overall.difference, overall.first, overall.second
-    points = f"{100 * d.mean:+.2f} DSC points (95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}, p = {_p(d.p)})"
+    points = f"{100 * d.mean:+.2f} DSC points (95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}, {'p ' if d.p < 0.001 else 'p = '}{_p(d.p)})"
     if overall.significant:
         text = f"On these {d.n} patients {second} is {'better' if overall.better else 'worse'} than {first}: {points}."
     else:
