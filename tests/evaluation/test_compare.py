@@ -141,6 +141,18 @@ def test_the_command_prints_and_writes_everything(
     assert main(["compare", a, b, "--output", str(output), "--overwrite"]) == 0
 
 
+def test_tables_with_long_names_and_misses_fit_a_terminal(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "portal_and_splenic_veins"
+    hits = {f"case_{i}": [score(name, 0.1 * i)] for i in range(5)}
+    misses = hits | {"case_4": [score(name, 0.0, "missed")], "other": [score(name, 0.0, "spurious")]}
+    hits |= {"other": [score(name, math.nan, "absent")]}
+    assert main(["compare", f"baseline={write('a', hits)}", f"medcontext={write('b', misses)}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "missed  false" in next(line for line in lines if "p Holm" in line)
+    assert "0 / 1  0 / 1" in next(line for line in lines if line.startswith(" mean"))
+
+
 def refused(capsys: pytest.CaptureFixture[str], *models: str) -> str:
     assert main(["compare", *models]) == 2
     return " ".join(capsys.readouterr().err.split())

@@ -28,7 +28,8 @@ def conclusion(comparisons: Sequence[Comparison]) -> str:
 def _sentence(rows: Sequence[Comparison]) -> str:
     overall = next(row for row in rows if row.structure == ALL)
     d, first, second = overall.difference, overall.first, overall.second
-    points = f"{100 * d.mean:+.2f} DSC points (95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}, {'p ' if d.p < 0.001 else 'p = '}{_p(d.p)})"
+    interval = f"95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}"
+    points = f"{100 * d.mean:+.2f} DSC points ({interval}, {'p ' if d.p < 0.001 else 'p = '}{_p(d.p)})"
     if overall.significant:
         text = f"On these {d.n} patients {second} is {'better' if overall.better else 'worse'} than {first}: {points}."
     else:
@@ -55,7 +56,7 @@ def _about_seeds(overall: Comparison) -> str:
 def make_table(rows: Sequence[Comparison], unit: str) -> Table:
     """One metric of one pair of models, for a terminal of 80 columns; a star marks what is significant.
 
-    Misses and false alarms have columns where there are any.
+    Misses and false alarms, where there are any, take the place of the effect size.
     """
     first = rows[0]
     scale, unit = (100, "%") if first.metric == "dsc" else (1, unit)
@@ -64,12 +65,13 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("structure", overflow="fold")
+    table.add_column("structure", overflow="fold", min_width=9)
     for name in (first.first, first.second):
         table.add_column(escape(name), justify="right", overflow="fold", min_width=5)
+    digits = 1 if first.metric == "dsc" or max(mean for row in rows for mean in row.means) >= 10 else 2
     counts = [name for name in ("missed", "spurious") if any(any(getattr(row, name)) for row in rows)]
-    titles = {"missed": "missed", "spurious": "false\nalarms"}
-    for heading in ("difference", "95 % interval", "p Holm", "effect", *(titles[name] for name in counts)):
+    titles = {"missed": "missed", "spurious": "false"}
+    for heading in ("diff.", "95 % interval", "p Holm", *([titles[name] for name in counts] or ["effect"])):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         d = row.difference
@@ -77,15 +79,14 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
             table.add_section()
         table.add_row(
             escape(row.structure),
-            *_means(row, scale),
-            f"{scale * d.mean:+.2f}",
-            f"{scale * d.low:+.2f} to {scale * d.high:+.2f}",
+            *_means(row, scale, digits),
+            f"{scale * d.mean:+.{digits}f}",
+            f"{scale * d.low:+.{digits}f} to {scale * d.high:+.{digits}f}",
             _p(row.p_holm) + ("*" if row.significant else " "),
-            f"{d.effect:+.2f}",
-            *(_both(getattr(row, name)) for name in counts),
+            *([_both(getattr(row, name)) for name in counts] or [f"{d.effect:+.2f}"]),
             style="bold" if row.structure == ALL else "",
         )
-    table.caption = f"* significant at {LEVEL:.0%}, corrected for the number of structures; mean: its own p"
+    table.caption = f"* significant at {LEVEL:.0%}; the mean has its own p" + ("; false: alarms" if counts else "")
     return table
 
 
@@ -94,10 +95,10 @@ def _patients(rows: Sequence[Comparison]) -> str:
     return f"{most} patients" if least == most else f"{least} to {most} patients"
 
 
-def _means(row: Comparison, scale: float) -> list[str]:
+def _means(row: Comparison, scale: float, digits: int = 2) -> list[str]:
     """Both means, each with its spread over seeds where there are several."""
     return [
-        f"{scale * mean:.2f}" + ("" if spread is None else f" ± {scale * spread:.2f}")
+        f"{scale * mean:.{digits}f}" + ("" if spread is None else f" ± {scale * spread:.{digits}f}")
         for mean, spread in zip(row.means, row.seed_spreads, strict=True)
     ]
 
