@@ -12,10 +12,11 @@ SOURCE = Path(medcontext.__file__).parent
 FLOORS = [
     {"errors", "console"},
     {"files"},
-    {"method", "data", "report"},
+    {"method", "data"},
     {"networks", "evaluation", "settings"},
     {"configuration"},
     {"inference"},
+    {"report"},
     {"training"},
     {"demo", "experiments"},
     {"cli"},

@@ -337,11 +337,45 @@ def compare(parser: ArgumentParser, values: Namespace) -> None:
     compare_folders(values.models, values.output, values.overwrite)
 
 
+def configure_report(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "models",
+        nargs="*",
+        metavar="[NAME=]EVAL[,EVAL...]",
+        help="folders that `medcontext evaluate` wrote; of one model several seeds, joined by commas",
+    )
+    add("--output", type=Path | None, help="the HTML file, such as report.html")
+    add("--cases", nargs="+", default=["12"], metavar="N", help="in the file's viewer: a number, all, or names")
+    add("--figures", type=Path | None, help="folder for every figure as SVG and PNG, new or empty")
+    add("--serve", type=bool, default=False, help="show all cases in a browser, read from disk, until Ctrl-C")
+    add("--live", type=Path | None, metavar="RUN", help="instead of evaluations: a training that is still going on")
+    add("--port", type=int, default=0, help="of --serve and --live, on this machine alone; 0 for any that is free")
+    add("--overwrite", type=bool, default=False, help="replace the file, and what the figures' folder holds")
+
+
+def report(parser: ArgumentParser, values: Namespace) -> None:
+    """Show results in one HTML page: tables, curves, and every error in a case viewer."""
+    from medcontext.report.command import report as run
+
+    run(
+        values.models,
+        output=values.output,
+        cases=values.cases,
+        figures=values.figures,
+        serve=values.serve,
+        live=values.live,
+        port=values.port,
+        overwrite=values.overwrite,
+    )
+
+
 COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], None]]] = {
     "train": (train, configure_train),
     "predict": (predict, configure_predict),
     "evaluate": (evaluate, configure_evaluate),
     "compare": (compare, configure_compare),
+    "report": (report, configure_report),
     "check": (check, configure_check),
     "prepare": (prepare, configure_prepare),
     "networks": (networks, configure_networks),

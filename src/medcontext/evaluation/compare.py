@@ -80,7 +80,7 @@ def compare_models(models: Sequence[Model]) -> list[Comparison]:
                 raise InputError("No structure occurs in any label or prediction; there is nothing to compare.")
             corrected = holm([row.difference.p for row in rows])
             found += [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
-            found.append(_compare(pair, ALL, metric, _mean_over_structures(values)))
+            found.append(_compare(pair, ALL, metric, mean_over_structures(values)))
     return found
 
 
@@ -131,16 +131,13 @@ def _pairwise(first: Sequence[float], second: Sequence[float]) -> tuple[float, .
     return tuple(after - before for before, after in zip(first, second, strict=True))
 
 
-def _mean_over_structures(values: dict[str, Cases]) -> Cases:
-    """Of each case the mean over the structures that count in it, for both models and every seed."""
+def mean_over_structures(values: dict[str, Cases]) -> Cases:
+    """Of each case the mean over the structures that count in it, for every model and seed."""
     by_case: dict[str, list[list[Seeds]]] = {}
     for cases in values.values():
         for case, scores in cases.items():
             by_case.setdefault(case, []).append(scores)
-    return {
-        case: [_mean_by_seed([scores[side] for scores in listed]) for side in (0, 1)]
-        for case, listed in by_case.items()
-    }
+    return {case: [_mean_by_seed(side) for side in zip(*listed, strict=True)] for case, listed in by_case.items()}
 
 
 def _mean_by_seed(rows: Sequence[Seeds]) -> Seeds:

@@ -29,7 +29,7 @@ def _sentence(rows: Sequence[Comparison]) -> str:
     overall = next(row for row in rows if row.structure == ALL)
     d, first, second = overall.difference, overall.first, overall.second
     interval = f"95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}"
-    points = f"{100 * d.mean:+.2f} DSC points ({interval}, {'p ' if d.p < 0.001 else 'p = '}{_p(d.p)})"
+    points = f"{100 * d.mean:+.2f} DSC points ({interval}, {'p ' if d.p < 0.001 else 'p = '}{p_value(d.p)})"
     if overall.significant:
         text = f"On these {d.n} patients {second} is {'better' if overall.better else 'worse'} than {first}: {points}."
     else:
@@ -82,7 +82,7 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
             *_means(row, scale, digits),
             f"{scale * d.mean:+.{digits}f}",
             f"{scale * d.low:+.{digits}f} to {scale * d.high:+.{digits}f}",
-            _p(row.p_holm) + ("*" if row.significant else " "),
+            p_value(row.p_holm) + ("*" if row.significant else " "),
             *([_both(getattr(row, name)) for name in counts] or [f"{d.effect:+.2f}"]),
             style="bold" if row.structure == ALL else "",
         )
@@ -147,7 +147,7 @@ def to_markdown(comparisons: Sequence[Comparison], units: dict[str, str]) -> str
                 *_means(row, scale),
                 f"{scale * d.mean:+.2f}",
                 f"{scale * d.low:+.2f} to {scale * d.high:+.2f}",
-                _p(row.p_holm) + "*" * row.significant,
+                p_value(row.p_holm) + "*" * row.significant,
                 f"{d.effect:+.2f}",
                 str(d.n),
                 _both(row.missed),
@@ -242,7 +242,8 @@ def _both(counts: tuple[float, float]) -> str:
     return " / ".join(f"{count:g}" if count == round(count) else f"{count:.1f}" for count in counts)
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p as it is printed, in three digits."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 

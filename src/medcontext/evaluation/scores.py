@@ -51,14 +51,14 @@ class Model:
     evaluations: tuple[Evaluation, ...]
 
 
-def read_models(arguments: Sequence[str]) -> list[Model]:
+def read_models(arguments: Sequence[str], least: int = 2) -> list[Model]:
     """Models from the command line, each `[NAME=]FOLDER[,FOLDER...]`, the folders being seeds of one model.
 
     Raises:
-        InputError: if there are fewer than two, or two of one name; if a folder is not an evaluation; if they do not
-            have the same protocol, structures and cases (each missing case is named).
+        InputError: if there are fewer than `least`, or two of one name; if a folder is not an evaluation; if they do
+            not have the same protocol, structures and cases (each missing case is named).
     """
-    if len(arguments) < 2:
+    if len(arguments) < least:
         raise InputError(f"{len(arguments)} evaluation is given; a comparison needs at least two.")
     parts = [argument.rpartition("=") for argument in arguments]
     folders = [[Path(folder) for folder in listed.split(",")] for _, _, listed in parts]

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
-from medcontext.files import atomic_path
+from medcontext.report.save import save_figure
 from medcontext.report.slices import choose_slices, display, frame, outlines, overlaps, window_of
 
 # Okabe and Ito's colours without their red, which is for errors, then others that stay apart for colour-blind eyes.
@@ -73,7 +73,7 @@ def draw_mosaic(
     window: tuple[float, float] | None = None,
     title: str = "",
 ) -> Path:
-    """Draw image, truth and every prediction for a few slices of each case, as a PNG.
+    """Draw image, truth and every prediction for a few slices of each case, as PNG or SVG.
 
     Shown are the slices in which most structures are present, some way apart. Every voxel where a prediction differs
     from the truth lies inside a red outline. The number in a panel is the mean DSC of its slice, in per cent; the table
@@ -83,7 +83,7 @@ def draw_mosaic(
     Args:
         cases: one or more.
         structures: name to value, without the background; up to 14 have a colour of their own.
-        path: of the PNG, written whole or not at all.
+        path: of the picture, `.png` or `.svg`, written whole or not at all.
         slices: how many of each case.
         window: the intensities shown black and white; None fits it to each scan's structures.
         title: above everything.
@@ -104,9 +104,7 @@ def draw_mosaic(
     for row, (case, z) in zip(panels, rows, strict=True):
         _draw_row(row, case, z, structures, window)
     _draw_table(side, cases, structures, dict(zip(names, columns, strict=True)))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", facecolor="white")
-    return path
+    return save_figure(figure, path, DPI)
 
 
 def _shape_of(case: MosaicCase) -> float:

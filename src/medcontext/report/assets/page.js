@@ -1,0 +1,56 @@
+// What every report can do: choose the metric and the theme, name the case under the mouse, follow a training.
+
+const POLL = 10_000; // milliseconds
+
+for (const button of document.querySelectorAll("#metrics button")) {
+  button.onclick = () => {
+    for (const other of document.querySelectorAll("#metrics button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+    for (const table of document.querySelectorAll("[data-table]")) {
+      table.hidden = table.dataset.table !== button.dataset.metric;
+    }
+  };
+}
+
+document.getElementById("theme").onclick = () => {
+  const root = document.documentElement;
+  const dark = getComputedStyle(root).colorScheme.includes("dark");
+  root.dataset.theme = dark ? "light" : "dark";
+};
+
+for (const link of document.querySelectorAll("svg a")) {
+  const target = link.getAttribute("xlink:href") ?? link.getAttribute("href");
+  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  title.textContent = decodeURIComponent(target.replace("#case=", ""));
+  link.prepend(title);
+  link.setAttribute("href", target); // matplotlib writes the older xlink:href alone
+}
+
+// A training that goes on: what changes is fetched anew, and the viewer keeps its place.
+async function follow(seen) {
+  try {
+    const now = await (await fetch("version")).json();
+    if (seen && now.logged !== seen.logged) {
+      const fresh = new DOMParser().parseFromString(await (await fetch("./")).text(), "text/html");
+      const viewer = Boolean(document.getElementById("viewer"));
+      if (!viewer && fresh.getElementById("viewer")) location.reload(); // the first validation
+      for (const id of ["live", "training", "methods"]) {
+        const old = document.getElementById(id), next = fresh.getElementById(id);
+        if (old && next) old.replaceWith(next);
+        else if (next) location.reload();
+      }
+      if (viewer && now.watched !== seen.watched) {
+        document.getElementById("data").textContent = fresh.getElementById("data").textContent;
+        document.getElementById("viewer").dispatchEvent(new Event("changed"));
+      }
+    }
+    seen = now;
+    document.getElementById("live").classList.remove("lost");
+  } catch {
+    document.getElementById("live").classList.add("lost");
+  }
+  setTimeout(() => follow(seen), POLL);
+}
+
+if (document.getElementById("live")?.dataset.follow) follow(null);

@@ -1,0 +1,61 @@
+"""Which cases to show: those that say most about the models."""
+
+import statistics
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+from medcontext.errors import InputError, unknown_name
+from medcontext.evaluation.compare import mean_over_structures
+from medcontext.evaluation.scores import Model, paired_values
+
+CaseScores = dict[str, list[float]]
+"""For each case, the mean DSC over its structures of every model, averaged over the seeds that have the case."""
+
+
+def case_scores(models: Sequence[Model]) -> CaseScores:
+    """The mean DSC of each case, a fraction; cases in which no structure counts are left out."""
+    structures = dict.fromkeys(name for _, name in models[0].evaluations[0].rows)
+    by_structure = {name: paired_values(models, name, "dsc") for name in structures}
+    cases = mean_over_structures(by_structure)
+    return {case: [statistics.fmean(seeds.values()) for seeds in sides] for case, sides in cases.items()}
+
+
+def choose_cases(scores: CaseScores, wanted: Sequence[str]) -> list[str]:
+    """The cases that a user asks for.
+
+    Args:
+        scores: of all cases.
+        wanted: `all`, names, or a number: so many, taken in turn from the most improved, the most worsened, the worst
+            and the best of the second model against the first; of a single model from its worst and its best.
+
+    Raises:
+        InputError: for a name that is not a case.
+
+    >>> scores = {"a": [0.5, 0.8], "b": [0.9, 0.6], "c": [0.2, 0.2], "d": [0.9, 0.9], "e": [0.7, 0.7]}
+    >>> choose_cases(scores, ["3"]), choose_cases(scores, ["d", "e"])
+    (['a', 'b', 'c'], ['d', 'e'])
+    """
+    if list(wanted) == ["all"]:
+        return list(scores)
+    if len(wanted) == 1 and wanted[0].isdecimal() and wanted[0] not in scores:
+        in_turn = chain.from_iterable(zip_longest(*rankings(scores).values()))
+        return [name for name in dict.fromkeys(in_turn) if name][: int(wanted[0])]
+    for name in wanted:
+        if name not in scores:
+            raise unknown_name("case", name, scores)
+    if not wanted:
+        raise InputError("--cases needs a number, all, or names of cases.")
+    return list(wanted)
+
+
+def rankings(scores: CaseScores) -> dict[str, list[str]]:
+    """All cases in several orders, by what the order shows."""
+    last = {name: values[min(1, len(values) - 1)] for name, values in scores.items()}
+    worst = sorted(last, key=lambda name: last[name])
+    orders = {"worst": worst, "best": worst[::-1]}
+    if all(len(values) > 1 for values in scores.values()):
+        gains = {name: values[1] - values[0] for name, values in scores.items()}
+        by_gain = sorted(gains, key=lambda name: gains[name])
+        improved = [name for name in reversed(by_gain) if gains[name] > 0]
+        orders = {"most improved": improved, "most worsened": [name for name in by_gain if gains[name] < 0], **orders}
+    return orders

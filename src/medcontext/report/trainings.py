@@ -1,0 +1,164 @@
+"""How the models of a report were trained: found from their predictions, read from their runs."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from medcontext.errors import InputError
+from medcontext.evaluation.scores import Evaluation, Model
+from medcontext.files import read_json
+from medcontext.inference.origin import RECORD
+from medcontext.inference.run import Run, read_run
+from medcontext.settings import MethodSettings
+
+Curve = list[tuple[int, float]]
+"""Steps and values."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training behind a model's predictions.
+
+    Args:
+        model: its name in the report.
+        run: settings and facts.
+        curves: what was logged, by name, such as `train/loss`.
+        prediction: how the predictions were made of it (`predicted_by` of their dataset.json); empty while it runs.
+    """
+
+    model: str
+    run: Run
+    curves: dict[str, Curve]
+    prediction: dict[str, Any]
+
+
+def find_trainings(models: Sequence[Model]) -> tuple[list[Training], list[str]]:
+    """The trainings of all models and seeds, and a sentence on each that is not known.
+
+    Predictions of another tool have none; a run may have been moved since, or be damaged. None of that is an error.
+    """
+    found: list[Training] = []
+    unknown: list[str] = []
+    for model in models:
+        for evaluation in model.evaluations:
+            try:
+                found += trainings_of(model.name, evaluation)
+            except InputError as error:
+                unknown.append(f"{model.name}: {error}")
+    return found, unknown
+
+
+def trainings_of(model: str, evaluation: Evaluation) -> Iterator[Training]:
+    """The trainings behind one evaluation, several where an ensemble predicted.
+
+    Raises:
+        InputError: if they are not known.
+    """
+    folder = Path(evaluation.summary.get("predictions", ""))
+    record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    prediction = record.get("predicted_by") if isinstance(record, dict) else None
+    if not isinstance(prediction, dict) or not prediction.get("networks"):
+        raise InputError(f"{folder} does not say what predicted it; its training is not shown.")
+    for network in prediction["networks"]:
+        folder = Path(network["checkpoint"]).parent.parent
+        yield Training(model, read_run(folder), read_curves(folder), prediction)
+
+
+def read_curves(run: Path) -> dict[str, Curve]:
+    """What a run logged to `csv/`, one table for each time that it was started.
+
+    Where a run was killed and resumed from a checkpoint, the steps done twice count once, the second time.
+    """
+    curves: dict[str, Curve] = {}
+    for table in sorted(run.glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:])):
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("step")]
+        start = min((int(row["step"]) for row in rows), default=0)
+        curves = {name: [point for point in curve if point[0] < start] for name, curve in curves.items()}
+        for row in rows:
+            for name, text in row.items():
+                value = as_number(text)
+                if name != "step" and not math.isnan(value):
+                    curves.setdefault(name, []).append((int(row["step"]), value))
+    return {name: curve for name, curve in curves.items() if curve}
+
+
+def as_number(text: Any) -> float:
+    """A value of a table that may still be being written; NaN for what is none."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def methods_rows(trainings: Sequence[Training]) -> list[tuple[str, list[str]]]:
+    """What the methods section of a paper needs: a row a fact, a column a training."""
+    columns = [_facts(training) for training in trainings]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    return [(name, [column.get(name, "") for column in columns]) for name in names]
+
+
+def _facts(training: Training) -> dict[str, str]:
+    run, facts = training.run, training.run.facts
+    settings, optimizer = run.settings, run.settings.optimizer
+    devices = facts.get("devices", 1)
+    spacing = " x ".join(f"{size:g}" for size in run.plan.spacing) + " mm" if run.plan.spacing else "each scan's own"
+    found = {
+        "method": _method(settings.method),
+        "seed": str(settings.seed),
+        "data set": str(facts.get("dataset", "")),
+        "cases": f"{len(run.split.train)} training, {len(run.split.validation)} validation, {len(run.split.test)} test",
+        "network": f"{settings.network}, {facts.get('parameters', 0):,} parameters",
+        "network arguments": ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.network_args.items()),
+        "steps": f"{settings.steps:,} of batch {settings.batch_size * settings.accumulate * devices}",
+        "crop": " x ".join(map(str, run.crop_size)) + " voxels",
+        "spacing": spacing,
+        "optimizer": f"{optimizer.name}, learning rate {optimizer.lr:g} ({optimizer.schedule}), weight decay "
+        f"{optimizer.weight_decay:g}",
+        "weights scored": _weights(training),
+        "precision": settings.precision,
+        "hardware": str(facts.get("hardware", "")),
+        "time": _time(facts),
+        "versions": ", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items()),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def _method(method: MethodSettings) -> str:
+    if not method.masking:
+        return f"{method.name}: no masked view, no consistency"
+    teacher = (
+        f"teacher's momentum {method.teacher.momentum:g} to {method.teacher.momentum_end:g}"
+        if method.target == "teacher"
+        else "no teacher"
+    )
+    beta = "no consistency" if method.consistency == "none" else f"beta {method.beta:g}, {teacher}"
+    return f"{method.name}: mask ratio {method.mask.ratio:g}, patches of {_sizes(method.mask.patch_size)}, {beta}"
+
+
+def _sizes(size: Any) -> str:
+    return " x ".join(map(str, size)) if isinstance(size, tuple | list) else str(size)
+
+
+def _time(facts: dict[str, Any]) -> str:
+    """How long it took, and what it cost in device hours, from which energy can be estimated."""
+    if "seconds" not in facts:
+        return ""
+    seconds, devices = facts["seconds"], facts.get("devices", 1)
+    kind = "CPU process" if "CPU" in str(facts.get("hardware", "CPU")) else "GPU"
+    memory = facts.get("peak_gpu_memory_gib")
+    peak = f", peak memory {memory:.1f} GiB" if memory else ""
+    return f"{timedelta(seconds=round(seconds))}, {seconds * devices / 3600:.2f} {kind} hours{peak}"
+
+
+def _weights(training: Training) -> str:
+    made = training.prediction
+    if not made:
+        return ""
+    names = ", ".join(f"{Path(each['checkpoint']).name} ({each['sha256'][:8]})" for each in made["networks"])
+    return f"{made['weights']}'s, {names}"

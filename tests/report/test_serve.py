@@ -1,0 +1,68 @@
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from html import unescape
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from medcontext.errors import InputError
+from medcontext.report.content import make_page, read_content, shown_case
+from medcontext.report.make import read_case
+from medcontext.report.page import pack_case, render
+from medcontext.report.serve import HOST, make_server
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    def case(index: int) -> str:
+        if index == 1:
+            raise InputError("b.nii.gz is damaged.")
+        return json.dumps({"index": ["a", "b"].index("a") if index == 0 else [][index]})
+
+    with make_server(lambda: "<p>é</p>", case, version=lambda: "7") as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield made
+        made.shutdown()
+
+
+def get(server: ThreadingHTTPServer, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{server.server_port}{path}") as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_pages_and_cases_are_handed_out(server: ThreadingHTTPServer) -> None:
+    assert get(server, "/") == (200, "<p>é</p>")
+    assert get(server, "/?again") == (200, "<p>é</p>")
+    assert get(server, "/case/0") == (200, '{"index": 0}')
+    assert get(server, "/version") == (200, "7")
+
+
+def test_what_is_wrong_is_said_in_the_answer(server: ThreadingHTTPServer) -> None:
+    assert get(server, "/case/1") == (422, "b.nii.gz is damaged.")
+    assert get(server, "/case/2")[0] == 404
+    for path in ("/case/-1", "/case/../../etc/passwd", "/etc/passwd", "/case/0/image"):
+        assert get(server, path)[0] == 404, path
+
+
+def test_only_this_machine_is_served(server: ThreadingHTTPServer) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_a_port_that_is_taken_is_refused(server: ThreadingHTTPServer) -> None:
+    with pytest.raises(InputError, match="cannot be used"):
+        make_server(str, str, server.server_port)
+
+
+def test_a_served_page_holds_no_volumes(arguments: list[str], evaluated: dict[str, Path]) -> None:
+    content = read_content(arguments)
+    html = render(make_page(content, [shown_case(content, name) for name in content.files]))
+    assert 'id="case-0"' not in html
+    assert "connect-src data: 'self'" in unescape(html)
+    assert set(json.loads(pack_case(read_case(content, "ball_1")))["volumes"]) == {"image", "truth", "0", "1"}
