@@ -1,6 +1,7 @@
 """Writing a figure."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -10,7 +11,7 @@ from medcontext.files import atomic_path
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> Path:
     """Write a figure on white as PNG or SVG, by its suffix: whole or not at all, and the same bytes each time."""
-    undated = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
+    undated: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
     with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": path.stem}):
         figure.savefig(temporary, format=path.suffix.removeprefix("."), dpi=dpi, facecolor="white", **undated)
     return path

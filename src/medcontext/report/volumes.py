@@ -145,6 +145,7 @@ def pack(array: np.ndarray, affine: np.ndarray, limits: Range | None = None) -> 
         file.header.set_slope_inter((limits[1] - limits[0]) / LEVELS, limits[0])
     else:
         file.header.set_intent("label")  # only then does NiiVue draw outlines
+    file.header["cal_min"], file.header["cal_max"] = limits or (0, LEVELS)  # else NiiVue guesses
     return gzip.compress(file.to_bytes(), compresslevel=6, mtime=0)
 
 

@@ -193,50 +193,50 @@ function cell(tag, text) {
 
 // ---------- moving about
 
-// The slice, along the view's axis, in which the models shown have most wrong voxels, and its middle.
+// To a wrong voxel near the middle of all those of the slice, along the view's axis, that has most of them.
 function toWorstSlice() {
   const base = volumes.images.truth;
-  const axis = (DEPTH[state.view] ?? DEPTH.axial).indexOf(1);
-  const models = visiblePanels().filter((panel) => panel.key !== "image" && panel.key !== "truth");
-  const truth = volumes.labels.truth;
-  const [nx, ny, nz] = base.hdr.dims.slice(1, 4);
+  const size = base.hdr.dims.slice(1, 4);
   const order = base.permRAS; // where each axis of the patient is in the file, its sign the direction
-  const fileAxis = Math.abs(order[axis]) - 1;
-  const slices = Array.from({ length: [nx, ny, nz][fileAxis] }, () => [0, 0, 0, 0]);
-  const visit = (wrong) => {
-    let voxel = 0;
-    for (let z = 0; z < nz; z++) for (let y = 0; y < ny; y++) for (let x = 0; x < nx; x++, voxel++) {
-      if (!wrong(voxel)) continue;
-      const slice = slices[[x, y, z][fileAxis]];
-      slice[0]++; slice[1] += x; slice[2] += y; slice[3] += z;
-    }
-  };
-  for (const { key } of models) {
-    const own = volumes.labels[key];
-    visit((voxel) => own[voxel] !== truth[voxel]);
+  const axis = Math.abs(order[(DEPTH[state.view] ?? DEPTH.axial).indexOf(1)]) - 1;
+  const { truth, ...predictions } = volumes.labels;
+  const own = visiblePanels().map(({ key }) => predictions[key]).filter(Boolean);
+  const wrong = truth.map((right, voxel) => own.reduce((count, label) => count + (label[voxel] !== right), 0));
+  const marked = wrong.some(Boolean) ? wrong : truth.map((right) => (right ? 1 : 0));
+  const places = []; // of what is marked: file coordinates, and how many models are wrong there
+  let voxel = 0;
+  for (let z = 0; z < size[2]; z++) for (let y = 0; y < size[1]; y++) for (let x = 0; x < size[0]; x++, voxel++) {
+    if (marked[voxel]) places.push([x, y, z, marked[voxel]]);
   }
-  if (!slices.some(([count]) => count)) visit((voxel) => truth[voxel] !== 0);
-  const [count, x, y, z] = slices.reduce((most, slice) => (slice[0] > most[0] ? slice : most));
-  const file = count ? [x / count, y / count, z / count] : [nx / 2, ny / 2, nz / 2];
+  const counts = new Array(size[axis]).fill(0);
+  for (const place of places) counts[place[axis]] += place[3];
+  const worst = counts.indexOf(Math.max(...counts));
+  const slice = places.filter((place) => place[axis] === worst);
+  const middle = [0, 1, 2].map((direction) => slice.reduce((sum, place) => sum + place[direction], 0) / slice.length);
+  const away = (place) => middle.reduce((sum, value, direction) => sum + (place[direction] - value) ** 2, 0);
+  const file = slice.reduce((near, place) => (away(place) < away(near) ? place : near), slice[0] ?? size.map((n) => n >> 1));
   const patient = [0, 1, 2].map((direction) => {
     const from = Math.abs(order[direction]) - 1;
-    const size = [nx, ny, nz][from];
-    const place = Math.round(file[from]);
-    return ((order[direction] < 0 ? size - 1 - place : place) + 0.5) / size;
+    return ((order[direction] < 0 ? size[from] - 1 - file[from] : file[from]) + 0.5) / size[from];
   });
-  for (const { nv } of visiblePanels()) {
-    nv.scene.crosshairPos = patient;
+  moveTo(patient);
+}
+
+// All panels at once. (NiiVue's own link works from a panel that has the focus, which keys do not need.)
+function moveTo(position) {
+  const shown = visiblePanels().filter((panel) => panel.nv);
+  for (const { nv } of shown) {
+    nv.scene.crosshairPos = [...position];
     nv.drawScene();
   }
-  visiblePanels()[0]?.nv.createOnLocationChange();
+  shown[0]?.nv.createOnLocationChange();
 }
 
 function step(direction) {
-  const [first] = visiblePanels();
-  if (!first?.nv) return;
-  const [x, y, z] = (DEPTH[state.view] ?? DEPTH.axial).map((part) => part * direction);
-  first.nv.moveCrosshairInVox(x, y, z);
-  first.nv.sync();
+  const [first] = visiblePanels().filter((panel) => panel.nv);
+  if (!first) return;
+  first.nv.moveCrosshairInVox(...(DEPTH[state.view] ?? DEPTH.axial).map((part) => part * direction));
+  moveTo(first.nv.scene.crosshairPos);
 }
 
 function go(index) {
@@ -265,17 +265,17 @@ function openHash() {
 function describe(place) {
   const image = volumes?.images.image;
   if (!image || !place?.mm) return;
-  const [x, y, z] = image.mm2vox(Array.from(place.mm)).map(Math.round);
-  const [nx, ny, nz] = image.hdr.dims.slice(1, 4);
-  if (x < 0 || y < 0 || z < 0 || x >= nx || y >= ny || z >= nz) return;
-  const voxel = x + nx * (y + ny * z);
+  const patient = image.mm2vox(Array.from(place.mm)); // voxels along the patient's axes: NiiVue turns every file to RAS
+  if (patient.some((at, axis) => at < 0 || at >= image.dimsRAS[axis + 1])) return;
+  const voxel = patient.reduce((sum, at, axis) => sum + image.img2RASstart[axis] + at * image.img2RASstep[axis], 0);
+  const [nx, ny] = image.hdr.dims.slice(1, 3);
+  const file = [voxel % nx, Math.floor(voxel / nx) % ny, Math.floor(voxel / (nx * ny))];
   const intensity = image.img[voxel] * image.hdr.scl_slope + image.hdr.scl_inter;
   const names = panels.filter(({ key }) => key !== "image").map(({ key, name }) => {
     const value = volumes.labels[key][voxel];
     return `${name}: ${value ? data.values[value - 1].name : "background"}`;
   });
-  const start = volumes.box.map(([low]) => low);
-  const whole = [x + start[0], y + start[1], z + start[2]].join(", ");
+  const whole = file.map((at, axis) => at + volumes.box[axis][0]).join(", "); // the page's volumes are cropped
   element("here").textContent = `voxel ${whole}, intensity ${intensity.toPrecision(4)} · ${names.join(" · ")}`;
 }
 
