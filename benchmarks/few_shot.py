@@ -11,6 +11,7 @@ benchmarks/results/, beside a CSV with every case.
 import argparse
 import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ ARMS = {
     "baseline": ["--method", "none"],
     "medcontext": [],
     "baseline, equal cost": ["--method", "none"],
+    "medcontext, 7/3 steps": [],
     "no teacher warm-up (paper)": ["--method", "paper"],
     "patch 4": ["--method.mask.patch_size", "4"],
     "patch 8": ["--method.mask.patch_size", "8"],
@@ -35,6 +37,7 @@ ARMS = {
     "masked loss alone": ["--method.consistency", "none"],
     "consistency alone": ["--method.masked_loss", "false"],
 }
+LONGER = ("baseline, equal cost", "medcontext, 7/3 steps")
 COST = 7 / 3  # of a MedContext step in baseline steps, see benchmarks/step_cost.py
 CNN = ("--network", "unet")
 UNETR = (
@@ -53,7 +56,7 @@ class Study:
 
     Args:
         title: of the report.
-        steps: of every arm but the equal-cost baseline.
+        steps: of every arm but those of `LONGER`.
         common: options of all arms.
         patch: the mask's, in voxels of the prepared grid.
         train: the training cases; None draws five by the seed.
@@ -71,7 +74,7 @@ class Study:
         """Of `medcontext train`, but for data, output and seed."""
         given = ARMS[arm]
         method, rest = (given[:2], given[2:]) if given[:1] == ["--method"] else (["--method", "medcontext"], given)
-        steps = round(self.steps * COST) if arm == "baseline, equal cost" else self.steps
+        steps = round(self.steps * COST) if arm in LONGER else self.steps
         patch = [] if "none" in method else ["--method.mask.patch_size", self.patch]
         return [*self.common, "--steps", str(steps), *method, *patch, *rest]
 
@@ -123,7 +126,7 @@ def medcontext(*arguments: object) -> None:
 
 
 def folder_of(work: Path, arm: str, seed: int) -> Path:
-    return work / f"{arm.replace(' ', '_').replace(',', '')}-{seed}"
+    return work / f"{re.sub(r'[^a-z0-9]+', '_', arm)}-{seed}"
 
 
 def write_split(study: Study, data: Path, work: Path) -> list[str]:

@@ -15,7 +15,9 @@ from medcontext.data.phantom import write_phantom
 from medcontext.evaluation.evaluate import evaluate_folder
 from medcontext.files import output_folder, write_json
 from medcontext.inference.predict import predict
+from medcontext.report.make import make_report
 from medcontext.report.mosaic import MosaicCase, draw_mosaic
+from medcontext.report.niivue import has_niivue
 from medcontext.training.fit import train
 
 SIZE, SPACING = (56, 56, 40), (6.0, 6.0, 6.0)  # small enough for two cores, large enough for every organ
@@ -53,6 +55,8 @@ def demo(output: Path, steps: int = 600, seed: int = 0) -> Path:
     console.print(compare(summaries))
     picture = output / "demo.png"
     draw(data, output, names[TRAINING:], picture, steps)
+    evaluations = [f"{arm}={output / arm.lower() / 'scores'}" for arm in ARMS]
+    make_report(evaluations, output / "report.html", cases=["all" if has_niivue() else "0"])
     for arm in ARMS:
         console.print(f"Predictions, {arm}: {output / arm.lower() / 'predictions'}", highlight=False, soft_wrap=True)
     console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)

@@ -13,6 +13,11 @@ ENCODED = re.compile(r'"([^"\s]{1000000,})"')  # nothing else in the widget is a
 NAMES = ("Niivue", "NVImage", "SLICE_TYPE", "SHOW_RENDER")
 
 
+def has_niivue() -> bool:
+    """Whether the package is installed."""
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
 def niivue_script() -> str:
     """NiiVue as a JavaScript module that leaves its classes in `window.niivue`.
 

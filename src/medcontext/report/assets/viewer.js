@@ -67,9 +67,10 @@ function drawLayers({ key, layers: { structures, errors } }) {
 const marksErrors = (key) => state.overlay === "errors" && key !== "truth";
 
 function setOpacities({ key, nv }) {
-  nv.setOpacity(0, state.view === "3D" && key !== "image" ? 0 : 1); // in 3D the body would hide the structures
-  nv.setOpacity(1, state.opacity * (marksErrors(key) ? FADED : 1));
-  nv.setOpacity(2, Math.min(1, state.opacity + 0.2));
+  const [image, structures, errors] = nv.volumes;
+  image.opacity = state.view === "3D" && key !== "image" ? 0 : 1; // in 3D the body would hide the structures
+  structures.opacity = state.opacity * (marksErrors(key) ? FADED : 1);
+  errors.opacity = Math.min(1, state.opacity + 0.2);
 }
 
 function colourTable(entries) {
@@ -116,7 +117,6 @@ function link() {
 async function fill(panel) {
   if (!panel.nv) await build(panel);
   const { nv } = panel;
-  while (nv.volumes.length) nv.removeVolume(nv.volumes[nv.volumes.length - 1]);
   const image = (volumes.images[`image-${panel.key}`] ?? volumes.images.image).clone();
   image.cal_min = +element("low").dataset.value;
   image.cal_max = +element("high").dataset.value;
@@ -128,9 +128,13 @@ async function fill(panel) {
     panel.layers[name] = layer;
   }
   drawLayers(panel);
-  for (const volume of [image, ...Object.values(panel.layers)]) nv.addVolume(volume);
+  // Set at once and drawn once: `addVolume` and its like would each compute all layers anew.
+  nv.volumes = [image, panel.layers.structures, panel.layers.errors];
+  nv.back = nv.volumes[0];
+  nv.overlays = nv.volumes.slice(1);
+  nv.opts.atlasOutline = element("outline").checked ? 1 : 0;
   setOpacities(panel);
-  nv.setAtlasOutline(element("outline").checked ? 1 : 0);
+  nv.updateGLVolume();
 }
 
 async function show(index, keepPlace = false) {
@@ -365,8 +369,9 @@ function setUp() {
   choice("views", Object.keys(VIEWS), state.view, (name) => {
     state.view = name;
     for (const panel of visiblePanels()) {
-      panel.nv.setSliceType(VIEWS[name]);
       setOpacities(panel);
+      panel.nv.setSliceType(VIEWS[name]);
+      panel.nv.updateGLVolume();
     }
   });
   choice("overlays", OVERLAYS, state.overlay, (name) => { state.overlay = name; paintAll(); });
