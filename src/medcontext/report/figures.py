@@ -26,7 +26,7 @@ from medcontext.report.save import save_figure
 from medcontext.report.trainings import Curve, Training
 
 # Of Okabe and Ito's colours those that stand out on black and on white.
-COLOURS = ("#0083C9", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#8A63D2")
+COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
 MARKERS = ("o", "^", "s", "D", "v", "P")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 WIDTH = 5.2  # inches

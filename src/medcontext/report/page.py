@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 import medcontext
+from medcontext.report.figures import COLOURS as MODEL_COLOURS
 from medcontext.report.figures import case_link, to_svg
 from medcontext.report.mosaic import COLOURS
 from medcontext.report.niivue import niivue_script
@@ -118,6 +119,7 @@ def render(page: Page) -> str:
             "figures": [to_svg(figure, name) for name, figure in page.figures.items()],
             "curves": [to_svg(figure, name) for name, figure in page.curves.items()],
             "css": _asset("page.css"),
+            "colours": MODEL_COLOURS,
             "page_js": _asset("page.js"),
             "viewer_js": _asset("viewer.js"),
         }
