@@ -1,6 +1,7 @@
 """`medcontext report` as a user types it, rightly and wrongly."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import matplotlib.image
 import pytest
 
 from medcontext.cli import main
-from medcontext.report import niivue
+from medcontext.report import make, niivue
 
 FIGURES = {"differences", "cases", "dsc", "hd95_pooled", "curve_train_loss", "curve_train_consistency"}
 
@@ -57,6 +58,20 @@ def test_a_case_whose_files_are_gone_does_not_stop_the_page(
     assert main(["report", str(scores), "--output", str(tmp_path / "a.html"), "--cases", "all"]) == 0
     assert "7 cases in the viewer" in capsys.readouterr().out
     assert "gone.nii.gz" in (tmp_path / "a.html").read_text(encoding="utf-8"), "the page says what it lacks"
+
+
+def test_a_page_stays_of_a_size_that_a_browser_opens_unless_cases_are_named(
+    evaluated: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(make, "LARGEST", 40_000)
+    far = str(evaluated["far"])
+    assert main(["report", far, "--output", str(tmp_path / "a.html")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "name cases, or use --serve" in told
+    assert 0 < int(re.findall(r"(\d+) cases in the viewer", told)[0]) < 8
+    for number, cases in enumerate((["all"], ["ball_0", "ball_1", "ball_2", "ball_3", "ball_4"])):
+        assert main(["report", far, "--output", str(tmp_path / f"{number}.html"), "--cases", *cases]) == 0
+        assert f"{8 if cases == ['all'] else 5} cases in the viewer" in capsys.readouterr().out
 
 
 def test_names_cannot_break_out_of_the_page(evaluated: dict[str, Path], tmp_path: Path) -> None:

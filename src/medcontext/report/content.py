@@ -156,7 +156,7 @@ def _subtitle(content: Content) -> str:
         parts.append(f"trained on {' and '.join(map(str, counts))} scans")
         parts.append(", ".join(dict.fromkeys(each.run.settings.network for each in content.trainings)))
     seeds = max(len(model.evaluations) for model in content.models)
-    parts.append(f"{seeds} seed{'s' * (seeds > 1)} of each model" if len(content.models) > 1 else f"{seeds} seed(s)")
+    parts.append(f"{seeds} seed{'s' * (seeds > 1)}{' of each model' * (len(content.models) > 1)}")
     return " · ".join(parts)
 
 

@@ -19,6 +19,7 @@ from medcontext.report.serve import serve
 from medcontext.report.volumes import CaseFiles, Volumes, first_channel, read_volumes
 
 MOSAIC_CASES = 3
+LARGEST = 100 << 20  # bytes of a page whose cases were not asked for by name
 
 
 def make_report(
@@ -41,7 +42,8 @@ def make_report(
     html_file(output, overwrite)
     content = read_content(models)
     chosen = choose_cases(content.scores, cases)
-    shown, missing = pack_cases(content, chosen)
+    asked_for_by_name = list(cases) == ["all"] or list(cases) == chosen
+    shown, missing = pack_cases(content, chosen, None if asked_for_by_name else LARGEST)
     for sentence in missing:
         console.print(f"Not in the viewer: {sentence}", highlight=False, markup=False, soft_wrap=True)
     page = render(make_page(content, shown, _viewer_note(content, shown, missing)))
@@ -65,14 +67,29 @@ def html_file(path: Path, overwrite: bool) -> Path:
     return path
 
 
-def pack_cases(content: Content, names: Sequence[str]) -> tuple[list[ShownCase], list[str]]:
-    """The cases that can be shown, and a sentence on each that cannot."""
-    shown, missing = [], []
-    for name in track(names, "packing cases"):
+def pack_cases(content: Content, names: Sequence[str], largest: int | None = None) -> tuple[list[ShownCase], list[str]]:
+    """The cases that can be shown, and a sentence on each that cannot.
+
+    Args:
+        content: the runs.
+        names: of the cases.
+        largest: bytes in all, after which the cases that are left are not packed; None for no limit.
+    """
+    shown: list[ShownCase] = []
+    missing: list[str] = []
+    size = 0
+    for index, name in enumerate(track(names, "packing cases")):
         try:
-            shown.append(shown_case(content, name, pack_case(read_case(content, name))))
+            packed = pack_case(read_case(content, name))
         except InputError as error:
             missing.append(f"{name}: {error}")
+            continue
+        size += len(packed)
+        if shown and largest is not None and size > largest:
+            rest = ", ".join(names[index:])
+            missing.append(f"{rest}: the page would be above {largest >> 20} MiB; name cases, or use --serve.")
+            break
+        shown.append(shown_case(content, name, packed))
     return shown, missing
 
 
