@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from medcontext.console import console
 from medcontext.inference.run import Run, read_checkpoint, write_checkpoint
+from medcontext.training.cost import cost
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 
@@ -21,7 +22,7 @@ class Progress(Callback):
     the process is killed, `last.ckpt` never knows of a better one than is on disk.
 
     Args:
-        run: whose folder gets the checkpoints.
+        run: whose folder gets the checkpoints, and whose facts what the training took until the last of them.
         validation: None where there are no validation cases.
         every: steps.
     """
@@ -30,6 +31,7 @@ class Progress(Callback):
         self.run = run
         self.validation = validation
         self.every = every
+        self.earlier = 0.0  # seconds that the training took in processes before this one
         self.best = float("-inf")
         self.saved = self.started = time.monotonic()
         self.first_step = 0
@@ -61,18 +63,23 @@ class Progress(Callback):
         self.report(trainer, task, metrics)
 
     def save(self, trainer: Trainer, task: Task, best: bool) -> None:
-        """Write the checkpoints, on the first device alone."""
+        """Write the checkpoints and what they took, on the first device alone."""
         if trainer.is_global_zero:
+            seconds = round(self.earlier + time.monotonic() - self.started, 3)
             values = {
                 "network": self.run.network_description(),
                 "learner": task.learner.state_dict(),
                 "optimizer": task.optimizer.state_dict(),
                 "scheduler": task.scheduler.state_dict(),
                 "best": self.best,
+                "seconds": seconds,
             }
             if best:
                 write_checkpoint(self.run.checkpoint("best"), values)
             write_checkpoint(self.run.checkpoint("last"), values)
+            facts = self.run.facts
+            facts.update(cost(trainer, task.device, facts), step=task.learner.step, seconds=seconds)
+            self.run.write_facts()
         trainer.strategy.barrier()
         self.saved = time.monotonic()
 
@@ -96,6 +103,7 @@ class Progress(Callback):
         task.optimizer.load_state_dict(values["optimizer"])
         task.scheduler.load_state_dict(values["scheduler"])
         self.best = values["best"]
+        self.earlier = values.get("seconds", self.run.facts.get("seconds", 0.0))  # older checkpoints lack it
 
 
 class Bar(RichProgressBar):

@@ -3,7 +3,6 @@
 import logging
 import os
 import platform
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.errors import InputError
-from medcontext.files import output_folder, write_json
+from medcontext.files import output_folder, read_json
 from medcontext.inference.run import Run, make_network
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network
@@ -115,7 +114,9 @@ def prepare_run(
     crop = settings.crop_size
     if crop == "auto":
         crop = auto_crop([store.case(name).shape for name in split.train])
-    facts = {
+    written = output / "run.json"
+    facts = read_json(written) if written.is_file() else {}  # of a resumed run: what it took
+    facts |= {
         "dataset": dataset.name,
         "data": str(dataset.root.resolve()),
         "crop_size": list(crop),
@@ -151,15 +152,10 @@ def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
     )
     if task.learner.step < settings.steps:
-        started = time.time()
         try:
             trainer.fit(task, loader(run, store, task, trainer))
         except SystemExit as end:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from end
-        if trainer.is_global_zero:
-            run.facts["hardware"] = hardware(task, trainer)
-            run.facts["seconds"] = round(run.facts.get("seconds", 0) + time.time() - started, 1)
-            write_json(run.folder / "run.json", run.facts)
     if trainer.is_global_zero:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
 
@@ -226,13 +222,6 @@ def precision(settings: Settings) -> Any:
         gpu = settings.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         return "bf16-mixed" if gpu else "32-true"
     return {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
-
-
-def hardware(task: Task, trainer: Any) -> str:
-    """What the run used, for the record."""
-    if task.device.type == "cuda":
-        return f"{trainer.world_size} x {torch.cuda.get_device_name(task.device)}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {trainer.world_size} process(es)"
 
 
 def print_run(run: Run, dataset: Dataset, validated: int, step: int) -> None:
