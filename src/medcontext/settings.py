@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
-from medcontext.errors import InputError
+from medcontext.errors import InputError, unknown_name
+
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class Settings:
         seed: of the split, the crops, the augmentation, the masks and the network's start.
         validate_every: steps between two validations and checkpoints; 0 for ten in all.
         validation_cases: at most so many validation cases are used during training.
+        loggers: where curves and pictures go: `tensorboard`, `wandb`, `mlflow`, and `csv`, which has the curves alone
+            and is written whether named or not, because reports read it. --loggers+=wandb adds one.
         workers: processes that load crops; `auto` is up to 8 beside a GPU, none on a CPU.
         precision: `auto` is bf16 where a GPU has it, else 32-bit.
         accelerator: `auto`, `cpu` or `gpu`.
@@ -182,6 +186,7 @@ class Settings:
     seed: int = 0
     validate_every: int = 0
     validation_cases: int = 20
+    loggers: list[str] = field(default_factory=lambda: ["csv", "tensorboard"])
     workers: int | Literal["auto"] = "auto"
     precision: Literal["auto", "32", "bf16"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -206,3 +211,6 @@ class Settings:
             raise InputError(f"foreground must lie between 0 and 1, got {self.foreground}.")
         if self.crop_size != "auto" and min(self.crop_size) < 1:
             raise InputError(f"crop_size must be three positive numbers, got {self.crop_size}.")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise unknown_name("logger", name, LOGGERS)

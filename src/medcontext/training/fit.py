@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import monai
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader
 
@@ -33,11 +33,12 @@ from medcontext.networks import find_network
 from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
+from medcontext.training.loggers import check_loggers, open_loggers
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 
 VALIDATIONS = 10  # in a run, where the settings do not say how often
-FREE = ("workers", "accelerator", "compile")  # settings that may change when a run is resumed
+FREE = ("workers", "accelerator", "compile", "loggers")  # settings that may change when a run is resumed
 
 
 def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = None, resume: bool = False) -> Run:
@@ -115,7 +116,7 @@ def prepare_run(
     if crop == "auto":
         crop = auto_crop([store.case(name).shape for name in split.train])
     written = output / "run.json"
-    facts = read_json(written) if written.is_file() else {}  # of a resumed run: what it took
+    facts = read_json(written) if written.is_file() else {}  # of a resumed run: what it took, where it is logged
     facts |= {
         "dataset": dataset.name,
         "data": str(dataset.root.resolve()),
@@ -134,9 +135,22 @@ def prepare_run(
 
 def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
     """Run the steps that are left."""
-    settings = run.settings
-    quiet()
-    trainer = lightning.Trainer(
+    first = is_first_process()
+    if task.learner.step < run.settings.steps:
+        quiet()
+        with open_loggers(run, first) as loggers:
+            trainer = make_trainer(run.settings, loggers, progress)
+            try:
+                trainer.fit(task, loader(run, store, task, trainer))
+            except SystemExit as end:  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from end
+    if first:
+        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
+
+
+def make_trainer(settings: Settings, loggers: list[Logger], progress: Progress) -> lightning.Trainer:
+    """Lightning's, for one pass over the steps that are left."""
+    return lightning.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices if settings.accelerator != "cpu" or settings.devices != "auto" else 1,
         num_nodes=settings.nodes,
@@ -147,17 +161,10 @@ def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        logger=[CSVLogger(run.folder, name="csv"), TensorBoardLogger(run.folder, name="tensorboard")],
+        logger=loggers,
         callbacks=[progress, Bar(leave=True)],
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
     )
-    if task.learner.step < settings.steps:
-        try:
-            trainer.fit(task, loader(run, store, task, trainer))
-        except SystemExit as end:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from end
-    if trainer.is_global_zero:
-        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
 
 
 def loader(run: Run, store: Store, task: Task, trainer: Any) -> DataLoader:
@@ -204,6 +211,7 @@ def check_names(settings: Settings) -> None:
     """Refuse what can be refused before any scan is read."""
     find_network(settings.network)
     make_mask(settings.method.mask)
+    check_loggers(settings.loggers)
 
 
 def is_first_process() -> bool:
