@@ -6,6 +6,8 @@ RUN/plan.json             how images are prepared
 RUN/split.json            which case was used for what
 RUN/run.json              the facts: data, network, versions; of the last checkpoint its step, time and hardware
 RUN/checkpoints/last.ckpt, best.ckpt
+RUN/csv, RUN/tensorboard  curves, and pictures of the watched cases
+RUN/watch                 the watched cases' volumes, see `medcontext.training.watch`
 ```
 """
 

@@ -1,4 +1,4 @@
-"""What happens between steps: validation, checkpoints, the progress bar."""
+"""What happens between steps: validation, the watched cases, checkpoints, the progress bar."""
 
 import time
 from typing import Any
@@ -11,6 +11,7 @@ from medcontext.inference.run import Run, read_checkpoint, write_checkpoint
 from medcontext.training.cost import cost
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
+from medcontext.training.watch import Watch
 
 CHECKPOINT_SECONDS = 15 * 60  # so that a killed run loses at most a quarter of an hour
 
@@ -24,12 +25,14 @@ class Progress(Callback):
     Args:
         run: whose folder gets the checkpoints, and whose facts what the training took until the last of them.
         validation: None where there are no validation cases.
+        watch: None where no case is watched.
         every: steps.
     """
 
-    def __init__(self, run: Run, validation: Validation | None, every: int) -> None:
+    def __init__(self, run: Run, validation: Validation | None, watch: Watch | None, every: int) -> None:
         self.run = run
         self.validation = validation
+        self.watch = watch
         self.every = every
         self.earlier = 0.0  # seconds that the training took in processes before this one
         self.best = float("-inf")
@@ -52,7 +55,7 @@ class Progress(Callback):
             self.save(trainer, task, best=False)
 
     def validate(self, trainer: Trainer, task: Task) -> None:
-        """Measure, log, keep the best, save."""
+        """Measure, log, keep the best, save, and look at the watched cases."""
         metrics = self.validation.run(trainer, task) if self.validation else {}
         for logger in trainer.loggers:
             logger.log_metrics(metrics, task.learner.step)
@@ -60,6 +63,9 @@ class Progress(Callback):
         better = score > self.best
         self.best = score if better else self.best
         self.save(trainer, task, best=better)
+        if self.watch and trainer.is_global_zero:  # after the checkpoints: pictures must not cost them their disk
+            self.watch.run(trainer, task, self.validation.kept if self.validation else {})
+        trainer.strategy.barrier()
         self.report(trainer, task, metrics)
 
     def save(self, trainer: Trainer, task: Task, best: bool) -> None:

@@ -36,9 +36,10 @@ from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.loggers import check_loggers, open_loggers
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
+from medcontext.training.watch import Watch, watched
 
 VALIDATIONS = 10  # in a run, where the settings do not say how often
-FREE = ("workers", "accelerator", "compile", "loggers")  # settings that may change when a run is resumed
+FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settings that may change when a run is resumed
 
 
 def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = None, resume: bool = False) -> Run:
@@ -86,9 +87,11 @@ def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = 
         learner.teacher.network.compile()
     task = Task(learner, settings)
     names = split.validation[: settings.validation_cases]
+    watch = watched(run, names)
     progress = Progress(
         run,
-        Validation(store, names, run) if names else None,
+        Validation(store, names, run, keep=watch) if names else None,
+        Watch(store, watch, run) if watch else None,
         settings.validate_every or -(-settings.steps // VALIDATIONS),
     )
     if resume and run.checkpoint("last").is_file():
