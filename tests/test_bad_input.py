@@ -174,6 +174,8 @@ def test_a_wrong_split_is_refused(split: dict, words: list[str], data: Path, tmp
         (["--method.mask.space=tokens"], ["unetr", "voxels"]),
         (["--prepare.spacing=[1,1,-1]"], ["spacing"]),
         (["--window.overlap=1"], ["overlap", "below 1"]),
+        (["--watch_cases=-1"], ["watch_cases must be at least 0, got -1"]),
+        (["--loggers=[csv,tensorbord]"], ["Unknown logger 'tensorbord'; did you mean 'tensorboard'"]),
     ],
 )
 def test_a_wrong_option_is_refused(options: list[str], words: list[str], data: Path, tmp_path: Path, capsys) -> None:
@@ -271,7 +273,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(data: Path, small_disk: Path, tmp_path: Path) -> None:
     import torch
 
-    process = start(data, small_disk / "run", "--steps=4000", "--validate_every=2", "--validation_cases=0")
+    process = start(data, small_disk / "run", "--steps=4000", "--validate_every=2", "--watch_cases=1")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 2, output
     assert "Traceback" not in output

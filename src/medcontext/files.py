@@ -60,6 +60,21 @@ def read_json(path: Path) -> Any:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around the writing of a file of a run: where it fails, as on a full disk, say how to go on.
+
+    Raises:
+        InputError: instead of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {path}: {error.strerror or error}. Free some space, then go on with --resume."
+        ) from error
+
+
 def output_folder(path: Path, *, overwrite: bool = False, flag: str = "--overwrite") -> Path:
     """Create an output folder that is writable and, unless `overwrite`, empty.
 

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
-from medcontext.errors import InputError
+from medcontext.errors import InputError, unknown_name
+
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,10 @@ class Settings:
         seed: of the split, the crops, the augmentation, the masks and the network's start.
         validate_every: steps between two validations and checkpoints; 0 for ten in all.
         validation_cases: at most so many validation cases are used during training.
+        watch_cases: so many of these (training cases where there are none), by name order, are shown at every
+            validation: a picture in the loggers, the volumes in the run's folder. 0 for none.
+        loggers: where curves and pictures go: `tensorboard`, `wandb`, `mlflow`, and `csv`, which has the curves alone
+            and is written whether named or not, because reports read it. --loggers+=wandb adds one.
         workers: processes that load crops; `auto` is up to 8 beside a GPU, none on a CPU.
         precision: `auto` is bf16 where a GPU has it, else 32-bit.
         accelerator: `auto`, `cpu` or `gpu`.
@@ -182,6 +188,8 @@ class Settings:
     seed: int = 0
     validate_every: int = 0
     validation_cases: int = 20
+    watch_cases: int = 2
+    loggers: list[str] = field(default_factory=lambda: ["csv", "tensorboard"])
     workers: int | Literal["auto"] = "auto"
     precision: Literal["auto", "32", "bf16"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -197,7 +205,7 @@ class Settings:
         for name in ("steps", "batch_size", "accumulate", "nodes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("validate_every", "validation_cases", "seed"):
+        for name in ("validate_every", "validation_cases", "watch_cases", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}.")
         if self.few_shot is not None and self.few_shot < 1:
@@ -206,3 +214,6 @@ class Settings:
             raise InputError(f"foreground must lie between 0 and 1, got {self.foreground}.")
         if self.crop_size != "auto" and min(self.crop_size) < 1:
             raise InputError(f"crop_size must be three positive numbers, got {self.crop_size}.")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise unknown_name("logger", name, LOGGERS)

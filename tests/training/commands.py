@@ -12,6 +12,7 @@ TINY = (
     "--network_args.strides=[2]",
     "--method.mask.patch_size=8",
     "--accelerator=cpu",
+    "--watch_cases=0",  # drawing takes longer than such a training
 )
 
 

@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import time
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from medcontext.cli import main
+from medcontext.files import write_json
+from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
 
 STEPS = ("--steps=40", "--validate_every=4", "--seed=3")
@@ -75,3 +78,61 @@ def test_resuming_a_finished_run_changes_nothing(balls: Path, tmp_path: Path) ->
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
     assert main(arguments(balls, tmp_path / "run", "--steps=2", "--resume")) == 0
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_the_time_of_a_killed_run_is_not_lost(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed after step 2 of 4: its seconds are in the checkpoint, and count when it goes on."""
+    run, same = tmp_path / "run", ("--steps=4", "--validate_every=2")
+    step = Task._step
+
+    def die(self: Task) -> None:
+        if self.learner.step == 3:
+            raise KeyboardInterrupt
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "_step", die)
+        assert main(arguments(balls, run, *same)) == 130
+    facts = json.loads((run / "run.json").read_text())
+    assert (facts["step"], facts["devices"]) == (2, 1)
+    assert facts["seconds"] == state(run)["seconds"] > 0
+    assert "CPU" in facts["hardware"]
+    assert "peak_gpu_memory_gib" not in facts
+
+    values = state(run)
+    torch.save(values | {"seconds": 1000.0}, run / "checkpoints" / "last.ckpt")
+    assert main(arguments(balls, run, *same, "--resume")) == 0
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["step"] == 4
+    assert 1000 < facts["seconds"] == state(run)["seconds"] < 1100
+    assert main(arguments(balls, run, *same, "--resume")) == 0
+    assert json.loads((run / "run.json").read_text()) == facts
+
+
+def test_a_checkpoint_of_before_the_time_was_kept_goes_on(balls: Path, tmp_path: Path) -> None:
+    run, same = tmp_path / "run", ("--steps=2", "--validate_every=1")
+    assert main(arguments(balls, run, *same)) == 0
+    values = state(run)
+    del values["seconds"]
+    torch.save(values, run / "checkpoints" / "last.ckpt")
+    facts = json.loads((run / "run.json").read_text()) | {"seconds": 77.0}
+    (run / "run.json").write_text(json.dumps(facts))
+    assert main(arguments(balls, run, *same, "--resume")) == 0
+    assert json.loads((run / "run.json").read_text())["seconds"] == 77.0
+
+
+def test_facts_that_cannot_be_written_are_one_clear_error(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, value: object) -> None:
+        if path.name == "run.json" and "seconds" in value:  # type: ignore[operator]
+            raise OSError(28, "No space left on device")
+        write_json(path, value)
+
+    monkeypatch.setattr("medcontext.inference.run.write_json", full)
+    assert main(arguments(balls, tmp_path / "run", "--steps=1")) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "run.json: No space left on device. Free some space, then go on with --resume." in message
+    assert state(tmp_path / "run")["learner"]["_extra_state"]["step"] == 1

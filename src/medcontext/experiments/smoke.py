@@ -14,6 +14,7 @@ SMOKE = (
     "--batch_size=1",
     "--crop_size=[32,32,16]",
     "--validation_cases=0",
+    "--watch_cases=0",
     "--window.mirror=false",
     "--window.overlap=0",
     "--workers=1",

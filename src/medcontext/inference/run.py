@@ -4,8 +4,10 @@
 RUN/settings.yaml         every setting, resolved
 RUN/plan.json             how images are prepared
 RUN/split.json            which case was used for what
-RUN/run.json              the facts: data, network, versions, hardware, time
+RUN/run.json              the facts: data, network, versions; of the last checkpoint its step, time and hardware
 RUN/checkpoints/last.ckpt, best.ckpt
+RUN/csv, RUN/tensorboard  curves, and pictures of the watched cases
+RUN/watch                 the watched cases' volumes, see `medcontext.training.watch`
 ```
 """
 
@@ -22,7 +24,7 @@ from medcontext.data.plan import Plan
 from medcontext.data.regions import Regions
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
-from medcontext.files import atomic_path, read_json, write_json
+from medcontext.files import atomic_path, read_json, write_json, writing
 from medcontext.networks import build_network
 from medcontext.settings import Settings
 
@@ -69,7 +71,16 @@ class Run:
         write_settings(self.folder / "settings.yaml", self.settings)
         write_json(self.folder / "plan.json", self.plan.to_dict())
         write_json(self.folder / "split.json", self.split.to_dict())
-        write_json(self.folder / "run.json", self.facts)
+        self.write_facts()
+
+    def write_facts(self) -> None:
+        """Write `run.json` alone.
+
+        Raises:
+            InputError: if it cannot be written, as on a full disk; the one before stays.
+        """
+        with writing(self.folder / "run.json"):
+            write_json(self.folder / "run.json", self.facts)
 
     def network_description(self) -> dict[str, Any]:
         """What the network's weights mean, and for which images; a checkpoint must have the same."""

@@ -159,12 +159,12 @@ def _draw_row(
         aspect = case.spacing[1] / case.spacing[0]
         axes.imshow(display(grey), cmap="gray", vmin=0, vmax=1, interpolation="bilinear", aspect=aspect)
         if label is not None:
-            axes.imshow(display(_coloured(label, structures)), interpolation="nearest", aspect=aspect)
+            axes.imshow(display(coloured(label, structures)), interpolation="nearest", aspect=aspect)
     for axes, prediction in zip(row[2:], predictions, strict=True):
         lines = list(outlines(display(prediction != truth)))
         axes.add_collection(LineCollection(lines, colors=ERROR, linewidths=1.0, capstyle="projecting"))
-        score = _mean(overlaps(truth, prediction, structures.values()))
-        _corner(axes, "no structure here" if np.isnan(score) else f"slice DSC {100 * score:.1f}")
+        score = mean(overlaps(truth, prediction, structures.values()))
+        corner(axes, "no structure here" if np.isnan(score) else f"slice DSC {100 * score:.1f}")
     row[0].text(
         -0.025,
         0.5,
@@ -179,15 +179,15 @@ def _draw_row(
     )
 
 
-def _coloured(label: np.ndarray, structures: Mapping[str, int]) -> np.ndarray:
-    """A label as see-through colours, (..., 4)."""
+def coloured(label: np.ndarray, structures: Mapping[str, int | Sequence[int]]) -> np.ndarray:
+    """A label as see-through colours, (..., 4); of structures that share values, such as regions, the last one's."""
     picture = np.zeros((*label.shape, 4))
-    for index, value in enumerate(structures.values()):
-        picture[label == value] = (*to_rgb(COLOURS[index % len(COLOURS)]), OPACITY)
+    for index, values in enumerate(structures.values()):
+        picture[np.isin(label, values)] = (*to_rgb(COLOURS[index % len(COLOURS)]), OPACITY)
     return picture
 
 
-def _corner(axes: Axes, text: str) -> None:
+def corner(axes: Axes, text: str) -> None:
     axes.text(
         0.02,
         0.03,
@@ -234,11 +234,11 @@ def _draw_table(
 def _scores(cases: Sequence[MosaicCase], structures: Mapping[str, int], name: str) -> list[float]:
     """The DSC of each structure over the cases that have it, then their mean."""
     table = np.array([overlaps(case.truth, case.predictions[name], structures.values()) for case in cases])
-    means = [_mean(column) for column in table.T]
-    return [*means, _mean(np.array(means))]
+    means = [mean(column) for column in table.T]
+    return [*means, mean(np.array(means))]
 
 
-def _mean(scores: np.ndarray) -> float:
+def mean(scores: np.ndarray) -> float:
     """Of those that are defined; NaN if none is."""
     known = scores[~np.isnan(scores)]
     return float(known.mean()) if known.size else float("nan")

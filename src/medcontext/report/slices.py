@@ -1,6 +1,6 @@
 """Which axial slices of a scan to show, how they are turned for display, and what is wrong in them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -39,14 +39,14 @@ def choose_slices(label: np.ndarray, count: int) -> list[int]:
     return sorted(chosen, reverse=True)
 
 
-def frame(label: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Start and stop along H and W of what is shown: the structures of all slices, and a margin around them."""
+def frame(label: np.ndarray, share: float = MARGIN) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Start and stop along H and W of what is shown: the structures of all slices, and a share of them around."""
     ranges = []
     for axis in range(2):
         other = 1 - axis
         inside = np.flatnonzero((label != 0).any(axis=(other, 2)))
         low, high = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, label.shape[axis])
-        margin = round(MARGIN * (high - low)) + 1
+        margin = round(share * (high - low)) + 1
         ranges.append((max(0, low - margin), min(label.shape[axis], high + margin)))
     return ranges[0], ranges[1]
 
@@ -101,6 +101,6 @@ def overlap(truth: np.ndarray, prediction: np.ndarray) -> float:
     return 2 * int((truth & prediction).sum()) / total if total else float("nan")
 
 
-def overlaps(truth: np.ndarray, prediction: np.ndarray, values: Iterable[int]) -> np.ndarray:
-    """The DSC of each label value, (K,)."""
-    return np.array([overlap(truth == value, prediction == value) for value in values])
+def overlaps(truth: np.ndarray, prediction: np.ndarray, structures: Iterable[int | Sequence[int]]) -> np.ndarray:
+    """The DSC of each structure, a label value or several, (K,)."""
+    return np.array([overlap(np.isin(truth, values), np.isin(prediction, values)) for values in structures])

@@ -1,4 +1,4 @@
-"""What happens between steps: validation, checkpoints, the progress bar."""
+"""What happens between steps: validation, the watched cases, checkpoints, the progress bar."""
 
 import time
 from typing import Any
@@ -8,8 +8,10 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from medcontext.console import console
 from medcontext.inference.run import Run, read_checkpoint, write_checkpoint
+from medcontext.training.cost import cost
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
+from medcontext.training.watch import Watch
 
 CHECKPOINT_SECONDS = 15 * 60  # so that a killed run loses at most a quarter of an hour
 
@@ -21,15 +23,18 @@ class Progress(Callback):
     the process is killed, `last.ckpt` never knows of a better one than is on disk.
 
     Args:
-        run: whose folder gets the checkpoints.
+        run: whose folder gets the checkpoints, and whose facts what the training took until the last of them.
         validation: None where there are no validation cases.
+        watch: None where no case is watched.
         every: steps.
     """
 
-    def __init__(self, run: Run, validation: Validation | None, every: int) -> None:
+    def __init__(self, run: Run, validation: Validation | None, watch: Watch | None, every: int) -> None:
         self.run = run
         self.validation = validation
+        self.watch = watch
         self.every = every
+        self.earlier = 0.0  # seconds that the training took in processes before this one
         self.best = float("-inf")
         self.saved = self.started = time.monotonic()
         self.first_step = 0
@@ -50,7 +55,7 @@ class Progress(Callback):
             self.save(trainer, task, best=False)
 
     def validate(self, trainer: Trainer, task: Task) -> None:
-        """Measure, log, keep the best, save."""
+        """Measure, log, keep the best, save, and look at the watched cases."""
         metrics = self.validation.run(trainer, task) if self.validation else {}
         for logger in trainer.loggers:
             logger.log_metrics(metrics, task.learner.step)
@@ -58,21 +63,29 @@ class Progress(Callback):
         better = score > self.best
         self.best = score if better else self.best
         self.save(trainer, task, best=better)
+        if self.watch and trainer.is_global_zero:  # after the checkpoints: pictures must not cost them their disk
+            self.watch.run(trainer, task, self.validation.kept if self.validation else {})
+        trainer.strategy.barrier()
         self.report(trainer, task, metrics)
 
     def save(self, trainer: Trainer, task: Task, best: bool) -> None:
-        """Write the checkpoints, on the first device alone."""
+        """Write the checkpoints and what they took, on the first device alone."""
         if trainer.is_global_zero:
+            seconds = round(self.earlier + time.monotonic() - self.started, 3)
             values = {
                 "network": self.run.network_description(),
                 "learner": task.learner.state_dict(),
                 "optimizer": task.optimizer.state_dict(),
                 "scheduler": task.scheduler.state_dict(),
                 "best": self.best,
+                "seconds": seconds,
             }
             if best:
                 write_checkpoint(self.run.checkpoint("best"), values)
             write_checkpoint(self.run.checkpoint("last"), values)
+            facts = self.run.facts
+            facts.update(cost(trainer, task.device, facts), step=task.learner.step, seconds=seconds)
+            self.run.write_facts()
         trainer.strategy.barrier()
         self.saved = time.monotonic()
 
@@ -96,6 +109,7 @@ class Progress(Callback):
         task.optimizer.load_state_dict(values["optimizer"])
         task.scheduler.load_state_dict(values["scheduler"])
         self.best = values["best"]
+        self.earlier = values.get("seconds", self.run.facts.get("seconds", 0.0))  # older checkpoints lack it
 
 
 class Bar(RichProgressBar):

@@ -3,7 +3,6 @@
 import logging
 import os
 import platform
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import monai
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader
 
@@ -27,18 +26,20 @@ from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.errors import InputError
-from medcontext.files import output_folder, write_json
+from medcontext.files import output_folder, read_json
 from medcontext.inference.run import Run, make_network
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network
 from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
+from medcontext.training.loggers import check_loggers, open_loggers
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
+from medcontext.training.watch import Watch, watched
 
 VALIDATIONS = 10  # in a run, where the settings do not say how often
-FREE = ("workers", "accelerator", "compile")  # settings that may change when a run is resumed
+FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settings that may change when a run is resumed
 
 
 def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = None, resume: bool = False) -> Run:
@@ -86,9 +87,11 @@ def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = 
         learner.teacher.network.compile()
     task = Task(learner, settings)
     names = split.validation[: settings.validation_cases]
+    watch = watched(run, names)
     progress = Progress(
         run,
-        Validation(store, names, run) if names else None,
+        Validation(store, names, run, keep=watch) if names else None,
+        Watch(store, watch, run) if watch else None,
         settings.validate_every or -(-settings.steps // VALIDATIONS),
     )
     if resume and run.checkpoint("last").is_file():
@@ -115,7 +118,9 @@ def prepare_run(
     crop = settings.crop_size
     if crop == "auto":
         crop = auto_crop([store.case(name).shape for name in split.train])
-    facts = {
+    written = output / "run.json"
+    facts = read_json(written) if written.is_file() else {}  # of a resumed run: what it took, where it is logged
+    facts |= {
         "dataset": dataset.name,
         "data": str(dataset.root.resolve()),
         "crop_size": list(crop),
@@ -133,9 +138,22 @@ def prepare_run(
 
 def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
     """Run the steps that are left."""
-    settings = run.settings
-    quiet()
-    trainer = lightning.Trainer(
+    first = is_first_process()
+    if task.learner.step < run.settings.steps:
+        quiet()
+        with open_loggers(run, first) as loggers:
+            trainer = make_trainer(run.settings, loggers, progress)
+            try:
+                trainer.fit(task, loader(run, store, task, trainer))
+            except SystemExit as end:  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from end
+    if first:
+        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
+
+
+def make_trainer(settings: Settings, loggers: list[Logger], progress: Progress) -> lightning.Trainer:
+    """Lightning's, for one pass over the steps that are left."""
+    return lightning.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices if settings.accelerator != "cpu" or settings.devices != "auto" else 1,
         num_nodes=settings.nodes,
@@ -146,22 +164,10 @@ def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        logger=[CSVLogger(run.folder, name="csv"), TensorBoardLogger(run.folder, name="tensorboard")],
+        logger=loggers,
         callbacks=[progress, Bar(leave=True)],
         plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
     )
-    if task.learner.step < settings.steps:
-        started = time.time()
-        try:
-            trainer.fit(task, loader(run, store, task, trainer))
-        except SystemExit as end:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from end
-        if trainer.is_global_zero:
-            run.facts["hardware"] = hardware(task, trainer)
-            run.facts["seconds"] = round(run.facts.get("seconds", 0) + time.time() - started, 1)
-            write_json(run.folder / "run.json", run.facts)
-    if trainer.is_global_zero:
-        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
 
 
 def loader(run: Run, store: Store, task: Task, trainer: Any) -> DataLoader:
@@ -208,6 +214,7 @@ def check_names(settings: Settings) -> None:
     """Refuse what can be refused before any scan is read."""
     find_network(settings.network)
     make_mask(settings.method.mask)
+    check_loggers(settings.loggers)
 
 
 def is_first_process() -> bool:
@@ -226,13 +233,6 @@ def precision(settings: Settings) -> Any:
         gpu = settings.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         return "bf16-mixed" if gpu else "32-true"
     return {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
-
-
-def hardware(task: Task, trainer: Any) -> str:
-    """What the run used, for the record."""
-    if task.device.type == "cuda":
-        return f"{trainer.world_size} x {torch.cuda.get_device_name(task.device)}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {trainer.world_size} process(es)"
 
 
 def print_run(run: Run, dataset: Dataset, validated: int, step: int) -> None:

@@ -1,17 +1,23 @@
 """Validation during training: the Dice of student and teacher on whole volumes of the prepared grid."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from medcontext.data.geometry import index_dtype
 from medcontext.data.regions import classes_of
 from medcontext.data.store import Store
 from medcontext.inference.run import Run
 from medcontext.inference.window import predict_volume
+from medcontext.method import MedContext
 from medcontext.training.task import Task
+
+Predictions = dict[str, Tensor]
+"""Class indices (H, W, D) of the `student` and the `teacher`."""
 
 
 class Validation:
@@ -23,14 +29,16 @@ class Validation:
     Args:
         store: of prepared cases.
         names: the validation cases.
-        run: what its network segments, and in which windows; mirroring is not used here.
+        run: what its network segments, and in which windows.
+        keep: cases whose predictions are to be kept, in `kept`, by the device that makes them.
     """
 
-    def __init__(self, store: Store, names: tuple[str, ...], run: Run) -> None:
+    def __init__(self, store: Store, names: tuple[str, ...], run: Run, keep: Collection[str] = ()) -> None:
         self.store = store
         self.names = names
         self.of = run
-        self.window = replace(run.settings.window, mirror=False)
+        self.keep = keep
+        self.kept: dict[str, Predictions] = {}
         parts = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
         self.structures = {name: tuple(map(run.plan.values.index, values)) for name, values in parts.items()}
 
@@ -43,27 +51,41 @@ class Validation:
         learner = task.learner
         networks = {"student": learner.network, "teacher": learner.teacher.network}
         totals = torch.zeros(len(networks), 2, len(self.structures), device=task.device)
-        training = learner.training
-        learner.eval()
-        with trainer.precision_plugin.forward_context():
+        with evaluating(trainer, learner):
             for name in mine:
                 case = self.store.case(name)
                 image, label = case.read()
                 image = image.to(task.device)
-                for row, network in enumerate(networks.values()):
-                    predicted = self.predict(network, image, case.background)
+                predictions = {
+                    key: predict_classes(self.of, network, image, case.background) for key, network in networks.items()
+                }
+                for row, predicted in enumerate(predictions.values()):
                     totals[row] += dice(predicted, label[0], self.structures.values()).to(task.device)
-        learner.train(training)
+                if name in self.keep:
+                    self.kept[name] = predictions
         totals = trainer.strategy.reduce(totals, reduce_op="sum")
         means = totals[:, 0] / totals[:, 1]  # NaN where a structure was never there
         metrics = {f"val/dice_{name}": means[row].nanmean().item() for row, name in enumerate(networks)}
         return metrics | {f"val/dice/{name}": means[0, i].item() for i, name in enumerate(self.structures)}
 
-    def predict(self, network: nn.Module, image: Tensor, background: tuple[float, ...]) -> Tensor:
-        """Class indices (H, W, D) of a prepared image (C, H, W, D)."""
-        run = self.of
-        scores = predict_volume(network, image, run.crop_size, self.window, background, bool(run.regions))
-        return classes_of(scores, run.regions, run.plan.values) if run.regions else scores.argmax(0)
+
+@contextmanager
+def evaluating(trainer: Trainer, learner: MedContext) -> Iterator[None]:
+    """Student and teacher in evaluation mode, in the training's precision."""
+    training = learner.training
+    learner.eval()
+    with trainer.precision_plugin.forward_context():
+        yield
+    learner.train(training)
+
+
+def predict_classes(run: Run, network: nn.Module, image: Tensor, background: tuple[float, ...]) -> Tensor:
+    """Class indices (H, W, D) of a prepared image (C, H, W, D), in the run's windows but not mirrored."""
+    window = replace(run.settings.window, mirror=False)
+    scores = predict_volume(network, image, run.crop_size, window, background, bool(run.regions))
+    if run.regions:
+        return classes_of(scores, run.regions, run.plan.values)
+    return scores.argmax(0).to(index_dtype(len(scores)))  # an eighth of int64: those of watched cases are kept
 
 
 def dice(predicted: Tensor, label: Tensor, structures: Iterable[Sequence[int]]) -> Tensor:

@@ -1,0 +1,189 @@
+"""A picture of one case at one moment of a training: image, truth and each prediction, their errors outlined.
+
+Unlike the mosaic, it does not depend on the predictions what part of the scan is shown, so that pictures of one case
+at different steps lie exactly over each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from medcontext.errors import InputError
+from medcontext.report.mosaic import COLOURS, ERROR, FAINT, INK, MosaicCase, coloured, mean
+from medcontext.report.slices import choose_slices, display, frame, outlines, overlaps, window_of
+
+DPI = 100
+WIDTH = 14.6  # inches of the picture; with the DPI, 1460 pixels, which a browser shows without shrinking
+LEFT, GAP, TOP, LINE = 0.3, 0.06, 0.68, 0.22  # inches; a line is one of the legend
+TALLEST = 4.0  # inches of a panel
+AROUND = 0.3  # shown around the structures, as a share of their extent: room for errors
+SLICES = 2
+
+Structures = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of the picture.
+
+    Args:
+        heading: above it, before its DSC.
+        image: (H, W, D), what lies behind.
+        label: (H, W, D), what lies over it, or None.
+        scored: whether the label is a prediction: its mean DSC is in the heading, its errors are outlined.
+    """
+
+    heading: str
+    image: np.ndarray
+    label: np.ndarray | None = None
+    scored: bool = True
+
+
+def draw_overlay(
+    case: MosaicCase, structures: Structures, title: str, behind: Mapping[str, np.ndarray] | None = None
+) -> np.ndarray:
+    """Draw image, truth and every prediction of a case, in one or two axial slices that the truth decides.
+
+    Outlined in red is every voxel where a prediction has a structure that the truth has not, or the other way round.
+    A panel's number is the mean DSC of the whole scan, in per cent; a structure that neither has is left out.
+
+    Args:
+        case: the predictions' names become headings.
+        structures: name to label values, without the background; up to 14 have a colour of their own.
+        title: above everything.
+        behind: for a prediction, by name, the image that it was made of, (H, W, D), where it is not the case's.
+
+    Returns:
+        (rows, columns, 3), uint8, RGB; the same size for a case whatever the predictions.
+
+    Raises:
+        InputError: without structures.
+    """
+    if not structures:
+        raise InputError("A picture needs at least one structure.")
+    behind = behind or {}
+    panels = [Panel("Image", case.image), Panel("Truth", case.image, case.truth, scored=False)]
+    panels += [Panel(name, behind.get(name, case.image), label) for name, label in case.predictions.items()]
+    slices = choose_slices(case.truth, SLICES)
+    sheet = _Sheet.of(case, structures, len(panels), len(slices))
+    sheet.figure.text(LEFT / WIDTH, 1 - 0.12 / sheet.height, title, fontsize=13, fontweight="bold", color=INK, va="top")
+    window = window_of(case.image, case.truth)
+    for column, panel in enumerate(panels):
+        for row, z in enumerate(slices):
+            axes = sheet.axes(row, column)
+            _draw_panel(axes, panel, case, z, structures, window)
+            if row == 0:
+                axes.set_title(_heading(panel, case, structures), fontsize=11, fontweight="bold", color=INK, pad=5)
+            if column == 0:
+                axes.text(
+                    -0.03,
+                    0.5,
+                    f"slice {z + 1} of {case.truth.shape[2]}",
+                    transform=axes.transAxes,
+                    rotation=90,
+                    ha="right",
+                    va="center",
+                    fontsize=8.5,
+                    color=FAINT,
+                )
+    canvas = FigureCanvasAgg(sheet.figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _heading(panel: Panel, case: MosaicCase, structures: Structures) -> str:
+    if panel.label is None or not panel.scored:
+        return panel.heading
+    score = mean(overlaps(case.truth, panel.label, structures.values()))
+    return f"{panel.heading}   " + ("no structure" if np.isnan(score) else f"DSC {100 * score:.1f}")
+
+
+def _draw_panel(
+    axes: Axes, panel: Panel, case: MosaicCase, z: int, structures: Structures, window: tuple[float, float]
+) -> None:
+    (left, right), (back, front) = frame(case.truth, AROUND)
+    shown = (slice(left, right), slice(back, front), z)
+    low, high = window
+    aspect = case.spacing[1] / case.spacing[0]
+    grey = np.clip((panel.image[shown].astype(np.float64) - low) / (high - low), 0, 1)
+    axes.set_axis_off()
+    axes.imshow(display(grey), cmap="gray", vmin=0, vmax=1, interpolation="bilinear", aspect=aspect)
+    if panel.label is None:
+        return
+    label, truth = panel.label[shown], case.truth[shown]
+    axes.imshow(display(coloured(label, structures)), interpolation="nearest", aspect=aspect)
+    if panel.scored:
+        wrong = np.any([np.isin(label, own) != np.isin(truth, own) for own in structures.values()], axis=0)
+        lines = list(outlines(display(wrong)))
+        axes.add_collection(LineCollection(lines, colors=ERROR, linewidths=0.9, capstyle="projecting"))
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """An empty figure and where its panels go; in inches from the top left."""
+
+    figure: Figure
+    height: float
+    panel: tuple[float, float]  # width and height
+    pitch: float  # from one column to the next
+
+    @classmethod
+    def of(cls, case: MosaicCase, structures: Structures, columns: int, rows: int) -> "_Sheet":
+        (left, right), (back, front) = frame(case.truth, AROUND)
+        shape = (front - back) * case.spacing[1] / ((right - left) * case.spacing[0])
+        pitch = (WIDTH - LEFT) / columns
+        width = min(pitch - GAP, TALLEST / shape)
+        size = (width, width * shape)
+        bottom = TOP + rows * (size[1] + GAP)
+        lines = _legend_lines(structures)
+        height = bottom + 0.12 + LINE * (len(lines) + 1) + 0.05
+        sheet = cls(Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white"), height, size, pitch)
+        sheet.legend(lines, bottom + 0.12)
+        return sheet
+
+    def axes(self, row: int, column: int) -> Axes:
+        width, height = self.panel
+        x, y = LEFT + column * self.pitch + (self.pitch - GAP - width) / 2, TOP + row * (height + GAP)
+        return self.figure.add_axes((x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height))
+
+    def legend(self, lines: Sequence[Sequence[tuple[float, int, str]]], top: float) -> None:
+        for row, line in enumerate(lines):
+            y = 1 - (top + row * LINE + LINE / 2) / self.height
+            for x, index, name in line:
+                square = (x / WIDTH, y - 0.065 / self.height)
+                self.figure.add_artist(
+                    Rectangle(
+                        square,
+                        0.13 / WIDTH,
+                        0.13 / self.height,
+                        facecolor=COLOURS[index % len(COLOURS)],
+                        edgecolor=FAINT,
+                        linewidth=0.5,
+                    )
+                )
+                self.figure.text((x + 0.2) / WIDTH, y, name, fontsize=9, color=INK, va="center")
+        y = 1 - (top + len(lines) * LINE + LINE / 2) / self.height
+        note = "DSC of the whole scan on the prepared grid.  Patient's right on the left, anterior up.  "
+        self.figure.text(LEFT / WIDTH, y, note, fontsize=8.5, color=FAINT, va="center")
+        outlined = "Outlined in red: voxels where prediction and truth differ."
+        self.figure.text((LEFT + 5.2) / WIDTH, y, outlined, fontsize=8.5, color="#C00000", va="center")
+
+
+def _legend_lines(structures: Structures) -> list[list[tuple[float, int, str]]]:
+    """Where each structure's name goes: lines of x in inches, index, name."""
+    lines: list[list[tuple[float, int, str]]] = [[]]
+    x = LEFT
+    for index, name in enumerate(name.replace("_", " ") for name in structures):
+        length = 0.45 + 0.085 * len(name)
+        if lines[-1] and x + length > WIDTH:
+            lines.append([])
+            x = LEFT
+        lines[-1].append((x, index, name))
+        x += length
+    return lines

@@ -1,0 +1,188 @@
+"""A few fixed cases, looked at in every validation: what the student and the teacher see and say.
+
+```
+RUN/watch/<case>/image.nii.gz            as prepared, the first channel
+RUN/watch/<case>/label.nii.gz            the truth
+RUN/watch/<case>/student.nii.gz          what the student says
+RUN/watch/<case>/teacher.nii.gz          what the teacher says
+RUN/watch/<case>/masked.nii.gz           the image with tubes hidden, always the same ones
+RUN/watch/<case>/student_masked.nii.gz   what the student says of it
+RUN/watch/watch.json                     which cases, structures and panels there are; of which step; written last
+```
+
+All of a case lie on its prepared grid, in RAS axes; labels are in the data set's own values. The last two are not
+there for a method that hides nothing.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medcontext.data.nifti import write_image, write_label
+from medcontext.data.store import Store, StoredCase
+from medcontext.files import write_json, writing
+from medcontext.inference.run import Run
+from medcontext.method import MedContext, TokenAdapter
+from medcontext.method.losses import heads
+from medcontext.method.masking import CubeMask, expand, hide
+from medcontext.report.mosaic import MosaicCase
+from medcontext.report.overlay import draw_overlay
+from medcontext.report.slices import window_of
+from medcontext.training.loggers import log_picture
+from medcontext.training.task import Task
+from medcontext.training.validation import Predictions, evaluating, predict_classes
+
+HEADINGS = {"student": "Student", "teacher": "Teacher", "student_masked": "Student, masked"}
+
+Volumes = dict[str, np.ndarray]
+
+
+class Watch:
+    """Writes the volumes and logs a picture of each watched case.
+
+    Args:
+        store: of prepared cases.
+        names: the watched cases, see `watched`.
+        run: whose folder gets the volumes.
+    """
+
+    def __init__(self, store: Store, names: Sequence[str], run: Run) -> None:
+        self.store = store
+        self.names = names
+        self.of = run
+        parts = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
+        self.structures = {name: list(values) for name, values in parts.items()}
+
+    def run(self, trainer: Trainer, task: Task, known: Mapping[str, Predictions]) -> None:
+        """Look at every case; for the first device alone.
+
+        Args:
+            trainer: its loggers get the pictures.
+            task: the training.
+            known: predictions of student and teacher that the validation has just made.
+
+        Raises:
+            InputError: if a file cannot be written, as on a full disk.
+        """
+        step, total = task.learner.step, task.settings.steps
+        panels: list[str] = []
+        for name in self.names:
+            case = self.store.case(name)
+            with evaluating(trainer, task.learner):
+                volumes = self.look(case, task, known.get(name))
+            self.write(case, volumes)
+            picture = self.draw(case, volumes, f"{name},  step {step} of {total}")
+            for logger in trainer.loggers:
+                log_picture(logger, f"watch/{name}", picture, step)
+            panels = list(volumes)
+        content = {"step": step, "cases": list(self.names), "structures": self.structures, "panels": panels}
+        path = self.of.folder / "watch" / "watch.json"
+        with writing(path):
+            write_json(path, content)
+
+    def look(self, case: StoredCase, task: Task, known: Predictions | None) -> Volumes:
+        """Everything to be shown of a case, by file name: (H, W, D), labels as class indices."""
+        learner = task.learner
+        image, label = case.read()
+        image = image.to(task.device)
+        if known is None:
+            networks = {"student": learner.network, "teacher": learner.teacher.network}
+            known = {key: self.predict(network, image, case.background) for key, network in networks.items()}
+        volumes = {"image": image[0], "label": label[0], **known}
+        if learner.mask is not None:
+            hidden = hidden_voxels(learner.mask, image, case.name)
+            volumes["masked"] = masked_image(
+                learner, image, hidden, window_of(image[0].cpu().numpy(), label[0].numpy())
+            )
+            both = torch.cat([image, hidden.to(image)])  # (C + 1, H, W, D)
+            volumes["student_masked"] = self.predict(MaskedView(learner), both, (*case.background, 0.0))
+        return {key: volume.detach().cpu().numpy() for key, volume in volumes.items()}
+
+    def predict(self, network: nn.Module, image: Tensor, background: tuple[float, ...]) -> Tensor:
+        return predict_classes(self.of, network, image, background)
+
+    def write(self, case: StoredCase, volumes: Volumes) -> None:
+        """Write the volumes, each whole or not at all; image and truth only once."""
+        folder = self.of.folder / "watch" / case.name
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        affine = np.diag([*self.spacing(case), 1.0])
+        for key, volume in volumes.items():
+            path = folder / f"{key}.nii.gz"
+            if key in ("image", "label") and path.is_file():
+                continue
+            if key in ("image", "masked"):
+                write_image(path, volume.astype(np.float32), affine)
+            else:
+                write_label(path, self.values(volume), affine)
+
+    def draw(self, case: StoredCase, volumes: Volumes, title: str) -> np.ndarray:
+        """The picture, (H, W, 3), uint8."""
+        predictions = {text: self.values(volumes[key]) for key, text in HEADINGS.items() if key in volumes}
+        shown = MosaicCase(case.name, volumes["image"], self.values(volumes["label"]), predictions, self.spacing(case))
+        behind = {HEADINGS["student_masked"]: volumes["masked"]} if "masked" in volumes else {}
+        return draw_overlay(shown, self.structures, title, behind)
+
+    def values(self, classes: np.ndarray) -> np.ndarray:
+        """Class indices as the data set's own label values."""
+        return np.array(self.of.plan.values, np.int32)[classes]
+
+    def spacing(self, case: StoredCase) -> tuple[float, float, float]:
+        """Of the prepared grid, in millimetres."""
+        return self.of.plan.spacing or case.geometry.spacing
+
+
+class MaskedView(nn.Module):
+    """The student on the masked view, as a network with one more channel: where the image is hidden.
+
+    A token is hidden where at least half of its voxels are, for windows need not lie on the mask's grid.
+
+    Args:
+        learner: with a mask.
+    """
+
+    def __init__(self, learner: MedContext) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Logits (B, K, H, W, D) of windows (B, C + 1, H, W, D)."""
+        adapter = self.learner.adapter
+        assert adapter is not None
+        image, hidden = windows[:, :-1], windows[:, -1:]
+        if isinstance(adapter, TokenAdapter):
+            hidden = functional.avg_pool3d(hidden, adapter.token_size)  # (B, 1, H, W, D) -> (B, 1, h, w, d)
+        return heads(adapter.masked(self.learner.network, image, hidden >= 0.5))[0]
+
+
+def watched(run: Run, validated: Sequence[str]) -> list[str]:
+    """The cases to watch: the first of those that are validated, or of the training cases where none is."""
+    return sorted(validated or run.split.train)[: run.settings.watch_cases]
+
+
+def hidden_voxels(mask: CubeMask, image: Tensor, name: str) -> Tensor:
+    """What is hidden of a whole image (C, H, W, D), (1, H, W, D) booleans; for a name always the same.
+
+    Where the patches do not divide the image, the last ones reach beyond it.
+    """
+    h, w, d = image.shape[1:]
+    patch = mask.patch((h, w, d))
+    larger = [-(-extent // size) * size for extent, size in zip((h, w, d), patch, strict=True)]
+    shape = (larger[0], larger[1], larger[2])
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    hidden = mask.sample(shape, 1, generator)
+    return expand(hidden, shape)[0, :, :h, :w, :d].to(image.device)
+
+
+def masked_image(learner: MedContext, image: Tensor, hidden: Tensor, window: tuple[float, float]) -> Tensor:
+    """The first channel (H, W, D) with what is hidden filled in: the embedding, or grey where tokens are hidden."""
+    adapter = learner.adapter
+    assert adapter is not None
+    grey = torch.full((len(image),), sum(window) / 2, device=image.device)
+    embedding = grey if isinstance(adapter, TokenAdapter) else adapter.embedding
+    return hide(image[None], hidden[None], embedding)[0, 0]
