@@ -9,6 +9,7 @@ import torch
 
 from medcontext.cli import main
 from medcontext.files import write_json
+from medcontext.report.trainings import read_curves
 from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
 
@@ -55,6 +56,7 @@ def test_a_killed_training_goes_on_as_if_it_had_never_stopped(balls: Path, tmp_p
     losses, expected = logged(killed, "train/loss"), logged(tmp_path / "whole", "train/loss")
     assert min(losses) == step + 1
     assert losses == {number: expected[number] for number in range(step + 1, 41)}
+    assert dict(read_curves(killed)["train/loss"]) == expected, "no step's curve was lost"
     ours, theirs = state(killed), state(tmp_path / "whole")
     assert ours["best"] == theirs["best"]
     for key, value in theirs["learner"].items():

@@ -1,6 +1,7 @@
 """A page and its cases from a server on this machine, for as long as the command runs."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from medcontext.console import console
@@ -23,7 +24,8 @@ def serve(page: Callable[[], str], case: Callable[[int], str], port: int = 0, ve
     """
     with make_server(page, case, port, version) as server:
         console.print(f"Report: http://{HOST}:{server.server_port}/  (Ctrl-C ends it)", highlight=False)
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def make_server(

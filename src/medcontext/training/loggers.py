@@ -46,7 +46,8 @@ def open_loggers(run: Run, first: bool) -> Iterator[list[Logger]]:
     Raises:
         InputError: if Weights & Biases or MLflow cannot be reached.
     """
-    loggers: list[Logger] = [CSVLogger(run.folder, name="csv")]
+    # Written at once, a thousand rows a run at most: Lightning's own pace may be never, and a killed run lost them all.
+    loggers: list[Logger] = [CSVLogger(run.folder, name="csv", flush_logs_every_n_steps=1)]
     if "tensorboard" in run.settings.loggers:
         loggers.append(TensorBoardLogger(run.folder, name="tensorboard"))
     failed = True
