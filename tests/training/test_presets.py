@@ -1,5 +1,6 @@
 """Every preset runs, through the real command line, on generated scans laid out as its data set is."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from medcontext.cli import main
 from medcontext.configuration import PRESETS, parse_settings, read_settings
 from medcontext.experiments.smoke import SMALL, SMOKE, split_file, write_data
+from medcontext.experiments.tables import STRUCTURES, plain
 from medcontext.inference.run import read_run
 from medcontext.networks import NETWORKS
 from medcontext.training.assemble import make_mask
@@ -34,6 +36,7 @@ PARAMETERS = {  # nnFormer's on BTCV are its code's to the last one; Swin UNETR'
     "swin_unetr": 62_186_708,
     "unetr": 92_802_274,
 }
+TO_THE_END = ("acdc_unetr", "brats17_nnformer", "brats21_pcrlv2", "btcv_swin_unetr")  # each network, each data set
 SMALL_OF = SMALL | {"dynunet": ["--network_args.filters=[4,8,8,8]"]}
 
 
@@ -63,16 +66,39 @@ def check_run(folder: Path, preset: str) -> None:
     assert (folder / "checkpoints" / "last.ckpt").is_file()
 
 
-@pytest.mark.parametrize("preset", OFFICIAL)
-def test_presets_of_data_sets_train_on_data_laid_out_so(official: Path, tmp_path: Path, preset: str) -> None:
+def train_official(official: Path, output: Path, preset: str) -> Path:
+    """Train on data laid out as the preset's data set is; returns the data's folder."""
     data = official / preset.partition("_")[0]
     write_data(data.name, data)
-    train(data, tmp_path / "run", preset, f"--split={split_file(data)}", "--method=paper")
-    check_run(tmp_path / "run", preset)
-    run = read_run(tmp_path / "run")
+    train(data, output, preset, f"--split={split_file(data)}", "--method=paper")
+    check_run(output, preset)
+    run = read_run(output)
     assert tuple(run.regions) == (("WT", "TC", "ET") if preset.startswith("brats") else ())
     assert len(run.split.train) == 6
     assert run.settings.method.name == "paper"
+    return data
+
+
+@pytest.mark.parametrize("preset", sorted(set(OFFICIAL) - set(TO_THE_END)))
+def test_presets_of_data_sets_train_on_data_laid_out_so(official: Path, tmp_path: Path, preset: str) -> None:
+    train_official(official, tmp_path / "run", preset)
+
+
+@pytest.mark.parametrize("preset", TO_THE_END)
+def test_every_network_and_every_layout_is_trained_predicted_and_evaluated(
+    official: Path, tmp_path: Path, preset: str
+) -> None:
+    run, predictions, scores = (tmp_path / name for name in ("run", "predictions", "scores"))
+    data = train_official(official, run, preset)
+    assert main(["predict", "--run", str(run), "--input", str(data), "--output", str(predictions)]) == 0
+    assert main(["evaluate", "--predictions", str(predictions), "--labels", str(data), "--output", str(scores)]) == 0
+    tested = json.loads((run / "split.json").read_text())["test"]
+    assert sorted(path.name for path in predictions.glob("*.nii.gz")) == [f"{name}.nii.gz" for name in sorted(tested)]
+    summary = json.loads((scores / "summary.json").read_text())
+    assert [case["name"] for case in summary["cases"]] == sorted(tested)
+    structures = {plain(name) for name in summary["structures"]}
+    assert structures >= set(map(plain, STRUCTURES[data.name]))
+    assert len(structures) == {"btcv": 13}.get(data.name, 3)
 
 
 @pytest.mark.parametrize("preset", ANY_DATA)
