@@ -8,8 +8,8 @@ import pytest
 
 from medcontext.errors import InputError
 from medcontext.experiments.cells import make_cell
-from medcontext.experiments.conditions import Conditions, cell_settings
-from medcontext.experiments.tables import Variant
+from medcontext.experiments.conditions import Conditions, cell_settings, check_rows
+from medcontext.experiments.tables import Variant, get_grid
 from medcontext.settings import Settings
 
 ROW = Variant("btcv", "unetr", True)
@@ -58,6 +58,23 @@ def test_a_method_that_hides_nothing_is_refused(tmp_path: Path) -> None:
     for method in ("none", str(own)):
         with pytest.raises(InputError, match="hides nothing: rows with MedContext would be the baseline"):
             Conditions({}, Path(), method=method)
+
+
+@pytest.mark.parametrize(
+    ("table", "lacking", "message"),
+    [
+        ("table7", "consistency: none", "The row 'CL' needs a consistency"),
+        ("table7", "masked_loss: false", "The row 'MSL' needs masked_loss: true"),
+        ("table9", "target: student", "The row 'UNETR, teacher' needs target: teacher"),
+    ],
+)
+def test_a_method_that_lacks_what_a_row_has_is_refused(tmp_path: Path, table: str, lacking: str, message: str) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text(f"name: mine\n{lacking}\n")
+    with pytest.raises(InputError, match=message):
+        check_rows(get_grid(table).entries, str(own))
+    check_rows(get_grid("table1").entries, str(own))
+    check_rows(get_grid(table).entries, "reference")
 
 
 def test_steps_are_given_once() -> None:

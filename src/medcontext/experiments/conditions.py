@@ -1,6 +1,6 @@
 """What a cell is trained with: its preset, its method, what its row says, and what the user adds to all rows alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from medcontext.configuration import parse_settings
 from medcontext.data.split_files import PACKAGED, find_split
 from medcontext.errors import InputError, unknown_name
 from medcontext.experiments.smoke import SMALL, SMOKE
-from medcontext.experiments.tables import REPRODUCED, STRUCTURES, Variant, get_grid
+from medcontext.experiments.tables import REPRODUCED, STRUCTURES, Entry, Variant, get_grid, row_label
 from medcontext.settings import MethodSettings, Settings
 
 ELSEWHERE = {
@@ -143,6 +143,24 @@ def cell_settings(variant: Variant, seed: int, conditions: Conditions) -> Settin
                 "table's row says. Leave it out."
             )
     return replace(settings, split=absolute_split(settings.split))
+
+
+def check_rows(entries: Iterable[Entry], method: str) -> None:
+    """Refuse a method that lacks what a row says that it has.
+
+    Raises:
+        InputError: naming the row.
+    """
+    chosen = method_settings(method)
+    there = {
+        "msl": ("masked_loss: true", chosen.masked_loss),
+        "cl": ("a consistency", chosen.consistency != "none"),
+        "student_teacher": ("target: teacher", chosen.target == "teacher"),
+    }
+    for entry in entries:
+        for key, (wanted, has) in there.items():
+            if entry.row.get(key) and not has:
+                raise InputError(f"The row '{row_label(entry.row)}' needs {wanted}, which --method {method} has not.")
 
 
 @cache

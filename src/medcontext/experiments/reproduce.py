@@ -13,7 +13,7 @@ from medcontext.data.formats import read_dataset
 from medcontext.errors import InputError
 from medcontext.experiments.cells import Cell, DamagedCellError, make_cell
 from medcontext.experiments.checks import check_kind, check_networks, divide, find_data
-from medcontext.experiments.conditions import Conditions
+from medcontext.experiments.conditions import Conditions, check_rows
 from medcontext.experiments.launch import import_submitit, run_local, run_on_cluster, say
 from medcontext.experiments.only import choose, pairs
 from medcontext.experiments.smoke import split_file, write_data
@@ -67,6 +67,7 @@ def reproduce(
     folders = find_data(needed, pairs(data, "--data"), output, smoke, dry_run)
     splits = {name: split_file(folder) for name, folder in folders.items()} if smoke else {}
     conditions = Conditions(folders, output, method, smoke, steps, few_shot, settings, splits)
+    check_rows(chain(*selection.entries), method)
     planned = {variant: [make_cell(variant, seed, conditions) for seed in selection.seeds] for variant in variants}
     # Seed by seed: a grid that is stopped early then has some runs for every row.
     cells = check(chain(*zip(*planned.values(), strict=True)), conditions, dry_run)
