@@ -108,15 +108,15 @@ def test_a_damaged_cell_is_named_and_the_rest_reported(grid: Path, tmp_path: Pat
     assert "ours (1 run)" in page
 
 
-def test_a_checkpoint_that_was_cut_off_is_to_be_deleted_with_its_run(grid: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(grid / "cells" / "acdc_unetr-none-seed0" / "run", tmp_path / "run")
-    check_whole(run)
-    checkpoint = run / "checkpoints" / "last.ckpt"
+def test_a_checkpoint_that_was_cut_off_is_to_be_deleted_with_its_cell(grid: Path, tmp_path: Path) -> None:
+    cell = shutil.copytree(grid / "cells" / "acdc_unetr-none-seed0", tmp_path / "cell")
+    check_whole(cell)
+    checkpoint = cell / "run" / "checkpoints" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(InputError, match=f"is not a whole MedContext checkpoint.* Delete {run}; the same command"):
-        check_whole(run)
+    with pytest.raises(InputError, match=f"is not a whole MedContext checkpoint.* Delete {cell}; the same command"):
+        check_whole(cell)
     checkpoint.unlink()
-    check_whole(run)
+    check_whole(cell)
 
 
 def test_a_relative_output_is_the_same_as_an_absolute_one(grid: Path, capsys, monkeypatch) -> None:

@@ -96,9 +96,10 @@ class Cell:
         try:
             changes = self._changes()
         except (InputError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}".removesuffix(" Correct the file.")
             raise DamagedCellError(
                 f"settings.yaml or cell.json in {self.folder} is damaged, so nobody knows what its results are of. "
-                f"Delete that folder; the same command then runs the cell anew. ({type(error).__name__}: {error})"
+                f"Delete that folder; the same command then runs the cell anew. ({reason})"
             ) from error
         if changes:
             raise InputError(

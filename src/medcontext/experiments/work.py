@@ -58,7 +58,7 @@ def run_cell(folder: Path) -> None:
     data = Path(read_json(folder / "cell.json")["data"])
     settings = read_settings(folder / "settings.yaml")
     with locked(folder) if is_first_process() else nullcontext():
-        check_whole(folder / "run")
+        check_whole(folder)
         train(data, folder / "run", settings, cache=folder.parent.parent / "cache", resume=True)
         if not is_first_process():  # one of several devices of the training: it has no part in the rest
             return
@@ -70,20 +70,20 @@ def run_cell(folder: Path) -> None:
 
 
 def check_whole(folder: Path) -> None:
-    """Refuse to go on with a training whose files are damaged, as a broken disk or an unfinished copy leaves them.
+    """Refuse to go on with a cell whose training is damaged, as a broken disk or an unfinished copy leaves it.
 
     Raises:
-        InputError: saying what to delete.
+        InputError: saying what to delete: all of the cell, for its predictions were made by that training.
     """
     from medcontext.inference.run import read_checkpoint, read_run
 
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
+    if not (folder / "run" / "checkpoints" / "last.ckpt").is_file():
         return
     try:
-        run = read_run(folder)
+        run = read_run(folder / "run")
         read_checkpoint(run.checkpoint("last"), run)
     except InputError as error:
-        raise InputError(f"{error} Delete {folder}; the same command then trains the cell anew.") from error
+        raise InputError(f"{error} Delete {folder}; the same command then runs the cell anew.") from error
 
 
 @contextmanager
