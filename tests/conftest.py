@@ -20,6 +20,15 @@ def shared_data() -> Path:
     return REAL_DATA
 
 
+@pytest.fixture(scope="session")
+def shared_paper() -> Path:
+    """The folder of the paper's tables and splits, beside that of the scans."""
+    folder = REAL_DATA.parent / "paper"
+    if not folder.is_dir():
+        pytest.skip(f"no copy of the paper's tables and splits at {folder}")
+    return folder
+
+
 def write_blobs(folder: Path, cases: int = 8, shape: tuple[int, int, int] = (20, 24, 12)) -> Path:
     """A tiny Decathlon data set: two balls, one left and one right, alike but for their side; values with gaps."""
     rng = np.random.default_rng(0)

@@ -287,14 +287,20 @@ def configure_reproduce(parser: ArgumentParser) -> None:
     add("--output", type=Path, required=True, help="folder of everything; what is done there is not run again")
     add("--data", nargs="+", default=[], metavar="NAME=DIR", help="data sets: btcv=DIR acdc=DIR brats21=DIR ...")
     add("--seeds", type=int, nargs="+", default=[0], help="one run of every cell for each")
-    add("--only", nargs="+", default=[], metavar="KEY=VALUE", help="a part: model=unetr seed=0 medcontext=true ...")
+    add("--only", nargs="+", default=[], metavar="KEY=VALUE", help="a part: model=unetr,nnformer medcontext=yes ...")
     add("--method", default="paper", help="of the cells with MedContext: paper, medcontext, reference, or a YAML file")
     add("--scale", type=Literal["full", "smoke"], default="full", help="smoke: tiny networks on generated scans")
     add("--steps", type=int | None, help="of every training, instead of the presets'")
     add("--few_shot", type=int | None, help="training cases, where the table does not say")
-    add("--set", nargs="+", default=[], metavar="SETTING=VALUE", help="of every training: precision=32 devices=2 ...")
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="[DATASET:]SETTING=VALUE",
+        help="of every training, or of one data set's: precision=32 acdc:split=FILE acdc:prepare.spacing=original ...",
+    )
     add("--launcher", type=Literal["local", "slurm"], default="local", help="here, one after the other, or as jobs")
-    add("--slurm", nargs="+", default=[], metavar="NAME=VALUE", help="of the jobs: partition=gpu timeout_min=600 ...")
+    add("--slurm", nargs="+", default=[], metavar="NAME=VALUE", help="of those jobs: partition=gpu timeout_min=600 ...")
     add("--dry_run", "--dry-run", type=bool, default=False, help="list the cells and their cost, and run nothing")
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from medcontext.data.augment import Augment, AugmentSettings
 from medcontext.errors import InputError
 
-OFF = {f"{what}_probability": 0.0 for what in ("affine", "noise", "smooth", "brightness", "contrast", "gamma")}
+OFF = {f"{what}_probability": 0.0 for what in ("affine", "noise", "smooth", "brightness", "shift", "contrast", "gamma")}
 
 
 def batch(count: int = 3, channels: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -143,7 +143,7 @@ def test_flips_are_as_frequent_as_asked_for() -> None:
     assert 0.12 < flipped < 0.28
 
 
-@pytest.mark.parametrize("what", ["noise", "smooth", "brightness", "contrast", "gamma"])
+@pytest.mark.parametrize("what", ["noise", "smooth", "brightness", "shift", "contrast", "gamma"])
 def test_intensity_changes_leave_the_label_and_are_bounded(what: str) -> None:
     image, label = batch()
     found, same = only(**{f"{what}_probability": 1.0})(image, label, seed=0)
@@ -161,6 +161,19 @@ def test_brightness_is_one_factor_in_its_range() -> None:
     assert factors.min() > 0.499
     assert factors.max() < 0.801
     assert factors.mean((1, 2, 3, 4)).std() > 0.02
+
+
+def test_shift_is_one_amount_in_its_range() -> None:
+    """RandShiftIntensity(offsets=0.1) of UNETR's and Swin UNETR's codes."""
+    image, label = batch(100, 1)
+    found, _ = only(shift_probability=0.4, shift=0.1)(image, label, seed=0)
+    amounts = found - image
+    assert (amounts.amax((1, 2, 3, 4)) - amounts.amin((1, 2, 3, 4))).max() < 1e-5
+    each = amounts.mean((1, 2, 3, 4))
+    assert each.abs().max() < 0.1001
+    assert each.min() < -0.05
+    assert each.max() > 0.05
+    assert 0.25 < (each.abs() > 1e-6).float().mean() < 0.55
 
 
 def test_probability_is_kept() -> None:
@@ -186,6 +199,7 @@ def test_off_means_off() -> None:
         ({"gamma": (0.0, 1.0)}, "smallest, above 0"),
         ({"flip_axes": (3,)}, "axes are 0, 1 and 2"),
         ({"noise_std": -1.0}, "0 or above"),
+        ({"shift": -1.0}, "0 or above"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:

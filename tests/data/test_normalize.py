@@ -41,16 +41,32 @@ def test_inside_is_the_union_of_channels() -> None:
     assert found[0, :2].std(unbiased=False) == pytest.approx(1)
 
 
+def test_zscore_nonzero_equals_monai_where_channels_are_zero_in_different_places() -> None:
+    """Swin UNETR's on BraTS, which the union of the channels is not."""
+    image = IMAGE.clone()
+    image[0, :3], image[1, 2:, :4] = 0, 0
+    found = normalize(image, [Normalization("zscore_nonzero", inside=True)] * 2)
+    expected = torch.as_tensor(NormalizeIntensity(nonzero=True, channel_wise=True)(image.clone()))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(found == 0, image == 0)
+    union = normalize(image, [Normalization("zscore", inside=True)] * 2)
+    assert not torch.allclose(union, expected, atol=0.1)
+    assert background(image, [Normalization("zscore_nonzero", inside=True)] * 2) == (0.0, 0.0)
+
+
 def test_ct_closed_form_and_channels_apart() -> None:
     found = normalize(IMAGE, [Normalization("ct", 90, 110, 100, 4), Normalization("none")])
     torch.testing.assert_close(found[0], (IMAGE[0].clamp(90, 110) - 100) / 4)
     assert torch.equal(found[1], IMAGE[1])
 
 
-@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(
+    "channel",
+    [Normalization("zscore"), Normalization("zscore", inside=True), Normalization("zscore_nonzero", inside=True)],
+)
 @pytest.mark.parametrize("value", [0.0, 7.0])
-def test_constant_images_stay_finite(inside: bool, value: float) -> None:
-    found = normalize(torch.full((1, 3, 3, 3), value), [Normalization("zscore", inside=inside)])
+def test_constant_images_stay_finite(channel: Normalization, value: float) -> None:
+    found = normalize(torch.full((1, 3, 3, 3), value), [channel])
     assert torch.equal(found, torch.zeros(1, 3, 3, 3))
 
 

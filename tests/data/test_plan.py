@@ -67,6 +67,14 @@ def test_whatever_changes_voxels_changes_the_hash(change: dict[str, Any]) -> Non
     assert replace(PLAN, **change).hash != PLAN.hash
 
 
+def test_plans_keep_their_hash_from_version_to_version() -> None:
+    """Else prepared cases would be prepared again, and trained networks be refused."""
+    assert PLAN.hash == "db18d97a43"
+    plan = replace(PLAN, normalization=(Normalization("zscore_nonzero", inside=True),))
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    assert plan.hash != replace(PLAN, normalization=(Normalization("zscore", inside=True),)).hash
+
+
 def test_reasons_do_not_change_the_hash() -> None:
     assert replace(PLAN, reasons={}).hash == PLAN.hash
 

@@ -56,6 +56,12 @@ def test_mr_is_zscore_and_inside_only_when_mostly_empty(kept: float, inside: boo
     assert plan.crop_foreground
 
 
+def test_zscore_of_each_channels_own_voxels_is_taken_whatever_the_scans_are() -> None:
+    settings = PrepareSettings(normalization="zscore_nonzero")
+    plan = decide(MR, MR.labels, fingerprint([(1, 1, 1)], 1.0, 2), settings)
+    assert plan.normalization == (Normalization("zscore_nonzero", inside=True),) * 2
+
+
 def test_a_range_is_taken_when_given() -> None:
     plan = decide(CT, CT.labels, fingerprint([(1, 1, 1)]), PrepareSettings(intensity_range=(-175, 250)))
     assert plan.normalization == (Normalization("range", -175, 250),)

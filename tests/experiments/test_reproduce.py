@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import pytest
 from medcontext.cli import main
 from medcontext.configuration import read_settings
 from medcontext.errors import InputError
-from medcontext.experiments.cells import Cell, Conditions, failure, locked, make_cell, step_cost
+from medcontext.experiments.cells import Cell, make_cell, step_cost
+from medcontext.experiments.conditions import Conditions
 from medcontext.experiments.launch import import_submitit, run_on_cluster
 from medcontext.experiments.smoke import split_file, write_data
 from medcontext.experiments.tables import Variant
+from medcontext.experiments.work import check_whole, failure, locked
 
 SMOKE = ("--scale=smoke", "--steps=1")
 
@@ -46,7 +49,7 @@ def test_a_table_is_trained_evaluated_and_compared(grid: Path, capsys: pytest.Ca
     assert "2 cells, 2 done before" in printed
     assert "UNETR + MedContext" in printed
     assert "steps 1 (given by --steps), seeds 0" in printed
-    with (grid / "table2-part.csv").open(newline="") as file:
+    with (grid / "table2-model=unetr.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 4 * 2  # rows, columns, protocols
     summary = json.loads((grid / "cells" / "acdc_unetr-paper-seed0" / "legacy" / "summary.json").read_text())
@@ -63,7 +66,7 @@ def test_a_table_is_trained_evaluated_and_compared(grid: Path, capsys: pytest.Ca
             name = row["column"]
             score = summary["mean"]["dsc"] if name == "dsc" else summary["structures"][name]["dsc"]["mean"]
             assert float(row["ours"]) == pytest.approx(100 * score, abs=1e-3)
-    page = (grid / "table2-part.md").read_text()
+    page = (grid / "table2-model=unetr.md").read_text()
     assert "| **UNETR + MedContext** |" in page
     assert "| paper | 84.77 | 75.82 | 81.21 | 80.60 |" in page
     assert "| paper | +6.96 | +3.08 | +1.75 | +3.93 |" in page  # what MedContext adds
@@ -85,6 +88,41 @@ def test_other_settings_are_refused(grid: Path, capsys: pytest.CaptureFixture) -
     message = " ".join(capsys.readouterr().err.split())
     assert "acdc_unetr-none-seed0 holds results of other settings: steps was 1, now 2." in message
     assert "choose another --output" in message
+
+
+def test_a_damaged_cell_is_named_and_the_rest_reported(grid: Path, tmp_path: Path, capsys) -> None:
+    output = shutil.copytree(grid, tmp_path / "grid")
+    for path in output.glob("cells/*/cell.json"):  # as if it had been made there
+        path.write_text(path.read_text().replace(str(grid), str(output)))
+    for path in output.glob("cells/*/settings.yaml"):
+        path.write_text(path.read_text().replace(str(grid), str(output)))
+    damaged = output / "cells" / "acdc_unetr-none-seed0"
+    (damaged / "cell.json").write_text("{}")
+    assert main(command(output, "table2", "--only", "model=unetr")) == 2
+    captured = capsys.readouterr()
+    assert "2 cells, 1 done before" in captured.out
+    assert f"Failed: acdc_unetr-none-seed0: settings.yaml or cell.json in {damaged} is damaged" in captured.out
+    assert "1 of 2 cells failed" in captured.err
+    page = (output / "table2-model=unetr.md").read_text()
+    assert "ours (0 runs)" in page
+    assert "ours (1 run)" in page
+
+
+def test_a_checkpoint_that_was_cut_off_is_to_be_deleted_with_its_cell(grid: Path, tmp_path: Path) -> None:
+    cell = shutil.copytree(grid / "cells" / "acdc_unetr-none-seed0", tmp_path / "cell")
+    check_whole(cell)
+    checkpoint = cell / "run" / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(InputError, match=f"is not a whole MedContext checkpoint.* Delete {cell}; the same command"):
+        check_whole(cell)
+    checkpoint.unlink()
+    check_whole(cell)
+
+
+def test_a_relative_output_is_the_same_as_an_absolute_one(grid: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(grid.parent)
+    assert main(command(Path(grid.name), "table2", "--only", "model=unetr")) == 0
+    assert "2 cells, 2 done before" in capsys.readouterr().out
 
 
 def test_other_data_are_refused(grid: Path, tmp_path: Path) -> None:
@@ -139,7 +177,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pyte
     assert "Failed: btcv_unetr-paper-ratio=0.3-seed0: Output" in printed
     assert "is a file; give a folder" in printed
     assert "1 of 2 cells failed" in error
-    page = (tmp_path / "table8-part.md").read_text()
+    page = (tmp_path / "table8-mask_ratio=0.3,0.5-model=unetr.md").read_text()
     assert "ours (0 runs)" in page
     assert "ours (1 run)" in page
 
@@ -217,7 +255,7 @@ def test_an_override_that_changes_nothing_makes_no_other_cell() -> None:
         (["table1", "--data", "."], "--data takes NAME=VALUE, got '.'."),
         (["table1", "--data", "btcv=nowhere"], "Data set not found: nowhere"),
         (["table1", "--only", "modl=unetr"], "Unknown key of --only 'modl'; did you mean 'model'?"),
-        (["table1", "--only", "model=unter"], "Nothing of table1 is left by --only model=unter."),
+        (["table1", "--only", "model=unter"], "Unknown value of --only model 'unter'; did you mean 'unetr'?"),
         (["table1", "--scale", "smoke", "--data", "btcv=."], "--scale smoke generates its data"),
         (["table1", "--dry-run", "--set", "precison=32"], "precison"),
         (["table1", "--dry-run", "--method", "papr"], "Unknown method 'papr'; did you mean 'paper'?"),

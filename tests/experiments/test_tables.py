@@ -5,7 +5,7 @@ import pytest
 
 from medcontext.configuration import PRESETS
 from medcontext.errors import InputError
-from medcontext.experiments.cells import method_settings
+from medcontext.experiments.conditions import method_settings
 from medcontext.experiments.tables import PAPER, REPRODUCED, ROW_KEYS, STRUCTURES, Entry, Variant, get_grid, row_label
 
 BTCV_UNETR = Variant("btcv", "unetr", True)

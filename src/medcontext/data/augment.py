@@ -13,6 +13,7 @@ from monai.transforms import (
     RandomizableTransform,
     RandScaleIntensity,
     RandScaleIntensityFixedMean,
+    RandShiftIntensity,
     Resample,
 )
 from monai.utils import convert_to_tensor
@@ -46,6 +47,8 @@ class Augment:
             ),
             RandAdjustContrast(settings.gamma_probability, settings.gamma, retain_stats=True),
         )
+        if settings.shift_probability:  # else it draws nothing, and runs without it have the crops they always had
+            self._intensity += (RandShiftIntensity(settings.shift, prob=settings.shift_probability),)
 
     def __call__(self, image: Tensor, label: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Vary a batch.

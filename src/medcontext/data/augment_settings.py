@@ -27,6 +27,8 @@ class AugmentSettings:
         smooth_sigma: smallest and largest width of the Gaussian, in voxels.
         brightness_probability: of multiplying all intensities by one factor.
         brightness: smallest and largest factor.
+        shift_probability: of adding one amount to all intensities.
+        shift: its largest size either way, in the units of the normalised image.
         contrast_probability: of stretching intensities about their mean, within their old range.
         contrast: smallest and largest factor.
         gamma_probability: of a power law between the lowest and the highest intensity, mean and deviation kept.
@@ -45,6 +47,8 @@ class AugmentSettings:
     smooth_sigma: Range = (0.5, 1.0)
     brightness_probability: float = 0.15
     brightness: Range = (0.75, 1.25)
+    shift_probability: float = 0.0
+    shift: float = 0.1
     contrast_probability: float = 0.15
     contrast: Range = (0.75, 1.25)
     gamma_probability: float = 0.3
@@ -58,5 +62,5 @@ class AugmentSettings:
                 raise InputError(f"{name} is {value}; give the smallest, above 0, then the largest.")
         if not set(self.flip_axes) <= {0, 1, 2}:
             raise InputError(f"flip_axes is {self.flip_axes}; the axes are 0, 1 and 2.")
-        if self.noise_std < 0 or min(self.rotation) < 0:
-            raise InputError("noise_std and rotation are sizes; give 0 or above.")
+        if min(self.noise_std, self.shift, *self.rotation) < 0:
+            raise InputError("noise_std, shift and rotation are sizes; give 0 or above.")

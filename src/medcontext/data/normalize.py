@@ -57,7 +57,9 @@ def _normalize(volume: Tensor, channel: Normalization, inside: Tensor | None) ->
         return (volume.clamp(channel.lower, channel.upper) - channel.lower) / (channel.upper - channel.lower)
     if channel.kind == "none":
         return volume
-    if not channel.inside or inside is None:
+    if channel.kind == "zscore_nonzero":
+        inside = volume != 0
+    elif not channel.inside or inside is None:
         return (volume - volume.mean()) / _deviation(volume)
     voxels = volume[inside]
     if not len(voxels):

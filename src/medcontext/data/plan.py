@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from medcontext.errors import InputError
 PLAN_VERSION = 1
 """Raised when the same plan would prepare other voxels than before, so that older stores are not reused."""
 
-NormalizationName = Literal["auto", "ct", "zscore", "range", "none"]
+NormalizationName = Literal["auto", "ct", "zscore", "zscore_nonzero", "range", "none"]
+NORMALIZATIONS = get_args(NormalizationName)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class PrepareSettings:
         spacing: voxel size in mm to the right, anterior and superior; "auto" takes the training median,
             "original" does not resample.
         normalization: "ct" clips to the foreground's percentiles and scales by its mean and deviation,
-            "zscore" gives each case mean 0 and deviation 1, "range" scales `intensity_range` to 0..1, "none"
+            "zscore" gives each case mean 0 and deviation 1, over the voxels that are not 0 in some channel where
+            these are few, as nnU-Net; "zscore_nonzero" over those that are not 0 in the channel itself, as MONAI's
+            NormalizeIntensity(nonzero=True, channel_wise=True); "range" scales `intensity_range` to 0..1; "none"
             leaves the values alone; "auto" is "range" where a range is given, else "ct" for channels called
             CT and "zscore" for all others.
         intensity_range: lowest and highest intensity for "range"; values outside are clipped.
@@ -41,8 +44,8 @@ class PrepareSettings:
 
     def __post_init__(self) -> None:
         _check_spacing(self.spacing)
-        if self.normalization not in ("auto", "ct", "zscore", "range", "none"):
-            raise InputError(f"normalization is '{self.normalization}'; allowed are auto, ct, zscore, range and none.")
+        if self.normalization not in NORMALIZATIONS:
+            raise InputError(f"normalization is '{self.normalization}'; allowed are {', '.join(NORMALIZATIONS)}.")
         if self.intensity_range is None:
             if self.normalization == "range":
                 raise InputError("normalization 'range' needs an intensity_range, such as [-175, 250].")
@@ -62,15 +65,16 @@ class Normalization:
     """How one channel's intensities are scaled; the numbers are in the file's units.
 
     Args:
-        kind: "ct", "zscore", "range" or "none".
+        kind: "ct", "zscore", "zscore_nonzero", "range" or "none".
         lower: values below are raised to it ("ct" and "range").
         upper: values above are lowered to it.
         mean: subtracted after clipping ("ct").
         std: divided by ("ct").
-        inside: "zscore" over the non-zero voxels alone; the others stay 0.
+        inside: over non-zero voxels alone, and the others stay 0: always with "zscore_nonzero", whose voxels are
+            the channel's own; with "zscore" those that are not 0 in some channel.
     """
 
-    kind: Literal["ct", "zscore", "range", "none"]
+    kind: Literal["ct", "zscore", "zscore_nonzero", "range", "none"]
     lower: float = 0.0
     upper: float = 0.0
     mean: float = 0.0

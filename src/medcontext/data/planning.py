@@ -94,6 +94,8 @@ def _choose_normalization(
         inside = kept < MOSTLY_EMPTY
         over = f"non-zero voxels (their box is {kept:.0%} of a scan)" if inside else "all voxels"
         return Normalization("zscore", inside=inside), f"{why}: per case over {over}"
+    if kind == "zscore_nonzero":
+        return Normalization("zscore_nonzero", inside=True), f"{why}: per case over the channel's non-zero voxels"
     return Normalization("none"), why
 
 

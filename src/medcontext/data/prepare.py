@@ -117,7 +117,7 @@ def _describe(channel: Normalization) -> str:
         return f"ct: clip to {channel.lower:g}..{channel.upper:g}, then (x - {channel.mean:g}) / {channel.std:g}"
     if channel.kind == "range":
         return f"range: {channel.lower:g}..{channel.upper:g} to 0..1"
-    return "zscore, non-zero voxels" if channel.inside else channel.kind
+    return "zscore, non-zero voxels" if channel == Normalization("zscore", inside=True) else channel.kind
 
 
 def _sources(case: Case) -> list[Path]:

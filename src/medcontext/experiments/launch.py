@@ -11,7 +11,8 @@ from rich.markup import escape
 
 from medcontext.console import console
 from medcontext.errors import InputError
-from medcontext.experiments.cells import Cell, run_in_process
+from medcontext.experiments.cells import Cell
+from medcontext.experiments.work import run_in_process
 
 GENERAL = ("cpus_per_task", "gpus_per_node", "mem_gb", "name", "nodes", "tasks_per_node", "timeout_min")
 """submitit's parameters for any cluster; it wants all others with a prefix, such as `slurm_partition`."""

@@ -5,15 +5,16 @@ import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from medcontext.errors import InputError
-from medcontext.experiments.cells import PROTOCOLS, Cell
+from medcontext.experiments.cells import PROTOCOLS, Cell, Scores
 from medcontext.experiments.tables import MODELS, STRUCTURES, Entry, Grid, Variant, plain, row_label
-from medcontext.files import read_json
+from medcontext.settings import Settings
 
 HEADINGS = {
     "spleen": "Spl",
@@ -44,10 +45,12 @@ class Measured:
     Args:
         entry: the paper's.
         runs: ours, by protocol and seed; in per cent, or HD95 in voxels (`legacy`) or millimetres (`standard`).
+        settings: of the trainings; None where there are none.
     """
 
     entry: Entry
     runs: Mapping[str, Mapping[int, float]]
+    settings: Settings | None = None
 
     def mean(self, protocol: str) -> float | None:
         values = self.runs[protocol].values()
@@ -82,24 +85,30 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
     Raises:
         InputError: if a cell's scores lack one of the table's structures.
     """
+    scores = {cell.name: found for cell in chain(*cells.values()) if len(found := all_scores(cell)) == len(PROTOCOLS)}
     measured = []
     for entry in entries:
-        runs: dict[str, dict[int, float]] = {protocol: {} for protocol in PROTOCOLS}
-        for cell in cells.get(entry.variant, ()) if entry.variant else ():
-            if cell.is_done():
-                for protocol in PROTOCOLS:
-                    summary = read_json(cell.folder / protocol / "summary.json")
-                    score = read_score(summary, entry)
-                    if score is not None:
-                        runs[protocol][cell.seed] = score
-        measured.append(Measured(entry, runs))
+        own = cells.get(entry.variant, ()) if entry.variant else ()
+        done = {cell.seed: scores[cell.name] for cell in own if cell.name in scores}
+        runs: dict[str, dict[int, float]] = {
+            protocol: {
+                seed: score for seed, found in done.items() if (score := read_score(found[protocol], entry)) is not None
+            }
+            for protocol in PROTOCOLS
+        }
+        measured.append(Measured(entry, runs, own[0].settings if own else None))
     return measured
 
 
-def read_score(summary: Mapping[str, Any], entry: Entry) -> float | None:
+def all_scores(cell: Cell) -> dict[str, Scores]:
+    """What is there of a cell's scores, by protocol."""
+    return {protocol: scores for protocol in PROTOCOLS if (scores := cell.scores(protocol))}
+
+
+def read_score(measured: Scores, entry: Entry) -> float | None:
     """The score that an entry asks for: of one structure, or the mean over the table's; None if none counts."""
     assert entry.variant is not None
-    found = {plain(name): scores for name, scores in summary["structures"].items()}
+    found = {plain(name): scores for name, scores in measured.items()}
     wanted = [entry.structure] if entry.structure else list(STRUCTURES[entry.variant.dataset])
     missing = [name for name in wanted if plain(name) not in found]
     if missing:
@@ -108,7 +117,7 @@ def read_score(summary: Mapping[str, Any], entry: Entry) -> float | None:
             f"{entry.variant.dataset} as the table does."
         )
     metric, factor = ("dsc", 100) if entry.metric == "dsc" else ("hd95_pooled", 1)
-    scores = [found[plain(name)][metric]["mean"] for name in wanted]
+    scores = [found[plain(name)][metric] for name in wanted]
     counted = [factor * score for score in scores if score is not None]
     return statistics.fmean(counted) if counted else None
 
@@ -202,18 +211,19 @@ def to_csv(grid: Grid, measured: Sequence[Measured], conditions: Mapping[str, An
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     where = ["table", "row", "dataset", "column", "metric", "protocol"]
-    writer.writerow([*where, "paper", "ours", "std", "difference", "runs", "seeds", *conditions])
+    writer.writerow([*where, "paper", "ours", "std", "difference", "runs", "seeds", "steps", "few_shot", *conditions])
     for item in measured:
         entry = item.entry
-        if entry.variant is None:
+        if item.settings is None or entry.variant is None:
             continue
+        trained = item.settings.steps, item.settings.few_shot or "all"
         for protocol, runs in item.runs.items():
             ours, spread = item.mean(protocol), spread_of(runs.values())
             difference = None if ours is None else ours - entry.paper
             numbers = ["" if value is None else f"{value:.4f}" for value in (ours, spread, difference)]
             where = [grid.name, row_label(entry.row), entry.variant.dataset, entry.column, entry.metric, protocol]
             seeds = " ".join(map(str, sorted(runs)))
-            writer.writerow([*where, entry.paper, *numbers, len(runs), seeds, *conditions.values()])
+            writer.writerow([*where, entry.paper, *numbers, len(runs), seeds, *trained, *conditions.values()])
     return text.getvalue()
 
 

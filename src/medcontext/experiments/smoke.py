@@ -1,6 +1,7 @@
 """Every table in minutes on two cores: tiny networks, a few steps, generated scans. The scores mean nothing."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Literal, cast
 
@@ -65,8 +66,14 @@ def write_data(dataset: str, folder: Path) -> None:
         console.print(f"Generating scans laid out as {dataset}: {folder}", highlight=False, soft_wrap=True)
         unfinished = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
         layout = cast(Layout, dataset)
-        write_phantom(unfinished, cases=CASES, test_cases=TEST_CASES, size=SIZE, spacing=SPACING, layout=layout)
-        os.replace(unfinished, folder)
+        try:
+            write_phantom(unfinished, cases=CASES, test_cases=TEST_CASES, size=SIZE, spacing=SPACING, layout=layout)
+            os.replace(unfinished, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, with the very same scans
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def split_file(folder: Path) -> Path:

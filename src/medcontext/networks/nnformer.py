@@ -41,8 +41,8 @@ class NNFormer(nn.Module):
     windows of unknown size takes minutes.
 
     All defaults derive from the crop, and are the published networks: Synapse for a crop of (128, 128, 64); ACDC for
-    (160, 160, 14) and `embed_dim=96`; tumours for (128, 128, 128), `embed_dim=96`, `decoder_heads=(6, 12, 24)` and
-    no deep supervision.
+    (160, 160, 14) and `embed_dim=96`; tumours for (128, 128, 128), `embed_dim=96` and `decoder_heads=(6, 12, 24)`. On
+    the last two they are trained without deep supervision.
 
     Args:
         in_channels: C.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import nn
 
 from medcontext.configuration import PRESETS, parse_settings
 from medcontext.errors import InputError
@@ -42,7 +43,20 @@ def presets() -> Iterator[Entry]:
 
 def count_parameters(settings: Settings) -> int:
     """The parameters of a preset's network, with the channels and classes of its data set."""
-    channels, classes = SIZES.get(settings.split or "", OTHERWISE)
+    return sum(parameter.numel() for parameter in sketch(settings, settings.split).parameters())
+
+
+def sketch(settings: Settings, dataset: str | None) -> nn.Module:
+    """The network of some settings: its modules and their sizes; in general without values.
+
+    Args:
+        settings: of a run.
+        dataset: one of `SIZES`, for the channels and classes; None for any other.
+
+    Raises:
+        InputError: if it cannot be built.
+    """
+    channels, classes = SIZES.get(dataset or "", OTHERWISE)
     build = partial(
         build_network,
         settings.network,
@@ -53,10 +67,9 @@ def count_parameters(settings: Settings) -> int:
     )
     try:
         with torch.device("meta"):  # without memory for the parameters, or time to draw them
-            network = build()
+            return build()
     except InputError:  # MONAI's Swin UNETR computes with values while it is built
-        network = build()
-    return sum(parameter.numel() for parameter in network.parameters())
+        return build()
 
 
 def network_lines() -> Iterator[str]:

@@ -1,0 +1,118 @@
+"""Running one cell: in a process of its own, which prints into the cell's log."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from medcontext.configuration import read_settings
+from medcontext.errors import InputError
+from medcontext.experiments.cells import PROTOCOLS
+from medcontext.files import read_json
+
+
+def run_in_process(folder: Path) -> None:
+    """Run the cell in a folder in a process of its own, which prints into its log.
+
+    Raises:
+        InputError: if it fails, with the last that it said.
+    """
+    command = [sys.executable, "-m", "medcontext.experiments.work", str(folder)]
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        log.write(f"$ {' '.join(command)}\n")
+        log.flush()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if code:
+        raise InputError(failure(folder / "log.txt", code))
+
+
+def failure(log: Path, code: int) -> str:
+    """Why a process ended that way: its last error, or what its code says."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    own = lines[max((index for index, line in enumerate(lines) if line.startswith("$ ")), default=-1) + 1 :]
+    said = [line.removeprefix("Error: ") for line in own if line.startswith("Error: ")]
+    if code < 0:
+        return f"it was ended by signal {-code}" + (", for want of memory?" if code == -9 else "")
+    return said[-1] if said else own[-1] if own else f"it ended with code {code}"
+
+
+def run_cell(folder: Path) -> None:
+    """Train, predict and evaluate the cell in a folder, going on where it was interrupted.
+
+    Raises:
+        InputError: if any of these cannot be done, or another process is at it.
+    """
+    from medcontext.evaluation.evaluate import evaluate_folder
+    from medcontext.inference.predict import predict
+    from medcontext.training.fit import is_first_process, preparing_workers, train
+
+    data = Path(read_json(folder / "cell.json")["data"])
+    settings = read_settings(folder / "settings.yaml")
+    with locked(folder) if is_first_process() else nullcontext():
+        check_whole(folder)
+        train(data, folder / "run", settings, cache=folder.parent.parent / "cache", resume=True)
+        if not is_first_process():  # one of several devices of the training: it has no part in the rest
+            return
+        predict([folder / "run"], data, folder / "predictions", part="test", resume=True)
+        workers = preparing_workers(settings)
+        for protocol in PROTOCOLS:
+            scores = folder / protocol
+            evaluate_folder(folder / "predictions", data, scores, protocol=protocol, workers=workers, overwrite=True)
+
+
+def check_whole(folder: Path) -> None:
+    """Refuse to go on with a cell whose training is damaged, as a broken disk or an unfinished copy leaves it.
+
+    Raises:
+        InputError: saying what to delete: all of the cell, for its predictions were made by that training.
+    """
+    from medcontext.inference.run import read_checkpoint, read_run
+
+    if not (folder / "run" / "checkpoints" / "last.ckpt").is_file():
+        return
+    try:
+        run = read_run(folder / "run")
+        read_checkpoint(run.checkpoint("last"), run)
+    except InputError as error:
+        raise InputError(f"{error} Delete {folder}; the same command then runs the cell anew.") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process from running the same cell; a process that is killed lets go.
+
+    Raises:
+        InputError: if another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        yield
+        return
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InputError(f"{file.read()} is running it already; wait for its end.") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+
+
+if __name__ == "__main__":
+    try:
+        run_cell(Path(sys.argv[1]))
+    except InputError as error:
+        sys.stdout.write(f"Error: {error}\n")
+        sys.exit(2)
