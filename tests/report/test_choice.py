@@ -37,6 +37,12 @@ def test_an_unknown_case_is_refused_with_the_nearest_name() -> None:
         choose_cases({"ball_1": [0.5], "other": [0.5]}, ["bal_1"])
 
 
+@pytest.mark.parametrize("number", ["-1", "2.5"])
+def test_a_number_that_cannot_be_meant_is_refused(number: str) -> None:
+    with pytest.raises(InputError, match="give a whole number"):
+        choose_cases(SCORES, [number])
+
+
 def test_scores_are_the_means_over_the_structures(arguments: list[str], evaluated: dict[str, Path]) -> None:
     models = read_models(arguments)
     scores = case_scores(models)

@@ -64,17 +64,22 @@ def compare_models(models: Sequence[Model]) -> list[Comparison]:
     """Every other model against the first one, for every metric and structure and for the mean over structures.
 
     The unit is the patient: cases of one patient, such as two frames of a heart, are averaged first, and so are the
-    seeds of a model. Tests of the structures are corrected with Holm's method, for each pair of models and metric.
+    seeds of a model. All comparisons of a structure are on the same cases, those that it counts in for any model. Tests
+    of the structures are corrected with Holm's method, for each pair of models and metric.
 
     Args:
         models: at least two, from `read_models`.
     """
     found: list[Comparison] = []
     structures = list(dict.fromkeys(name for _, name in models[0].evaluations[0].rows))
-    for other in models[1:]:
-        pair = (models[0], other)
-        for metric in METRICS:
-            values = {name: paired_values(pair, name, metric) for name in structures}
+    for metric in METRICS:
+        of_all = {name: paired_values(models, name, metric) for name in structures}
+        for position, other in enumerate(models[1:], start=1):
+            pair = (models[0], other)
+            values = {
+                name: {case: [sides[0], sides[position]] for case, sides in cases.items()}
+                for name, cases in of_all.items()
+            }
             rows = [_compare(pair, name, metric, cases) for name, cases in values.items() if cases]
             if not rows:
                 raise InputError("No structure occurs in any label or prediction; there is nothing to compare.")
@@ -85,11 +90,7 @@ def compare_models(models: Sequence[Model]) -> list[Comparison]:
 
 
 def _compare(pair: tuple[Model, Model], structure: str, metric: str, cases: Cases) -> Comparison:
-    patients = [list(group) for _, group in itertools.groupby(sorted(cases, key=patient), key=patient)]
-    means = [
-        [statistics.fmean(score for case in group for score in cases[case][side].values()) for group in patients]
-        for side in (0, 1)
-    ]
+    means = [patient_means(cases, side) for side in (0, 1)]
     difference = paired_difference([after - before for before, after in zip(*means, strict=True)])
     names = list(pair[0].evaluations[0].summary["structures"]) if structure == ALL else [structure]
     seeds = _by_seed(cases, 0), _by_seed(cases, 1)
@@ -108,6 +109,12 @@ def _compare(pair: tuple[Model, Model], structure: str, metric: str, cases: Case
         seed_spreads=(_spread(seeds[0]), _spread(seeds[1])),
         seed_differences=_pairwise(*seeds) if len(seeds[0]) == len(seeds[1]) else (),
     )
+
+
+def patient_means(cases: Cases, side: int) -> list[float]:
+    """The mean score of each patient over cases and seeds, for the model of that position; patients in order."""
+    patients = [list(group) for _, group in itertools.groupby(sorted(cases, key=patient), key=patient)]
+    return [statistics.fmean(score for case in group for score in cases[case][side].values()) for group in patients]
 
 
 def _total(model: Model, structures: Sequence[str], status: str) -> float:

@@ -30,10 +30,11 @@ def _sentence(rows: Sequence[Comparison]) -> str:
     d, first, second = overall.difference, overall.first, overall.second
     interval = f"95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}"
     points = f"{100 * d.mean:+.2f} DSC points ({interval}, {'p ' if d.p < 0.001 else 'p = '}{p_value(d.p)})"
+    patients = f"these {d.n} patients" if d.n > 1 else "this one patient"
     if overall.significant:
-        text = f"On these {d.n} patients {second} is {'better' if overall.better else 'worse'} than {first}: {points}."
+        text = f"On {patients} {second} is {'better' if overall.better else 'worse'} than {first}: {points}."
     else:
-        text = f"On these {d.n} patients no difference between {second} and {first} can be shown: {points}."
+        text = f"On {patients} no difference between {second} and {first} can be shown: {points}."
     found = [row for row in rows if row.structure != ALL and row.significant]
     for word, wanted in (("better", True), ("worse", False)):
         names = [row.structure for row in found if row.better == wanted]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medcontext.data.splits import patient
 from medcontext.evaluation.compare import Comparison, compare_models
@@ -31,6 +32,7 @@ class Content:
         unknown: a sentence for each that is not.
         files: of each case.
         values: that the files hold, by the name of what they mean.
+        unseen: why no segmentation can be drawn; empty where they can.
     """
 
     models: Sequence[Model]
@@ -39,7 +41,8 @@ class Content:
     trainings: Sequence[Training]
     unknown: Sequence[str]
     files: Mapping[str, CaseFiles]
-    values: Mapping[str, int]
+    values: Mapping[str, tuple[int, ...]]
+    unseen: str = ""
 
 
 def read_content(arguments: Sequence[str]) -> Content:
@@ -51,23 +54,32 @@ def read_content(arguments: Sequence[str]) -> Content:
     models = read_models(arguments, least=1)
     comparisons = compare_models(models) if len(models) > 1 else []
     trainings, unknown = find_trainings(models)
-    values = named_values(models[0].evaluations[0].summary.get("values", {}))
-    return Content(models, comparisons, case_scores(models), trainings, unknown, case_files(models), values)
+    declared: list[Any] = [run.summary.get("values") for model in models for run in model.evaluations]
+    unseen = ""
+    if not all(declared):
+        unseen = "An evaluation does not say which values its files hold; evaluate again to see the cases."
+    elif any(values != declared[0] for values in declared):
+        unseen = "The models were evaluated with different label values; their cases cannot be shown side by side."
+    files = {} if unseen else case_files(models)
+    values = {} if unseen else named_values(declared[0])
+    return Content(models, comparisons, case_scores(models), trainings, unknown, files, values, unseen)
 
 
-def named_values(structures: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """A name for each value: of all structures that it belongs to, for they may overlap.
+def named_values(structures: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """What is told apart in a picture: the values that belong to the same structures, for these may overlap.
 
-    >>> named_values({"liver": [1], "WT": [2, 4], "ET": [4]})
-    {'liver': 1, 'WT': 2, 'WT + ET': 4}
+    >>> named_values({"kidneys": [1, 3], "WT": [2, 4], "ET": [4]})
+    {'kidneys': (1, 3), 'WT': (2,), 'WT + ET': (4,)}
     """
     owners: dict[int, list[str]] = {}
     for name, values in structures.items():
         for value in values:
             owners.setdefault(value, []).append(name)
-    names = {value: " + ".join(listed) for value, listed in owners.items()}
-    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
-    return {f"{name} ({value})" if name in twice else name: value for value, name in list(names.items())[:MOST_VALUES]}
+    named: dict[str, tuple[int, ...]] = {}
+    for value, names in owners.items():
+        together = " + ".join(names)
+        named[together] = (*named.get(together, ()), value)
+    return dict(list(named.items())[:MOST_VALUES])
 
 
 def case_files(models: Sequence[Model]) -> dict[str, CaseFiles]:
@@ -88,14 +100,14 @@ def case_files(models: Sequence[Model]) -> dict[str, CaseFiles]:
 
 
 def shown_case(content: Content, name: str, packed: str | None = None) -> ShownCase:
-    """A case of the viewer, with its scores."""
+    """A case of the viewer, with its scores: as its files, those of the first seed that has the case."""
+    models = content.models
     scores: dict[str, list[float | None]] = {}
-    for structure in dict.fromkeys(row for _, row in content.models[0].evaluations[0].rows):
-        sides = paired_values(content.models, structure, "dsc").get(name)
-        scores[structure] = (
-            [sum(side.values()) / len(side) for side in sides] if sides else [None] * len(content.models)
-        )
-    return ShownCase(name, content.scores.get(name, [None] * len(content.models)), scores, packed)
+    for structure in dict.fromkeys(row for _, row in models[0].evaluations[0].rows):
+        sides = paired_values(models, structure, "dsc").get(name)
+        scores[structure] = [next(iter(side.values())) for side in sides] if sides else [None] * len(models)
+    known = [[score for score in column if score is not None] for column in zip(*scores.values(), strict=True)]
+    return ShownCase(name, [sum(each) / len(each) if each else None for each in known], scores, packed)
 
 
 def make_page(content: Content, cases: Sequence[ShownCase], viewer_note: str = "") -> Page:
@@ -147,8 +159,9 @@ def methods(trainings: Sequence[Training]) -> dict[str, object]:
 
 
 def _subtitle(content: Content) -> str:
-    patients = len({patient(name) for name in content.scores})
-    parts = [f"{len(content.scores)} test cases of {patients} patients"]
+    cases = {case for model in content.models for run in model.evaluations for case, _ in run.rows}
+    patients = len({patient(name) for name in cases})
+    parts = [f"{len(cases)} test case{'s' * (len(cases) > 1)} of {patients} patient{'s' * (patients > 1)}"]
     if content.trainings:
         run = content.trainings[0].run
         counts = sorted({len(each.run.split.train) for each in content.trainings})
@@ -180,6 +193,7 @@ def _about(content: Content) -> list[tuple[str, str]]:
     rows = [("protocol", str(summary["protocol"]))]
     rows += [(name, text) for name, text in summary.get("conventions", {}).items()]
     rows += [(name.replace("_", " ").replace("hd95", "HD95"), text) for name, text in HD95_DEFINITIONS.items()]
+    rows += [("cases", content.unseen)] if content.unseen else []
     rows += [("mean", "of each case over its structures, then over patients; several seeds are averaged first")]
     for model in content.models:
         rows += [(f"scores of {model.name}", str(run.folder.resolve())) for run in model.evaluations]

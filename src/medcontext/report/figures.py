@@ -6,7 +6,7 @@ A model has its colour and its marker everywhere, so that colours need not be to
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -22,13 +23,14 @@ from medcontext.evaluation.compare import ALL, Comparison
 from medcontext.evaluation.scores import Model, paired_values
 from medcontext.report.choice import CaseScores
 from medcontext.report.mosaic import FAINT, INK
-from medcontext.report.save import save_figure
+from medcontext.report.save import literal, save_figure
 from medcontext.report.trainings import Curve, Training
 
 # Of Okabe and Ito's colours those that stand out on black and on white.
 COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
 MARKERS = ("o", "^", "s", "D", "v", "P")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MOST_LINKED = 200  # points of a structure
 WIDTH = 5.2  # inches
 DPI = 200
 
@@ -75,13 +77,13 @@ def score_figures(models: Sequence[Model], scores: CaseScores, units: Mapping[st
 
 
 def _name(figure: str, other: str, others: Sequence[str]) -> str:
-    return figure if len(others) == 1 else f"{figure}_{_file_name(other)}"
+    return figure if len(others) == 1 else f"{figure}_{others.index(other) + 2}_{_file_name(other)[:40]}"
 
 
 def differences(rows: Sequence[Comparison]) -> Figure:
     """The paired difference of every structure in DSC points, with its interval; filled where it is significant."""
     figure, axes = _figure(0.3 * len(rows) + 1.1)
-    first, second = rows[0].first, rows[0].second
+    first, second = literal(rows[0].first), literal(rows[0].second)
     axes.axvline(0, color=FAINT, linewidth=0.8)
     for line, row in enumerate(rows):
         d = row.difference
@@ -103,14 +105,15 @@ def scatter(models: Sequence[Model], other: int, scores: CaseScores) -> Figure:
     low, high = max(0.0, pairs.min() - 4), min(100.0, pairs.max() + 4)
     axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8)
     x, y = pairs.T
-    points = axes.scatter(x, y, s=34, color=COLOURS[other % 6], marker=MARKERS[other % 6], alpha=0.75)
-    points.set(linewidths=0, urls=[case_link(name) for name in scores])
+    points = axes.scatter(x, y, s=34, color=COLOURS[other % 6], marker=_marker(other), alpha=0.75)
+    _link(points, scores)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
-    axes.set_xlabel(f"{models[0].name}: mean DSC of a case, %")
-    axes.set_ylabel(f"{models[other].name}: mean DSC, %")
+    first, second = literal(models[0].name), literal(models[other].name)
+    axes.set_xlabel(f"{first}: mean DSC of a case, %")
+    axes.set_ylabel(f"{second}: mean DSC, %")
     better = int((pairs[:, 1] > pairs[:, 0]).sum())
-    axes.set_title(f"{models[other].name} ahead in {better} of {len(pairs)} cases", fontsize=9, color=INK)
+    axes.set_title(f"{second} ahead in {better} of {len(pairs)} cases", fontsize=9, color=INK)
     return figure
 
 
@@ -130,8 +133,8 @@ def distributions(models: Sequence[Model], metric: str, label: str) -> Figure:
                 continue
             spread = y + rng.uniform(-0.24, 0.24, len(values)) / len(models)
             x = list(values.values())
-            points = axes.scatter(x, spread, s=20, color=COLOURS[index % 6], marker=MARKERS[index % 6], alpha=0.5)
-            points.set(linewidths=0, urls=[case_link(name) for name in values])
+            points = axes.scatter(x, spread, s=20, color=COLOURS[index % 6], marker=_marker(index), alpha=0.5)
+            _link(points, values)
             low, median, high = np.percentile(x, (25, 50, 75))
             axes.plot([low, high], [y, y], color=COLOURS[index % 6], linewidth=2.4, solid_capstyle="butt")
             axes.plot([median, median], [y - 0.36 / len(models), y + 0.36 / len(models)], color=INK, linewidth=1.4)
@@ -193,7 +196,7 @@ def to_svg(figure: Figure, name: str) -> str:
         (r'\bid="', rf'id="{name}-'),
         (r"url\(#", f"url(#{name}-"),
         (r'(<use [^>]*href=")#', rf"\1#{name}-"),
-        (r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{name}">'),
+        (r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{name.replace("_", " ")}">'),
         (r"(?s)<metadata>.*?</metadata>", ""),
         (r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--font)"),
     )
@@ -231,8 +234,22 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _marker(index: int) -> str:
+    """Another one also where the colours begin again."""
+    return MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]
+
+
+def _link(points: PathCollection, cases: Iterable[str]) -> None:
+    """Let each point lead to its case; so many that nobody could find one become a picture."""
+    links = [case_link(name) for name in cases]
+    if len(links) > MOST_LINKED:
+        points.set(linewidths=0, rasterized=True)
+    else:
+        points.set(linewidths=0, urls=links)
+
+
 def _name_rows(axes: Axes, structures: Sequence[str]) -> None:
-    axes.set_yticks(range(len(structures)), [name.replace("_", " ") for name in structures])
+    axes.set_yticks(range(len(structures)), [literal(name.replace("_", " ")) for name in structures])
     axes.set_ylim(len(structures) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
 
@@ -242,9 +259,9 @@ def _legend(figure: Figure, names: Sequence[str], lines: bool) -> None:
     if len(names) < 2:
         return
     handles = [
-        Line2D([], [], color=COLOURS[i % 6], label=name, linestyle=STYLES[i % 6])
+        Line2D([], [], color=COLOURS[i % 6], label=literal(name), linestyle=STYLES[i % 6])
         if lines
-        else Line2D([], [], color=COLOURS[i % 6], label=name, linestyle="", marker=MARKERS[i % 6])
+        else Line2D([], [], color=COLOURS[i % 6], label=literal(name), linestyle="", marker=_marker(i))
         for i, name in enumerate(names)
     ]
     figure.legend(

@@ -7,7 +7,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 
 from medcontext.console import console, track
-from medcontext.data.nifti import read_header, read_label
+from medcontext.data.nifti import check_same_grid, read_header, read_label
 from medcontext.errors import InputError
 from medcontext.files import output_folder, write_text
 from medcontext.report.choice import choose_cases
@@ -41,15 +41,17 @@ def make_report(
     """
     html_file(output, overwrite)
     content = read_content(models)
-    chosen = choose_cases(content.scores, cases)
+    chosen = choose_cases(content.scores, cases, list(content.files))
     asked_for_by_name = list(cases) == ["all"] or list(cases) == chosen
     shown, missing = pack_cases(content, chosen, None if asked_for_by_name else LARGEST)
     for sentence in missing:
-        console.print(f"Not in the viewer: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"In the viewer: {sentence}", highlight=False, markup=False, soft_wrap=True)
     page = render(make_page(content, shown, _viewer_note(content, shown, missing)))
     write_text(output, page)
     size = f"{output.stat().st_size / 2**20:.1f} MiB"
-    console.print(f"Written: {output} ({size}, {len(shown)} cases in the viewer)", highlight=False, soft_wrap=True)
+    console.print(
+        f"Written: {output} ({size}, {len(shown)} cases in the viewer)", highlight=False, markup=False, soft_wrap=True
+    )
     return output
 
 
@@ -80,10 +82,12 @@ def pack_cases(content: Content, names: Sequence[str], largest: int | None = Non
     size = 0
     for index, name in enumerate(track(names, "packing cases")):
         try:
-            packed = pack_case(read_case(content, name))
+            volumes = read_case(content, name)
         except InputError as error:
             missing.append(f"{name}: {error}")
             continue
+        missing += [f"{name}: {volumes.note}"] if volumes.note else []
+        packed = pack_case(volumes)
         size += len(packed)
         if shown and largest is not None and size > largest:
             rest = ", ".join(names[index:])
@@ -100,7 +104,7 @@ def read_case(content: Content, name: str) -> Volumes:
         InputError: if its files are not known, or cannot be read.
     """
     if name not in content.files:
-        raise InputError("the evaluations do not say where its files are; evaluate again.")
+        raise InputError(content.unseen or "the evaluations do not say where its files are; evaluate again.")
     return read_volumes(content.files[name], list(content.values.values()))
 
 
@@ -112,7 +116,7 @@ def serve_report(models: Sequence[str], port: int = 0) -> None:
         port: of this machine alone (127.0.0.1); 0 for any that is free.
     """
     content = read_content(models)
-    names = [name for name in content.scores if name in content.files]
+    names = list(content.files)
     page = render(make_page(content, [shown_case(content, name) for name in names], "Every case, read from disk."))
     serve(lambda: page, lambda index: pack_case(read_case(content, names[index])), port)
 
@@ -129,10 +133,11 @@ def write_figures(models: Sequence[str], folder: Path, overwrite: bool = False) 
     figures = difference_figures(content.comparisons) | score_figures(content.models, content.scores, units)
     paths = save_figures(figures | training_figures(content.trainings), folder)
     cases = mosaic_cases(content)
-    if cases and content.values:
+    if cases:
+        structures = content.models[0].evaluations[0].summary["values"]
         for name in ("mosaic.svg", "mosaic.png"):
-            paths.append(draw_mosaic(cases, content.values, folder / name, slices=2))
-    console.print(f"Written: {len(paths)} figures in {folder}", highlight=False, soft_wrap=True)
+            paths.append(draw_mosaic(cases, structures, folder / name, slices=2))
+    console.print(f"Written: {len(paths)} figures in {folder}", highlight=False, markup=False, soft_wrap=True)
     return paths
 
 
@@ -151,7 +156,10 @@ def mosaic_cases(content: Content) -> list[MosaicCase]:
 
 def _mosaic_case(files: CaseFiles) -> MosaicCase:
     assert files.image is not None
-    affine = read_header(files.truth).affine
+    header = read_header(files.truth)
+    for path in (files.image, *files.predictions.values()):
+        check_same_grid(header, read_header(path), (f"label {files.truth}", str(path)))
+    affine = header.affine
     turn = io_orientation(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(turn[:, 0])]
     image, truth = (
@@ -167,4 +175,6 @@ def _viewer_note(content: Content, shown: Sequence[ShownCase], missing: Sequence
         f"This page holds {len(shown)} of {len(content.scores)} cases, cropped to what is labelled or predicted and a "
         "margin, the images in 256 greys."
     )
-    return " ".join([text, *(f"Not shown: {sentence}" for sentence in missing)])
+    seeds = any(len(model.evaluations) > 1 for model in content.models)
+    text += " Of several seeds it shows, and scores here, the first that has the case." * seeds
+    return " ".join([text, *(f"Not as it should be: {sentence}" for sentence in missing)])

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
-from medcontext.report.save import save_figure
+from medcontext.report.save import literal, save_figure
 from medcontext.report.slices import choose_slices, display, frame, outlines, overlaps, window_of
 
 # Okabe and Ito's colours without their red, which is for errors, then others that stay apart for colour-blind eyes.
@@ -30,6 +30,8 @@ INK, FAINT = "#1A1A1A", "#6B6B6B"
 DPI = 150
 PANEL = 2.55  # inches a panel is wide
 OPACITY = 0.55
+
+Structures = Mapping[str, int | Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class MosaicCase:
 
 def draw_mosaic(
     cases: Sequence[MosaicCase],
-    structures: Mapping[str, int],
+    structures: Structures,
     path: Path,
     *,
     slices: int = 3,
@@ -75,14 +77,15 @@ def draw_mosaic(
 ) -> Path:
     """Draw image, truth and every prediction for a few slices of each case, as PNG or SVG.
 
-    Shown are the slices in which most structures are present, some way apart. Every voxel where a prediction differs
-    from the truth lies inside a red outline. The number in a panel is the mean DSC of its slice, in per cent; the table
-    beside has the DSC of whole scans, averaged over the cases, a structure missed counting 0 and one absent from
-    truth and prediction left out.
+    Shown are the slices in which most structures are present, some way apart. Every voxel that a prediction and the
+    truth do not give to the same structures lies inside a red outline. The number in a panel is the mean DSC of its
+    slice, in per cent; the table beside has the DSC of whole scans, averaged over the cases, a structure missed
+    counting 0 and one absent from truth and prediction left out.
 
     Args:
         cases: one or more.
-        structures: name to value, without the background; up to 14 have a colour of their own.
+        structures: name to value or values, without the background; they may overlap, then the later one's colour
+            shows; up to 14 have a colour of their own.
         path: of the picture, `.png` or `.svg`, written whole or not at all.
         slices: how many of each case.
         window: the intensities shown black and white; None fits it to each scan's structures.
@@ -100,7 +103,7 @@ def draw_mosaic(
     columns = [0.2 + max(0.55, 0.085 * len(name)) for name in names]
     figure, panels, side = _sheet([_shape_of(case) for case, _ in rows], 2 + len(names), 1.6 + sum(columns), title)
     for axes, heading in zip(panels[0], ["Image", "Truth", *names], strict=True):
-        axes.set_title(heading, fontsize=11, fontweight="bold", color=INK, pad=6)
+        axes.set_title(literal(heading), fontsize=11, fontweight="bold", color=INK, pad=6)
     for row, (case, z) in zip(panels, rows, strict=True):
         _draw_row(row, case, z, structures, window)
     _draw_table(side, cases, structures, dict(zip(names, columns, strict=True)))
@@ -145,7 +148,7 @@ def _sheet(shapes: Sequence[float], columns: int, side: float, title: str) -> tu
 
 
 def _draw_row(
-    row: Sequence[Axes], case: MosaicCase, z: int, structures: Mapping[str, int], window: tuple[float, float] | None
+    row: Sequence[Axes], case: MosaicCase, z: int, structures: Structures, window: tuple[float, float] | None
 ) -> None:
     """Image, truth and predictions of one slice."""
     box = frame(case.labelled)
@@ -161,14 +164,14 @@ def _draw_row(
         if label is not None:
             axes.imshow(display(coloured(label, structures)), interpolation="nearest", aspect=aspect)
     for axes, prediction in zip(row[2:], predictions, strict=True):
-        lines = list(outlines(display(prediction != truth)))
+        lines = list(outlines(display(differs(prediction, truth, structures))))
         axes.add_collection(LineCollection(lines, colors=ERROR, linewidths=1.0, capstyle="projecting"))
         score = mean(overlaps(truth, prediction, structures.values()))
         corner(axes, "no structure here" if np.isnan(score) else f"slice DSC {100 * score:.1f}")
     row[0].text(
         -0.025,
         0.5,
-        f"{case.name}\nslice {z + 1} of {case.truth.shape[2]}",
+        f"{literal(case.name)}\nslice {z + 1} of {case.truth.shape[2]}",
         transform=row[0].transAxes,
         rotation=90,
         ha="right",
@@ -179,7 +182,12 @@ def _draw_row(
     )
 
 
-def coloured(label: np.ndarray, structures: Mapping[str, int | Sequence[int]]) -> np.ndarray:
+def differs(label: np.ndarray, truth: np.ndarray, structures: Structures) -> np.ndarray:
+    """Where the two do not belong to the same structures."""
+    return np.any([np.isin(label, own) != np.isin(truth, own) for own in structures.values()], axis=0)
+
+
+def coloured(label: np.ndarray, structures: Structures) -> np.ndarray:
     """A label as see-through colours, (..., 4); of structures that share values, such as regions, the last one's."""
     picture = np.zeros((*label.shape, 4))
     for index, values in enumerate(structures.values()):
@@ -200,9 +208,7 @@ def corner(axes: Axes, text: str) -> None:
     )
 
 
-def _draw_table(
-    axes: Axes, cases: Sequence[MosaicCase], structures: Mapping[str, int], columns: Mapping[str, float]
-) -> None:
+def _draw_table(axes: Axes, cases: Sequence[MosaicCase], structures: Structures, columns: Mapping[str, float]) -> None:
     """The legend, with the DSC of whole scans; the best of each row in bold."""
     axes.set_axis_off()
     box = axes.get_window_extent()
@@ -215,13 +221,15 @@ def _draw_table(
     scans = "whole scan" if len(cases) == 1 else f"mean of {len(cases)} scans"
     axes.text(0, step * 0.5, f"DSC, {scans}" if names else "", fontsize=8.5, color=FAINT, va="center")
     for name in names:
-        axes.text(right[name], step * 1.4, name, fontsize=8.5, color=INK, ha="right", va="center", fontweight="bold")
+        axes.text(
+            right[name], step * 1.4, literal(name), fontsize=8.5, color=INK, ha="right", va="center", fontweight="bold"
+        )
     for line, structure in enumerate([*structures, "mean"]):
         y = step * (line + 2.5) + (0.08 if structure == "mean" else 0)
         if structure != "mean":
             colour = COLOURS[line % len(COLOURS)]
             axes.add_patch(Rectangle((0, y - 0.07), 0.2, 0.14, facecolor=colour, edgecolor=FAINT, linewidth=0.5))
-        axes.text(0.3, y, structure.replace("_", " "), fontsize=9.5, color=INK, va="center")
+        axes.text(0.3, y, literal(structure.replace("_", " ")), fontsize=9.5, color=INK, va="center")
         found = {name: scores[name][line] for name in names}
         known = [score for score in found.values() if not np.isnan(score)]
         for name, score in found.items():
@@ -231,7 +239,7 @@ def _draw_table(
     axes.plot([0, width], [step * (len(structures) + 2.15)] * 2, color=FAINT, linewidth=0.6)
 
 
-def _scores(cases: Sequence[MosaicCase], structures: Mapping[str, int], name: str) -> list[float]:
+def _scores(cases: Sequence[MosaicCase], structures: Structures, name: str) -> list[float]:
     """The DSC of each structure over the cases that have it, then their mean."""
     table = np.array([overlaps(case.truth, case.predictions[name], structures.values()) for case in cases])
     means = [mean(column) for column in table.T]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
-from medcontext.report.mosaic import COLOURS, ERROR, FAINT, INK, MosaicCase, coloured, mean
+from medcontext.report.mosaic import COLOURS, ERROR, FAINT, INK, MosaicCase, Structures, coloured, differs, mean
 from medcontext.report.slices import choose_slices, display, frame, outlines, overlaps, window_of
 
 DPI = 100
@@ -24,8 +24,6 @@ LEFT, GAP, TOP, LINE = 0.3, 0.06, 0.68, 0.22  # inches; a line is one of the leg
 TALLEST = 4.0  # inches of a panel
 AROUND = 0.3  # shown around the structures, as a share of their extent: room for errors
 SLICES = 2
-
-Structures = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -119,8 +117,7 @@ def _draw_panel(
     label, truth = panel.label[shown], case.truth[shown]
     axes.imshow(display(coloured(label, structures)), interpolation="nearest", aspect=aspect)
     if panel.scored:
-        wrong = np.any([np.isin(label, own) != np.isin(truth, own) for own in structures.values()], axis=0)
-        lines = list(outlines(display(wrong)))
+        lines = list(outlines(display(differs(label, truth, structures))))
         axes.add_collection(LineCollection(lines, colors=ERROR, linewidths=0.9, capstyle="projecting"))
 
 

@@ -82,7 +82,7 @@ class Page:
     unknown_trainings: Sequence[str] = ()
     methods: Mapping[str, Any] = field(default_factory=dict)
     cases: Sequence[ShownCase] = ()
-    values: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, Sequence[int]] = field(default_factory=dict)
     viewer_note: str = ""
     about: Sequence[tuple[str, str]] = ()
     live: Mapping[str, Any] | None = None

@@ -1,13 +1,14 @@
 """The table of results as the page shows it: a row a structure, a column a model."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from medcontext.evaluation.compare import ALL, Comparison, mean_over_structures
+from medcontext.evaluation.compare import ALL, Cases, Comparison, mean_over_structures, patient_means
 from medcontext.evaluation.comparison_text import NAMES, p_value
-from medcontext.evaluation.scores import Model, Seeds, count, paired_values
+from medcontext.evaluation.scores import Model, count, paired_values
 from medcontext.evaluation.summary import METRICS
 
 
@@ -76,7 +77,7 @@ def result_tables(
             Row(
                 name,
                 name == ALL,
-                _means(models, name, metric, list(cases.values()), found),
+                _means(models, name, metric, cases, found),
                 [_difference(found[model.name, name]) for model in models[1:] if cases],
                 _counts(models, name, "missed"),
                 _counts(models, name, "spurious"),
@@ -93,7 +94,7 @@ def _means(
     models: Sequence[Model],
     structure: str,
     metric: str,
-    cases: Sequence[Sequence[Seeds]],
+    cases: Cases,
     found: Mapping[tuple[str, str], Comparison],
 ) -> list[tuple[str, bool]]:
     if not cases:
@@ -102,7 +103,7 @@ def _means(
         rows = [found[model.name, structure] for model in models[1:]]
         means = [rows[0].means[0], *(row.means[1] for row in rows)]
     else:
-        means = [statistics.fmean(score for case in cases for score in case[0].values())]
+        means = [statistics.fmean(patient_means(cases, 0))]
     texts = [f"{100 * mean if metric == 'dsc' else mean:.1f}" for mean in means]
     best = texts[means.index(max(means) if metric == "dsc" else min(means))]
     return [(text, text == best and len(models) > 1) for text in texts]
@@ -110,7 +111,7 @@ def _means(
 
 def _difference(row: Comparison) -> Difference:
     d, scale = row.difference, 100 if row.metric == "dsc" else 1
-    interval = f"{scale * d.low:+.1f} to {scale * d.high:+.1f}"
+    interval = "–" if math.isnan(d.low) else f"{scale * d.low:+.1f} to {scale * d.high:+.1f}"
     return Difference(f"{scale * d.mean:+.1f}", interval, p_value(row.p_holm), row.significant)
 
 

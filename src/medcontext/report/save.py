@@ -9,6 +9,15 @@ from matplotlib.figure import Figure
 from medcontext.files import atomic_path
 
 
+def literal(text: str) -> str:
+    """Text from a user that matplotlib must not read as a formula.
+
+    >>> literal("$50 or 60$")
+    '\\\\$50 or 60\\\\$'
+    """
+    return text.replace("$", r"\$")
+
+
 def save_figure(figure: Figure, path: Path, dpi: int) -> Path:
     """Write a figure on white as PNG or SVG, by its suffix: whole or not at all, and the same bytes each time."""
     undated: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}

@@ -14,6 +14,7 @@ import numpy as np
 
 from medcontext.data.cases import Case
 from medcontext.data.nifti import check_same_grid, read_header, read_image, read_label
+from medcontext.errors import InputError
 from medcontext.report.slices import window_of
 
 MARGIN = 0.15  # around what is labelled, as a share of its extent
@@ -50,7 +51,7 @@ class Volumes(NamedTuple):
     `files` are compressed NIfTI: `image`, `truth`, each prediction by its position, `0`, `1`, ..., and where it has an
     image of its own `image-0`. In segmentations a voxel holds the position of its value among those shown, from 1; 0 is
     the background. `window` has the intensities shown black and white at first, `limits` the darkest and brightest that
-    the 8 bits hold; `box` what is left of the whole `shape`, start and stop along each axis.
+    the 8 bits hold; `box` what is left of the whole `shape`, start and stop along each axis; `note` what is amiss.
     """
 
     files: dict[str, bytes]
@@ -58,17 +59,19 @@ class Volumes(NamedTuple):
     limits: Range
     box: list[tuple[int, int]]
     shape: tuple[int, ...]
+    note: str = ""
 
 
-def read_volumes(case: CaseFiles, values: Sequence[int]) -> Volumes:
+def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> Volumes:
     """Read, crop and pack a case.
 
     Args:
         case: its files.
-        values: of the structures, in the order of their colours.
+        values: that share a colour, in the order of the colours.
 
     Raises:
-        InputError: if a file is missing or damaged, or lies on another grid than the label.
+        InputError: if a label or prediction is missing or damaged, or lies on another grid than the label. An image
+            that is such only leaves its place black, and a note.
     """
     paths = {"truth": case.truth, **{str(index): path for index, path in enumerate(case.predictions.values())}}
     header = read_header(case.truth)
@@ -76,19 +79,25 @@ def read_volumes(case: CaseFiles, values: Sequence[int]) -> Volumes:
     images |= {
         f"image-{i}": case.own_images[name] for i, name in enumerate(case.predictions) if name in case.own_images
     }
-    for path in (*case.predictions.values(), *images.values()):
+    for path in case.predictions.values():
         check_same_grid(header, read_header(path), (f"label {case.truth}", str(path)))
     labels = {key: read_label(path)[0] for key, path in paths.items()}
     box = labelled_box(list(labels.values()))
     affine = header.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
-    shown = {key: first_channel(path)[box] for key, path in images.items()}
+    shown, note = {}, ""
+    for key, path in images.items():
+        try:
+            check_same_grid(header, read_header(path), (f"label {case.truth}", str(path)))
+            shown[key] = first_channel(path)[box]
+        except InputError as error:
+            note = f"shown without its image: {error}"
     image = shown.setdefault("image", np.zeros([part.stop - part.start for part in box], np.float32))
     window = window_of(image, labels["truth"][box])
     limits = limits_of(image, window)
     files = {key: pack(grey_levels(array, limits), affine, limits) for key, array in shown.items()}
     files |= {key: pack(positions(label[box], values), affine) for key, label in labels.items()}
-    return Volumes(files, window, limits, [(part.start, part.stop) for part in box], header.shape[:3])
+    return Volumes(files, window, limits, [(part.start, part.stop) for part in box], header.shape[:3], note)
 
 
 def labelled_box(labels: Sequence[np.ndarray]) -> Box:
@@ -125,15 +134,15 @@ def grey_levels(image: np.ndarray, limits: Range) -> np.ndarray:
     return np.rint(LEVELS * np.clip(scaled, 0, 1)).astype(np.uint8)
 
 
-def positions(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
+def positions(label: np.ndarray, values: Sequence[Sequence[int]]) -> np.ndarray:
     """The position of each voxel's value among `values`, from 1; any other value is 0.
 
-    >>> positions(np.array([0, 500, 200, 7]), [200, 500]).tolist()
-    [0, 2, 1, 0]
+    >>> positions(np.array([0, 500, 200, 7, 9]), [(200, 9), (500,)]).tolist()
+    [0, 2, 1, 0, 1]
     """
     result = np.zeros(label.shape, np.uint8)
-    for position, value in enumerate(values, start=1):
-        result[label == value] = position
+    for position, together in enumerate(values, start=1):
+        result[np.isin(label, together)] = position
     return result
 
 
