@@ -161,5 +161,6 @@ def test_one_patient_has_no_interval_and_says_so(tmp_path: Path) -> None:
     content = read_content([f"a={scores}", f"b={scores}"])
     page = make_page(content, [])
     assert page.tables[0].rows[0].differences[0].interval == "–"
+    assert not any(best for _, best in page.tables[0].rows[0].means), "none is best where all are equal"
     assert "On this one patient" in page.conclusion[0]
     assert len(read_models([str(scores)], least=1)) == 1

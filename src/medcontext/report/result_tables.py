@@ -106,7 +106,7 @@ def _means(
         means = [statistics.fmean(patient_means(cases, 0))]
     texts = [f"{100 * mean if metric == 'dsc' else mean:.1f}" for mean in means]
     best = texts[means.index(max(means) if metric == "dsc" else min(means))]
-    return [(text, text == best and len(models) > 1) for text in texts]
+    return [(text, text == best and len(set(texts)) > 1) for text in texts]
 
 
 def _difference(row: Comparison) -> Difference:
