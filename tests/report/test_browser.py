@@ -14,7 +14,7 @@ from medcontext.report.content import make_page, read_content, shown_case
 from medcontext.report.make import read_case
 from medcontext.report.mosaic import COLOURS
 from medcontext.report.page import ERRORS, pack_case, render
-from medcontext.report.serve import HOST, make_server
+from medcontext.report.serve import make_server
 from tests.conftest import write_blobs
 from tests.report.browser import Browser, browser, share
 from tests.report.evaluations import evaluate_moved
@@ -256,7 +256,7 @@ def test_a_served_page_reads_each_case_when_it_is_looked_at(
     with make_server(lambda: html, case) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         chromium.errors(), chromium.loaded()
-        chromium.open(f"http://{HOST}:{server.server_port}/")
+        chromium.open(server.url)
         assert asked == [0]
         assert share(chromium.picture("truth"), LEFT) > 0.01
         assert chromium.errors() == []

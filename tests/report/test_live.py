@@ -12,7 +12,7 @@ from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.report.live import live_case, live_page, read_watch, version
 from medcontext.report.page import render
-from medcontext.report.serve import HOST, make_server
+from medcontext.report.serve import make_server
 from tests.report.browser import browser
 from tests.report.evaluations import LEFT, RIGHT, make_training, write_log
 
@@ -113,7 +113,7 @@ def test_the_browser_follows_a_training_and_keeps_its_place(run: Path) -> None:
         ) as server,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        chromium.open(f"http://{HOST}:{server.server_port}/")
+        chromium.open(server.url)
         chromium.click("#views button", "coronal")
         before = chromium.text("here")
         assert "step 100 of 200" in chromium.text("live")
