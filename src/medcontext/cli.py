@@ -16,7 +16,7 @@ from medcontext.console import console, errors
 from medcontext.errors import InputError, unknown_name
 
 DATA = "data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list"
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 class Parser(ArgumentParser):
@@ -52,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        errors.print(f"[bold red]Error:[/] Cannot write{where}: {error.strerror}.", highlight=False, soft_wrap=True)
+        where = f" {escape(str(error.filename))}" if error.filename else ""
+        verb = "use" if error.errno == errno.ENAMETOOLONG else "write"
+        errors.print(f"[bold red]Error:[/] Cannot {verb}{where}: {error.strerror}.", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         errors.print("Interrupted. Go on with --resume where the command has it.")
@@ -253,7 +254,7 @@ def prepare(parser: ArgumentParser, values: Namespace) -> None:
     plan = make_plan(dataset, training, settings, values.workers)
     print_plan(plan)
     store = prepare_dataset(dataset, split.train + split.validation, plan, values.cache, values.workers)
-    console.print(f"{len(store.names)} cases prepared: {store.root}", highlight=False, soft_wrap=True)
+    console.print(f"{len(store.names)} cases prepared: {store.root}", highlight=False, markup=False, soft_wrap=True)
 
 
 def configure_networks(parser: ArgumentParser) -> None:

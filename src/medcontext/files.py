@@ -9,14 +9,18 @@ from typing import Any
 
 from medcontext.errors import InputError
 
+LONGEST_END = 200  # bytes
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, remove it on failure.
 
-    The temporary name keeps the file's suffixes (`.nii.gz`), because writers choose the format by them.
+    The temporary name keeps the file's suffixes (`.nii.gz`), because writers choose the format by them, and only the
+    end of a long name: a name may have 255 bytes, and it has something before it.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    end = os.fsdecode(os.fsencode(path.name)[-LONGEST_END:])
+    temporary = path.with_name(f".tmp-{os.getpid()}-{end}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medcontext.cli import main
+from medcontext.errors import InputError
 from medcontext.evaluation.compare import compare_models
 from medcontext.evaluation.comparison_text import conclusion, to_latex
 from medcontext.evaluation.metrics import Score
@@ -175,3 +176,47 @@ def test_evaluations_that_cannot_be_compared_are_refused(
     broken = Path(write("broken", plain([0.5, 0.6])))
     (broken / "metrics.csv").write_text("case,structure\nx,liver\n")
     assert "is damaged or of another version" in refused(capsys, a, str(broken))
+
+
+@pytest.mark.parametrize("name", ["lr=0.1", "a,b", "x=a,b"])
+def test_a_folder_may_have_the_signs_of_the_command_line_in_its_name(write: Write, name: str) -> None:
+    folder, other = write(name, plain([0.5, 0.6])), write("other", plain([0.5, 0.6]))
+    for argument, called in ((folder, name), (f"A={folder}", "A"), (f"b=1={folder}", "b=1")):
+        model = read_models([argument, f"B={other}"])[0]
+        assert (model.name, [str(run.folder) for run in model.evaluations]) == (called, [folder])
+    assert [len(model.evaluations) for model in read_models([f"A={other},{other}"], least=1)] == [2]
+
+
+def test_a_folder_that_is_not_there_is_named_without_its_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^nowhere is not a folder that `medcontext evaluate` wrote"):
+        read_models(["A=nowhere,there"], least=1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("protocol", None),
+        ("units", {"dsc": "fraction"}),
+        ("structures", ["liver"]),
+        ("values", {"liver": 1}),
+        ("values", {"liver": ["1"]}),
+        ("cases", ["case_0"]),
+        ("cases", [{"name": "case_0", "label": "a.nii.gz"}]),
+        ("cases", [{"name": "case_0", "label": "a.nii.gz", "prediction": "b.nii.gz", "images": "c.nii.gz"}]),
+        ("conventions", ["none"]),
+        ("predictions", None),
+    ],
+)
+def test_a_damaged_summary_is_named_with_its_field(write: Write, field: str, value: object) -> None:
+    path = Path(write("a", plain([0.5, 0.6]))) / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(InputError, match=rf"summary\.json: {field} is damaged; it must be"):
+        read_models([str(path.parent)], least=1)
+
+
+@pytest.mark.parametrize("column", ["status", "hd95_max", "case"])
+def test_a_table_without_a_column_is_named_with_it(write: Write, column: str) -> None:
+    path = Path(write("a", plain([0.5, 0.6]))) / "metrics.csv"
+    path.write_text(path.read_text().replace(column, "other", 1))
+    with pytest.raises(InputError, match=rf"metrics\.csv is damaged or of another version: no column '{column}'"):
+        read_models([str(path.parent)], least=1)

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from medcontext.evaluation.evaluate import evaluate_folder
+from medcontext.inference.origin import file_hash
 from medcontext.inference.run import Run
 from tests.inference.runs import make_network as network_of
 from tests.inference.runs import make_run, save_networks
@@ -38,7 +39,7 @@ def evaluate_moved(data: Path, folder: Path, steps: int, *, run: Run | None = No
             "labels": {"background": 0, "left": LEFT, "right": RIGHT},
             "predicted_by": {
                 "weights": "student",
-                "networks": [{"checkpoint": str(run.checkpoint("last")), "sha256": "0123456789abcdef"}],
+                "networks": [{"checkpoint": str(run.checkpoint("last")), "sha256": file_hash(run.checkpoint("last"))}],
             },
         }
         (predictions / "dataset.json").write_text(json.dumps(record))

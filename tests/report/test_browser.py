@@ -14,7 +14,7 @@ from medcontext.report.content import make_page, read_content, shown_case
 from medcontext.report.make import read_case
 from medcontext.report.mosaic import COLOURS
 from medcontext.report.page import ERRORS, pack_case, render
-from medcontext.report.serve import HOST, make_server
+from medcontext.report.serve import make_server
 from tests.conftest import write_blobs
 from tests.report.browser import Browser, browser, share
 from tests.report.evaluations import evaluate_moved
@@ -42,8 +42,13 @@ def chromium() -> Iterator[Browser]:
 def opened(chromium: Browser, page: Path) -> Browser:
     chromium.driver.get("about:blank")
     chromium.open(page)
-    chromium.run("document.getElementById('viewer').scrollIntoView()")
+    look_at_viewer(chromium)
     return chromium
+
+
+def look_at_viewer(chromium: Browser) -> None:
+    """The keys are for what has the focus."""
+    chromium.run("const v = document.getElementById('viewer'); v.scrollIntoView(); v.focus({preventScroll: true})")
 
 
 def test_it_opens_without_an_error_and_without_a_network(chromium: Browser, page: Path) -> None:
@@ -102,6 +107,52 @@ def test_keys_move_through_slices_and_cases(opened: Browser) -> None:
     opened.wait(lambda: opened.shown() not in ("", first))  # from the first to the last
     opened.press("e")
     assert opened.run("return location.hash") == f"#case={opened.shown()}"
+
+
+def test_outside_the_viewer_the_arrow_keys_scroll(opened: Browser) -> None:
+    opened.run("document.activeElement.blur()")
+    start, scrolled = where(opened)[0], opened.run("return scrollY")
+    opened.press(UP)
+    opened.wait(lambda: opened.run("return scrollY") != scrolled)
+    assert where(opened)[0] == start
+
+
+def test_keys_of_niivue_do_nothing(opened: Browser) -> None:
+    mouse(opened, "truth", [(0.5, 0.5)], button="left")
+    opened.run("document.querySelector('#panels [data-panel=truth] canvas').focus()")
+    start, before = where(opened)[0], {panel: opened.picture(panel) for panel in ("image", "truth")}
+    opened.press(*"hjklvcpm")
+    assert where(opened)[0] == start
+    for panel, picture in before.items():
+        assert np.abs(opened.picture(panel) - picture).max() < 0.1, panel
+
+
+def mouse(chromium: Browser, panel: str, path: list[tuple[float, float]], button: str) -> None:
+    """Press at the first place of a panel (fractions of its sides), drag through the others, release."""
+    x, y, width, height = chromium.run(  # type: ignore[misc]
+        "const r = document.querySelector(`#panels [data-panel='${arguments[0]}'] canvas`).getBoundingClientRect();"
+        "return [r.x, r.y, r.width, r.height]",
+        panel,
+    )
+    places = [(x + right * width, y + down * height) for right, down in path]
+    buttons = {"left": 1, "right": 2}[button]
+    kinds = ["mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
+    for kind, (right, down) in zip(kinds, [*places, places[-1]], strict=True):
+        event = {"type": kind, "x": right, "y": down, "button": button, "buttons": buttons, "clickCount": 1}
+        chromium.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+
+
+def test_a_drag_with_the_right_button_changes_the_contrast_of_every_panel(opened: Browser) -> None:
+    def window() -> object:
+        return opened.run("return ['low', 'high'].map((id) => document.getElementById(id).dataset.value)")
+
+    opened.click("#overlays button", "none")
+    before, pictures = window(), {panel: opened.picture(panel) for panel in ("image", "truth", "0", "1")}
+    mouse(opened, "truth", [(0.3, 0.3), (0.4, 0.4), (0.5, 0.5)], button="right")
+    opened.wait(lambda: window() != before)
+    for panel, picture in pictures.items():
+        assert np.abs(opened.picture(panel) - picture).mean() > 0.01, panel
+    assert np.abs(opened.picture("0") - opened.picture("truth")).mean() < 0.01
 
 
 def test_the_wheel_moves_through_slices_in_all_panels_at_once(opened: Browser) -> None:
@@ -170,6 +221,66 @@ def test_a_point_or_a_name_leads_to_its_case(opened: Browser) -> None:
     opened.wait(lambda: "nobody is not in this page" in opened.text("trouble"))
 
 
+def test_an_address_that_is_not_encoded_is_read_as_it_stands(chromium: Browser, page: Path) -> None:
+    chromium.driver.get("about:blank")
+    chromium.open(f"{page.as_uri()}#case=100%")
+    assert chromium.errors() == []
+    assert chromium.shown()
+    chromium.run("location.hash = '#case=50%'")
+    chromium.wait(lambda: "50% is not in this page" in chromium.text("trouble"))
+
+
+def test_the_points_of_figures_are_no_tab_stops(opened: Browser) -> None:
+    stops = "return [...document.querySelectorAll('svg a')].filter((a) => a.tabIndex >= 0).length"
+    assert opened.run("return document.querySelectorAll('svg a').length > 0")
+    assert opened.run(stops) == 0
+
+
+def test_the_panel_with_the_focus_has_an_outline(opened: Browser) -> None:
+    for _ in range(30):
+        opened.press("\ue004")
+        if opened.run("return document.activeElement.tagName") == "CANVAS":
+            break
+    style = "return getComputedStyle(document.activeElement.closest('figure')).outlineStyle"
+    assert opened.run(style) == "solid"
+
+
+def test_equal_scores_are_all_plain_and_the_better_one_is_bold(opened: Browser) -> None:
+    opened.run("location.hash = '#case=ball_3'")
+    opened.wait(lambda: opened.shown() == "ball_3")
+    best = "return [...document.querySelectorAll('#scores tbody tr')].map((r) => r.querySelectorAll('.best').length)"
+    assert opened.run(best) == [1, 1]
+    opened.run(
+        "const e = document.getElementById('data'), d = JSON.parse(e.textContent);"
+        "for (const c of d.cases) c.scores.left = [0.5, 0.5]; e.textContent = JSON.stringify(d);"
+        "document.getElementById('viewer').dispatchEvent(new Event('changed'))"
+    )
+    opened.wait(lambda: opened.run(best) == [0, 1])
+
+
+def test_on_paper_everything_is_dark_on_white_and_all_metrics_are_there(opened: Browser) -> None:
+    dark = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    for theme in ("", "dark"):
+        opened.run("document.documentElement.dataset.theme = arguments[0]", theme)
+        opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+        ink = "return getComputedStyle(document.body).color"
+        tables = "return [...document.querySelectorAll('[data-table]')].map((table) => table.offsetHeight > 0)"
+        assert (opened.run(ink), opened.run(tables)) == ("rgb(26, 26, 26)", [True] * 3)
+        opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_rankings_of_three_models_are_whole(chromium: Browser, evaluated: dict[str, Path], tmp_path: Path) -> None:
+    far, near = evaluated.values()
+    models = [f"the plain baseline={far}", f"MedContext, 40 % masked={near}", f"MedContext, 60 % masked={near}"]
+    assert main(["report", *models, "--output", str(tmp_path / "a.html"), "--cases", "1"]) == 0
+    chromium.open(tmp_path / "a.html")
+    cut = (
+        "return [...document.querySelectorAll('#rankings .scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    )
+    assert chromium.run("return document.querySelectorAll('#rankings .scroll').length > 1")
+    assert chromium.run(cut) == 0
+
+
 def test_the_metric_can_be_chosen(opened: Browser) -> None:
     opened.click("#metrics button", "HD95 max")
     shown = "return [...document.querySelectorAll('[data-table]')].filter((t) => !t.hidden).map((t) => t.dataset.table)"
@@ -199,6 +310,34 @@ def test_a_phone_shows_two_panels_side_by_side_and_nothing_sticks_out(page: Path
         assert share(phone.picture("truth"), LEFT) > 0.01
 
 
+def touch(phone: Browser, path: list[list[tuple[float, float]]]) -> None:
+    """Put fingers down, move them from place to place, lift them."""
+    for index, fingers in enumerate([*path, []]):
+        kind = "touchEnd" if not fingers else "touchMove" if index else "touchStart"
+        points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(fingers)]
+        phone.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_on_a_phone_a_swipe_scrolls_a_tap_moves_and_a_long_name_does_not_stick_out(page: Path, tmp_path: Path) -> None:
+    html = page.read_text(encoding="utf-8").replace('"name": "ball_0"', f'"name": "{180 * "b"}"')
+    (tmp_path / "long.html").write_text(html, encoding="utf-8")
+    with browser(width=390, height=844, phone=True) as phone:
+        phone.open(tmp_path / "long.html")
+        assert phone.run("return document.documentElement.scrollWidth") == 390
+        phone.run("document.getElementById('panels').scrollIntoView()")
+        start, scrolled = where(phone)[0], phone.run("return scrollY")
+        touch(phone, [[(60, 60)]])
+        phone.wait(lambda: where(phone)[0] != start)
+        assert where(phone)[0][2] == start[2]
+        assert phone.run("return scrollY") == scrolled
+        touch(phone, [[(60, 60 - step), (100, 100 + step)] for step in range(0, 40, 10)])
+        phone.wait(lambda: where(phone)[0][2] != start[2])
+        assert phone.run("return scrollY") == scrolled, "two fingers move through slices"
+        touch(phone, [[(100, 150 - step)] for step in range(0, 100, 10)])
+        phone.wait(lambda: phone.run("return scrollY") > scrolled)  # type: ignore[operator]
+        assert phone.errors() == []
+
+
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A data set of 40 cases whose axes are exchanged and flipped, and its page."""
@@ -215,7 +354,7 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_what_is_under_the_crosshair_is_what_the_files_have_there(chromium: Browser, turned: tuple[Path, Path]) -> None:
     data, page = turned
     chromium.open(page)
-    chromium.run("document.getElementById('viewer').scrollIntoView()")
+    look_at_viewer(chromium)
     names = {0: "background", 200: "left", 500: "right"}
     seen = set()
     for view in ("axial", "coronal", "sagittal"):
@@ -256,7 +395,7 @@ def test_a_served_page_reads_each_case_when_it_is_looked_at(
     with make_server(lambda: html, case) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         chromium.errors(), chromium.loaded()
-        chromium.open(f"http://{HOST}:{server.server_port}/")
+        chromium.open(server.url)
         assert asked == [0]
         assert share(chromium.picture("truth"), LEFT) > 0.01
         assert chromium.errors() == []

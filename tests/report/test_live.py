@@ -1,6 +1,7 @@
 """The page of a training that goes on; what `medcontext train` leaves is written here by hand, and once for real."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.report.live import live_case, live_page, read_watch, version
 from medcontext.report.page import render
-from medcontext.report.serve import HOST, make_server
+from medcontext.report.serve import make_server
 from tests.report.browser import browser
 from tests.report.evaluations import LEFT, RIGHT, make_training, write_log
 
@@ -102,6 +103,45 @@ def test_a_damaged_record_is_named(run: Path) -> None:
         read_watch(run)
 
 
+@pytest.mark.parametrize("name", ["teacher.nii.gz", "label.nii.gz", "image.nii.gz"])
+def test_a_damaged_case_does_not_end_the_page(run: Path, tmp_path: Path, name: str) -> None:
+    watch(run, 100, moved=1)
+    shutil.copytree(run / "watch" / "a", run / "watch" / "b")
+    record = json.loads((run / "watch" / "watch.json").read_text())
+    (run / "watch" / "watch.json").write_text(json.dumps(record | {"cases": ["a", "b"]}))
+    (run / "watch" / "a" / name).write_bytes(b"half")
+    page = live_page(run, embed=True)
+    assert page.live is not None
+    assert [case.name for case in page.cases] == ["b"]
+    assert "a cannot be shown" in page.live["note"]
+    assert name in page.live["note"]
+    assert main(["report", "--live", str(run), "--output", str(tmp_path / "now.html")]) == 0
+    assert [case.name for case in live_page(run).cases] == ["a", "b"], "served cases keep their places"
+    assert render(live_page(run))
+
+
+def test_a_prediction_of_another_shape_is_said(run: Path) -> None:
+    watch(run, 100, moved=1)
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), run / "watch" / "a" / "teacher.nii.gz")
+    page = live_page(run)
+    assert page.live is not None
+    assert "has shape (4, 4, 4)" in page.live["note"]
+
+
+@pytest.mark.parametrize("name", ["out[/b]x.html", 245 * "a" + ".html"])
+def test_any_name_of_a_file_will_do(run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--live", str(run), "--output", str(tmp_path / name)]) == 0
+    assert f"Written: {tmp_path / name}" in capsys.readouterr().out
+    assert (tmp_path / name).is_file()
+
+
+def test_a_name_that_is_too_long_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--live", str(run), "--output", str(run / ("[/b]" + 300 * "a" + ".html"))]) == 2
+    told = capsys.readouterr().err
+    assert "Error: Cannot use" in told
+    assert "File name too long." in told
+
+
 def test_the_browser_follows_a_training_and_keeps_its_place(run: Path) -> None:
     watch(run, 100, moved=1)
     with (
@@ -113,7 +153,7 @@ def test_the_browser_follows_a_training_and_keeps_its_place(run: Path) -> None:
         ) as server,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        chromium.open(f"http://{HOST}:{server.server_port}/")
+        chromium.open(server.url)
         chromium.click("#views button", "coronal")
         before = chromium.text("here")
         assert "step 100 of 200" in chromium.text("live")

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,16 @@ class Model:
 def read_models(arguments: Sequence[str], least: int = 2) -> list[Model]:
     """Models from the command line, each `[NAME=]FOLDER[,FOLDER...]`, the folders being seeds of one model.
 
+    A folder that exists is taken as it is called, with the "=" and "," in its name.
+
     Raises:
         InputError: if there are fewer than `least`, or two of one name; if a folder is not an evaluation; if they do
             not have the same protocol, structures and cases (each missing case is named).
     """
     if len(arguments) < least:
         raise InputError(f"{len(arguments)} evaluation is given; a comparison needs at least two.")
-    parts = [argument.rpartition("=") for argument in arguments]
-    folders = [[Path(folder) for folder in listed.split(",")] for _, _, listed in parts]
-    names = [name for name, _, _ in parts]
+    parts = [_name_and_folders(argument) for argument in arguments]
+    names, folders = [name for name, _ in parts], [listed for _, listed in parts]
     if not all(names):
         short = _names([listed[0] for listed in folders])
         names = [name or other for name, other in zip(names, short, strict=True)]
@@ -87,18 +88,18 @@ def read_evaluation(folder: Path) -> Evaluation:
     missing = [file.name for file in (table, report) if not file.is_file()]
     if missing:
         raise InputError(f"{folder} is not a folder that `medcontext evaluate` wrote: there is no {missing[0]}.")
-    summary = read_json(report)
+    summary = _read_summary(report)
     try:
-        with table.open(newline="") as file:
+        with table.open(newline="", encoding="utf-8") as file:
             rows = {(row["case"], row["structure"]): row for row in csv.DictReader(file)}
         for row in rows.values():
             for metric in METRICS:
                 float(row[metric])
-        _ = summary["protocol"], summary["units"], summary["structures"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{folder} is damaged or of another version ({type(error).__name__}: {error}); evaluate again."
-        ) from error
+            _ = row["status"]
+    except KeyError as error:
+        raise InputError(f"{table} is damaged or of another version: no column {error}; evaluate again.") from None
+    except (OSError, TypeError, ValueError, csv.Error) as error:
+        raise InputError(f"{table} is damaged: {error}; evaluate again.") from error
     if not rows:
         raise InputError(f"{table} has no cases; evaluate again.")
     return Evaluation(folder, summary, rows)
@@ -137,6 +138,62 @@ def count(model: Model, structure: str, status: str) -> float:
         for run in model.evaluations
     ]
     return sum(hits) / len(hits)
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    """A summary whose fields are what comparisons and reports take them for."""
+    summary = read_json(path)
+    if not isinstance(summary, dict):
+        raise InputError(f"{path} is damaged: it holds no fields; evaluate again.")
+    for field, (expected, fits) in FIELDS.items():
+        if field not in summary and field in OPTIONAL:
+            continue
+        if field not in summary or not fits(summary[field]):
+            found = "is damaged" if field in summary else "is missing"
+            raise InputError(f"{path}: {field} {found}; it must be {expected}. Evaluate again.")
+    return summary
+
+
+def _is_case(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), str) for key in ("name", "label", "prediction"))
+        and _is_list(entry.get("images", []), str)
+    )
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(each) is kind for each in value)
+
+
+FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "protocol": ("a name", lambda value: isinstance(value, str)),
+    "units": ("the unit of each metric", lambda value: isinstance(value, dict) and set(METRICS) <= set(value)),
+    "structures": ("an entry for each structure", lambda value: isinstance(value, dict)),
+    "values": (
+        "a list of whole numbers for each structure",
+        lambda value: isinstance(value, dict) and all(_is_list(each, int) for each in value.values()),
+    ),
+    "cases": (
+        "a list of cases, each with its name, label, prediction and images",
+        lambda value: isinstance(value, list) and all(map(_is_case, value)),
+    ),
+    "conventions": ("texts by their names", lambda value: isinstance(value, dict)),
+    "predictions": ("a folder", lambda value: isinstance(value, str)),
+}
+OPTIONAL = ("values", "cases", "conventions", "predictions")  # which other tools' evaluations may lack
+
+
+def _name_and_folders(argument: str) -> tuple[str, list[Path]]:
+    """The parts of `[NAME=]FOLDER[,FOLDER...]`: the first reading whose folders exist."""
+    ends = [index for index, letter in enumerate(argument) if letter == "="]
+    readings = [("", argument), *((argument[:end], argument[end + 1 :]) for end in ends)]
+    for name, listed in readings:
+        for folders in ([listed], listed.split(",")):
+            if all(Path(folder).is_dir() for folder in folders):
+                return name, [Path(folder) for folder in folders]
+    name, listed = readings[min(1, len(ends))]
+    return name, [Path(folder) for folder in listed.split(",")]
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

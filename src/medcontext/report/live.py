@@ -46,7 +46,8 @@ def write_live(run: Path, output: Path) -> Path:
     """
     page = live_page(run, embed=True)
     write_text(output, render(page))
-    console.print(f"Written: {output} (step {page.live['step'] if page.live else '?'})", highlight=False)
+    step = page.live["step"] if page.live else "?"
+    console.print(f"Written: {output} (step {step})", highlight=False, markup=False, soft_wrap=True)
     return output
 
 
@@ -68,10 +69,15 @@ def live_page(run: Path, embed: bool = False) -> Page:
     watch = read_watch(run)
     step, steps = max(_step(curves), found.facts.get("step", 0)), found.settings.steps
     names = [name for panel, name in VIEWS.items() if panel in watch.get("panels", [])]
-    cases = [
-        _shown(run, watch, index, live_case(run, index) if embed else None)
-        for index in range(len(watch.get("cases", [])))
-    ]
+    cases: list[ShownCase] = []
+    missing: list[str] = []
+    for index, name in enumerate(watch.get("cases", [])):
+        try:
+            cases.append(_shown(run, watch, index, live_case(run, index) if embed else None))
+        except InputError as error:
+            missing.append(f"{name} cannot be shown: {error}")
+            if not embed:  # it keeps its place, by which the server knows the cases, and may be whole the next time
+                cases.append(ShownCase(name, [], {}))
     note = (
         f"The cases below are as of step {watch['step']}, on the prepared grid, scored there."
         if watch
@@ -88,7 +94,7 @@ def live_page(run: Path, embed: bool = False) -> Page:
         values=named_values(watch.get("structures", {})),
         viewer_note="Of a masked view, the image is what the student saw.",
         about=[("run", str(run.resolve()))],
-        live={"step": step, "steps": steps, "left": _left(found.facts, steps), "note": note},
+        live={"step": step, "steps": steps, "left": _left(found.facts, steps), "note": " ".join([note, *missing])},
         served=not embed,
     )
 
@@ -134,10 +140,17 @@ def _files(run: Path, watch: dict[str, Any], name: str) -> CaseFiles:
 
 
 def _shown(run: Path, watch: dict[str, Any], index: int, packed: str | None) -> ShownCase:
-    """The DSC of each watched prediction, on the prepared grid."""
+    """The DSC of each watched prediction, on the prepared grid.
+
+    Raises:
+        InputError: if a file is missing, damaged, or of another grid.
+    """
     files = _files(run, watch, watch["cases"][index])
     truth = read_label(files.truth)[0]
     predictions = [read_label(path)[0] for path in files.predictions.values()]
+    for path, each in zip(files.predictions.values(), predictions, strict=True):
+        if each.shape != truth.shape:
+            raise InputError(f"{path} has shape {each.shape}, its label {truth.shape}.")
     scores: dict[str, list[float | None]] = {}
     for structure, values in watch["structures"].items():
         found = [overlap(np.isin(truth, values), np.isin(each, values)) for each in predictions]

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from medcontext.errors import InputError
 from medcontext.evaluation.scores import Evaluation, Model
 from medcontext.files import read_json
-from medcontext.inference.origin import RECORD
+from medcontext.inference.origin import RECORD, file_hash
 from medcontext.inference.run import Run, read_run
 from medcontext.settings import MethodSettings
 
@@ -40,44 +40,100 @@ class Training:
 def find_trainings(models: Sequence[Model]) -> tuple[list[Training], list[str]]:
     """The trainings of all models and seeds, and a sentence on each that is not known.
 
-    Predictions of another tool have none; a run may have been moved since, or be damaged. None of that is an error.
+    Predictions of another tool have none; a run may have been moved since, trained on, or be damaged. None of that is
+    an error.
     """
     found: list[Training] = []
     unknown: list[str] = []
     for model in models:
         for evaluation in model.evaluations:
             try:
-                found += trainings_of(model.name, evaluation)
+                prediction = read_prediction(evaluation)
             except InputError as error:
                 unknown.append(f"{model.name}: {error}")
+                continue
+            for network in prediction["networks"]:  # several where an ensemble predicted
+                try:
+                    found.append(read_training(model.name, network, prediction))
+                except InputError as error:
+                    unknown.append(f"{model.name}: {error}")
     return found, unknown
 
 
-def trainings_of(model: str, evaluation: Evaluation) -> Iterator[Training]:
-    """The trainings behind one evaluation, several where an ensemble predicted.
+def read_prediction(evaluation: Evaluation) -> dict[str, Any]:
+    """What `medcontext predict` recorded of the evaluated predictions: `weights` and `networks`.
 
     Raises:
-        InputError: if they are not known.
+        InputError: if it recorded nothing, or something else.
     """
     folder = Path(evaluation.summary.get("predictions", ""))
     record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
     prediction = record.get("predicted_by") if isinstance(record, dict) else None
     if not isinstance(prediction, dict) or not prediction.get("networks"):
         raise InputError(f"{folder} does not say what predicted it; its training is not shown.")
-    for network in prediction["networks"]:
-        folder = Path(network["checkpoint"]).parent.parent
-        yield Training(model, read_run(folder), read_curves(folder), prediction)
+    networks = prediction["networks"]
+    whole = isinstance(networks, list) and all(
+        isinstance(each, dict) and isinstance(each.get("checkpoint"), str) and isinstance(each.get("sha256"), str)
+        for each in networks
+    )
+    if not whole or not isinstance(prediction.get("weights"), str):
+        raise InputError(f"{folder / RECORD} is damaged or of another version; its training is not shown.")
+    return prediction
+
+
+def read_training(model: str, network: dict[str, Any], prediction: dict[str, Any]) -> Training:
+    """The training of one network that predicted.
+
+    Args:
+        model: its name in the report.
+        network: one of the prediction's.
+        prediction: from `read_prediction`.
+
+    Raises:
+        InputError: if the run is not there or damaged, or is no longer what predicted: its facts would be others.
+    """
+    checkpoint = Path(network["checkpoint"])
+    run = read_run(checkpoint.parent.parent)
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint}, which predicted, is not there any more; its training is not shown.")
+    if _hash(checkpoint) != network["sha256"]:
+        raise InputError(
+            f"the run has been trained on since these predictions were made: {checkpoint} is not the file that "
+            "predicted; its training is not shown. Predict and evaluate again."
+        )
+    training = Training(model, run, read_curves(run.folder), prediction)
+    try:
+        _facts(training)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{run.folder / 'run.json'} is damaged ({error}); its training is not shown.") from None
+    return training
+
+
+def _hash(checkpoint: Path) -> str:
+    try:
+        return file_hash(checkpoint)
+    except OSError as error:
+        raise InputError(f"Cannot read {checkpoint}: {error.strerror}; its training is not shown.") from None
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
     """What a run logged to `csv/`, one table for each time that it was started.
 
     Where a run was killed and resumed from a checkpoint, the steps done twice count once, the second time.
+
+    Raises:
+        InputError: if a table cannot be read.
     """
     curves: dict[str, Curve] = {}
-    for table in sorted(run.glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:])):
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("step")]
+    tables = [path for path in run.glob("csv/version_*/metrics.csv") if _version(path).isdecimal()]
+    for table in sorted(tables, key=lambda path: int(_version(path))):
+        try:
+            with table.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(
+                f"{table} cannot be read: {error}. Remove it; the curves of that start are lost."
+            ) from None
         start = min((int(row["step"]) for row in rows), default=0)
         curves = {name: [point for point in curve if point[0] < start] for name, curve in curves.items()}
         for row in rows:
@@ -86,6 +142,10 @@ def read_curves(run: Path) -> dict[str, Curve]:
                 if name != "step" and not math.isnan(value):
                     curves.setdefault(name, []).append((int(row["step"]), value))
     return {name: curve for name, curve in curves.items() if curve}
+
+
+def _version(table: Path) -> str:
+    return table.parent.name.removeprefix("version_")
 
 
 def as_number(text: Any) -> float:
@@ -104,7 +164,8 @@ def methods_rows(trainings: Sequence[Training]) -> list[tuple[str, list[str]]]:
 
 
 def _facts(training: Training) -> dict[str, str]:
-    run, facts = training.run, training.run.facts
+    run = training.run
+    facts = {name: value for name, value in run.facts.items() if value is not None}
     settings, optimizer = run.settings, run.settings.optimizer
     devices = facts.get("devices", 1)
     spacing = " x ".join(f"{size:g}" for size in run.plan.spacing) + " mm" if run.plan.spacing else "each scan's own"

@@ -25,6 +25,7 @@ for (const link of document.querySelectorAll("svg a")) {
   title.textContent = decodeURIComponent(target.replace("#case=", ""));
   link.prepend(title);
   link.setAttribute("href", target); // matplotlib writes the older xlink:href alone
+  link.tabIndex = -1; // hundreds of points; the list of cases is for the keyboard
 }
 
 // A training that goes on: what changes is fetched anew, and the viewer keeps its place.

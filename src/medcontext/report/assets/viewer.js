@@ -104,6 +104,10 @@ async function build(panel) {
   await panel.nv.attachToCanvas(panel.canvas);
   panel.nv.setSliceType(VIEWS[state.view]);
   panel.nv.onLocationChange = (place) => describe(place);
+  panel.nv.onIntensityChange = ({ cal_min, cal_max }) => { // a right drag in one panel is for all
+    setWindow({ window: [cal_min, cal_max], limits: volumes.limits });
+    applyWindow();
+  };
 }
 
 function link() {
@@ -178,10 +182,12 @@ function caption(entry) {
   for (const [structure, scores] of Object.entries(entry.scores ?? {})) {
     const row = body.insertRow();
     row.append(cell("th", structure));
-    const best = Math.max(...scores.filter((score) => score != null));
+    const known = scores.filter((score) => score != null);
+    const best = Math.max(...known);
+    const differ = known.some((score) => score < best);
     for (const score of scores) {
       const shown = cell("td", score == null ? "–" : (100 * score).toFixed(1));
-      if (score != null && score === best && scores.length > 1) shown.className = "best";
+      if (score != null && score === best && differ) shown.className = "best";
       row.append(shown);
     }
   }
@@ -251,18 +257,26 @@ function go(index) {
   return show(next);
 }
 
-function fromHash() {
-  const name = decodeURIComponent(location.hash.replace(/^#case=/, ""));
-  return location.hash.startsWith("#case=") ? data.cases.findIndex((entry) => entry.name === name) : -1;
+// The case that the address names, or null.
+function named() {
+  if (!location.hash.startsWith("#case=")) return null;
+  const name = location.hash.slice("#case=".length);
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name; // typed by hand: a % of its own
+  }
 }
 
+const fromHash = () => data.cases.findIndex(({ name }) => name === named());
+
 function openHash() {
-  if (!location.hash.startsWith("#case=")) return;
+  if (named() === null) return;
   const index = fromHash();
-  const name = decodeURIComponent(location.hash.slice("#case=".length));
   if (index >= 0) show(index);
-  else trouble(`${name} is not in this page: make it with --cases, or use --serve.`);
+  else trouble(`${named()} is not in this page: make it with --cases, or use --serve.`);
   element("viewer").scrollIntoView();
+  element("viewer").focus({ preventScroll: true });
 }
 
 // What lies under the crosshair, in every panel.
@@ -401,17 +415,33 @@ function setUp() {
       ArrowLeft: () => go(state.index - 1), ArrowRight: () => go(state.index + 1),
       ArrowUp: () => step(1), ArrowDown: () => step(-1), e: toWorstSlice, E: toWorstSlice,
     };
-    if (!acts[event.key] || !inView()) return;
+    if (!acts[event.key] || !isUsed()) return;
     event.preventDefault();
     event.stopPropagation();
     acts[event.key]();
   }, true);
 }
 
-// The arrow keys belong to the viewer only while it is on the screen.
-function inView() {
+// The arrow keys belong to the viewer while it is on the screen, and has the pointer or the focus; else they scroll.
+function isUsed() {
   const { top, bottom } = element("panels").getBoundingClientRect();
-  return bottom > 0 && top < innerHeight;
+  return bottom > 0 && top < innerHeight && element("viewer").matches(":hover, :focus-within");
+}
+
+// NiiVue has keys of its own, that no other panel would follow. It takes every touch, too, so that nobody could scroll
+// past: one finger scrolls and taps, which the browser makes clicks of; two, or one that turns a body, are NiiVue's.
+function keepFromNiiVue() {
+  let forNiiVue = false;
+  for (const kind of ["keydown", "keyup"]) {
+    element("panels").addEventListener(kind, (event) => event.stopPropagation(), true);
+  }
+  for (const kind of ["touchstart", "touchmove", "touchend", "touchcancel"]) {
+    element("panels").addEventListener(kind, (event) => {
+      forNiiVue ||= state.view === "3D" || event.touches.length > 1;
+      if (!forNiiVue) event.stopPropagation();
+      if (!event.touches.length) forNiiVue = false;
+    }, { capture: true, passive: true });
+  }
 }
 
 function legend(name, colour, toggle) {
@@ -428,6 +458,7 @@ function legend(name, colour, toggle) {
 }
 
 setUp();
+keepFromNiiVue();
 if (!document.createElement("canvas").getContext("webgl2")) {
   trouble("This browser has no WebGL 2, which the pictures need.");
 } else {
