@@ -18,6 +18,7 @@ from medcontext.report.serve import make_server
 from tests.conftest import write_blobs
 from tests.report.browser import Browser, browser, share
 from tests.report.evaluations import evaluate_moved
+from tests.report.test_content import evaluation, label
 
 MISSED, SPURIOUS, _ = (error["colour"] for error in ERRORS)
 LEFT, RIGHT = COLOURS[:2]
@@ -409,3 +410,12 @@ def test_a_served_page_reads_each_case_when_it_is_looked_at(
         chromium.wait(lambda: chromium.shown() == names[2])
         assert chromium.text("trouble") == ""
         server.shutdown()
+
+
+def test_a_case_without_its_image_says_so_and_is_shown(chromium: Browser, tmp_path: Path) -> None:
+    labels = {"holes": label()}
+    scores = evaluation(tmp_path / "e", labels, labels, {"holes": np.full(label().shape, np.nan, np.float32)})
+    assert main(["report", str(scores), "--output", str(tmp_path / "a.html")]) == 0
+    chromium.open(tmp_path / "a.html")
+    assert "holes is shown without its image" in chromium.text("trouble")
+    assert share(chromium.picture("truth"), LEFT) > 0.01

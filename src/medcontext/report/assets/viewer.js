@@ -157,6 +157,7 @@ async function show(index, keepPlace = false) {
     link();
     caption(entry);
     if (!keepPlace) toWorstSlice();
+    if (found.note) trouble(`${entry.name} is ${found.note}`);
     element("viewer").dataset.shown = entry.name;
   } catch (error) {
     trouble(`${entry.name} cannot be shown: ${error.message}`);
