@@ -103,7 +103,7 @@ def test_a_damaged_record_is_named(run: Path) -> None:
         read_watch(run)
 
 
-@pytest.mark.parametrize("name", ["teacher.nii.gz", "label.nii.gz", "image.nii.gz"])
+@pytest.mark.parametrize("name", ["teacher.nii.gz", "label.nii.gz"])
 def test_a_damaged_case_does_not_end_the_page(run: Path, tmp_path: Path, name: str) -> None:
     watch(run, 100, moved=1)
     shutil.copytree(run / "watch" / "a", run / "watch" / "b")
@@ -118,6 +118,14 @@ def test_a_damaged_case_does_not_end_the_page(run: Path, tmp_path: Path, name: s
     assert main(["report", "--live", str(run), "--output", str(tmp_path / "now.html")]) == 0
     assert [case.name for case in live_page(run).cases] == ["a", "b"], "served cases keep their places"
     assert render(live_page(run))
+
+
+def test_a_damaged_image_takes_only_itself_away(run: Path) -> None:
+    watch(run, 100, moved=1)
+    (run / "watch" / "a" / "image.nii.gz").write_bytes(b"half")
+    (case,) = live_page(run, embed=True).cases
+    assert case.packed is not None
+    assert "without its image" in json.loads(case.packed)["note"]
 
 
 def test_a_prediction_of_another_shape_is_said(run: Path) -> None:

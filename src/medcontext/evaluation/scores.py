@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +191,7 @@ def _name_and_folders(argument: str) -> tuple[str, list[Path]]:
     readings = [("", argument), *((argument[:end], argument[end + 1 :]) for end in ends)]
     for name, listed in readings:
         for folders in ([listed], listed.split(",")):
-            if all(Path(folder).is_dir() for folder in folders):
+            if all(os.path.isdir(folder) for folder in folders):  # False, not an error, for a name too long
                 return name, [Path(folder) for folder in folders]
     name, listed = readings[min(1, len(ends))]
     return name, [Path(folder) for folder in listed.split(",")]
