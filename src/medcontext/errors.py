@@ -21,3 +21,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     return InputError(f"Unknown {kind} '{name}'{hint} Known: {', '.join(known)}.")
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line.
+
+    >>> first_line(ValueError("no such file\\nat line 3")), first_line(KeyboardInterrupt())
+    ('no such file', 'KeyboardInterrupt')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -218,6 +218,7 @@ def test_a_point_or_a_name_leads_to_its_case(opened: Browser) -> None:
     )
     opened.click("#rankings a", "ball_5")
     opened.wait(lambda: opened.shown() == "ball_5")
+    assert opened.run("return location.hash") == "#case=ball_5"
     opened.run("location.hash = '#case=nobody'")
     opened.wait(lambda: "nobody is not in this page" in opened.text("trouble"))
 

@@ -4,7 +4,7 @@ import pytest
 
 from medcontext.errors import InputError
 from medcontext.evaluation.scores import read_models
-from medcontext.report.choice import case_scores, choose_cases, rankings
+from medcontext.report.choice import case_scores, choose_cases, dsc_by_structure, rankings
 
 SCORES = {"a": [0.5, 0.8], "b": [0.9, 0.6], "c": [0.2, 0.2], "d": [0.9, 0.9], "e": [0.7, 0.7]}
 
@@ -45,7 +45,7 @@ def test_a_number_that_cannot_be_meant_is_refused(number: str) -> None:
 
 def test_scores_are_the_means_over_the_structures(arguments: list[str], evaluated: dict[str, Path]) -> None:
     models = read_models(arguments)
-    scores = case_scores(models)
+    scores = case_scores(dsc_by_structure(models))
     assert len(scores) == 8
     for side, model in enumerate(models):
         rows = model.evaluations[0].rows

@@ -94,3 +94,10 @@ def test_flat_tall_and_empty_cases_are_drawn() -> None:
         assert picture.shape[0] < 700
     with pytest.raises(InputError, match="at least one structure"):
         draw_overlay(case(), {}, "")
+
+
+def test_a_name_with_dollars_is_no_formula() -> None:
+    names = {r"$liver \frac$": [1], "right_kidney": [7]}
+    assert (
+        draw_overlay(case(), names, r"case $a \frac$, step 1 of 2").shape == draw_overlay(case(), STRUCTURES, "").shape
+    )

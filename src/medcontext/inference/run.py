@@ -23,7 +23,7 @@ from medcontext.configuration import read_settings, write_settings
 from medcontext.data.plan import Plan
 from medcontext.data.regions import Regions
 from medcontext.data.splits import Split
-from medcontext.errors import InputError
+from medcontext.errors import InputError, first_line
 from medcontext.files import atomic_path, read_json, write_json, writing
 from medcontext.networks import build_network
 from medcontext.settings import Settings
@@ -157,7 +157,7 @@ def load_network(run: Run, checkpoint: str = "last", weights: Weights = "student
     except RuntimeError as error:
         raise InputError(
             f"{run.checkpoint(checkpoint)} does not fit the network '{run.settings.network}' as it is built now; has "
-            f"its code changed, or its library? The run had {run.facts.get('versions')}. {_first_line(error)}"
+            f"its code changed, or its library? The run had {run.facts.get('versions')}. {first_line(error)}"
         ) from error
     return network.eval()
 
@@ -175,7 +175,7 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
             damaged = archive.testzip()  # torch does not look at the checksums that it writes
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
-        raise InputError(f"{path} is not a whole MedContext checkpoint: {_first_line(error)}.") from error
+        raise InputError(f"{path} is not a whole MedContext checkpoint: {first_line(error)}.") from error
     if damaged:
         raise InputError(f"{path} is not a whole MedContext checkpoint: {damaged} in it was altered. Copy it again.")
     if not isinstance(values, dict) or not {"network", "learner"} <= set(values):
@@ -200,10 +200,6 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
             torch.save(values, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise InputError(
-            f"Cannot write {path}: {_first_line(error)}. Free some space, then go on with --resume; the "
+            f"Cannot write {path}: {first_line(error)}. Free some space, then go on with --resume; the "
             "checkpoint before is intact."
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.data.splits import patient
-from medcontext.evaluation.compare import Comparison, compare_models
+from medcontext.evaluation.compare import Cases, Comparison, compare_models
 from medcontext.evaluation.comparison_text import conclusion
 from medcontext.evaluation.protocols import HD95_DEFINITIONS
-from medcontext.evaluation.scores import Model, paired_values, read_models
-from medcontext.report.choice import CaseScores, case_scores, rankings
+from medcontext.evaluation.scores import Model, read_models
+from medcontext.report.choice import CaseScores, case_scores, dsc_by_structure, rankings
 from medcontext.report.figures import difference_figures, score_figures, training_figures
 from medcontext.report.page import MOST_VALUES, Page, ShownCase
 from medcontext.report.result_tables import result_tables
@@ -27,7 +27,8 @@ class Content:
     Args:
         models: one or more.
         comparisons: of the first with every other.
-        scores: of each case.
+        dsc: of every structure, in every case.
+        scores: of each case, the mean over its structures.
         trainings: as far as they are known.
         unknown: a sentence for each that is not.
         files: of each case.
@@ -37,6 +38,7 @@ class Content:
 
     models: Sequence[Model]
     comparisons: Sequence[Comparison]
+    dsc: Mapping[str, Cases]
     scores: CaseScores
     trainings: Sequence[Training]
     unknown: Sequence[str]
@@ -62,7 +64,8 @@ def read_content(arguments: Sequence[str]) -> Content:
         unseen = "The models were evaluated with different label values; their cases cannot be shown side by side."
     files = {} if unseen else case_files(models)
     values = {} if unseen else named_values(declared[0])
-    return Content(models, comparisons, case_scores(models), trainings, unknown, files, values, unseen)
+    dsc = dsc_by_structure(models)
+    return Content(models, comparisons, dsc, case_scores(dsc), trainings, unknown, files, values, unseen)
 
 
 def named_values(structures: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -101,11 +104,10 @@ def case_files(models: Sequence[Model]) -> dict[str, CaseFiles]:
 
 def shown_case(content: Content, name: str, packed: str | None = None) -> ShownCase:
     """A case of the viewer, with its scores: as its files, those of the first seed that has the case."""
-    models = content.models
     scores: dict[str, list[float | None]] = {}
-    for structure in dict.fromkeys(row for _, row in models[0].evaluations[0].rows):
-        sides = paired_values(models, structure, "dsc").get(name)
-        scores[structure] = [next(iter(side.values())) for side in sides] if sides else [None] * len(models)
+    for structure, cases in content.dsc.items():
+        sides = cases.get(name)
+        scores[structure] = [next(iter(side.values())) for side in sides] if sides else [None] * len(content.models)
     known = [[score for score in column if score is not None] for column in zip(*scores.values(), strict=True)]
     return ShownCase(name, [sum(each) / len(each) if each else None for each in known], scores, packed)
 

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
 from medcontext.report.mosaic import COLOURS, ERROR, FAINT, INK, MosaicCase, Structures, coloured, differs, mean
+from medcontext.report.save import literal
 from medcontext.report.slices import choose_slices, display, frame, outlines, overlaps, window_of
 
 DPI = 100
@@ -70,7 +71,9 @@ def draw_overlay(
     panels += [Panel(name, behind.get(name, case.image), label) for name, label in case.predictions.items()]
     slices = choose_slices(case.truth, SLICES)
     sheet = _Sheet.of(case, structures, len(panels), len(slices))
-    sheet.figure.text(LEFT / WIDTH, 1 - 0.12 / sheet.height, title, fontsize=13, fontweight="bold", color=INK, va="top")
+    sheet.figure.text(
+        LEFT / WIDTH, 1 - 0.12 / sheet.height, literal(title), fontsize=13, fontweight="bold", color=INK, va="top"
+    )
     window = window_of(case.image, case.truth)
     for column, panel in enumerate(panels):
         for row, z in enumerate(slices):
@@ -164,7 +167,7 @@ class _Sheet:
                         linewidth=0.5,
                     )
                 )
-                self.figure.text((x + 0.2) / WIDTH, y, name, fontsize=9, color=INK, va="center")
+                self.figure.text((x + 0.2) / WIDTH, y, literal(name), fontsize=9, color=INK, va="center")
         y = 1 - (top + len(lines) * LINE + LINE / 2) / self.height
         note = "DSC of the whole scan on the prepared grid.  Patient's right on the left, anterior up.  "
         self.figure.text(LEFT / WIDTH, y, note, fontsize=8.5, color=FAINT, va="center")

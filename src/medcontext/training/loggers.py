@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from medcontext.errors import InputError
+from medcontext.errors import InputError, first_line
 from medcontext.files import writing
 from medcontext.inference.run import Run
 
@@ -57,7 +57,7 @@ def open_loggers(run: Run, first: bool) -> Iterator[list[Logger]]:
                 try:
                     loggers.append(open_wandb(run) if name == "wandb" else open_mlflow(run))
                 except Exception as error:  # a server may raise anything
-                    raise InputError(f"{title} cannot be used: {_first_line(error)}") from error
+                    raise InputError(f"{title} cannot be used: {first_line(error)}") from error
         with _hushed_writer():
             yield loggers
         failed = False
@@ -133,7 +133,3 @@ def _hushed_writer() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = usual
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -375,7 +375,7 @@ function setUp() {
     paintAll();
   }));
   data.errors.forEach(({ name, colour }) => legend(name, colour));
-  data.cases.forEach(({ name, title }, index) => element("case").add(new Option(title ?? name, String(index))));
+  data.cases.forEach(({ name }, index) => element("case").add(new Option(name, String(index))));
 
   element("case").onchange = (event) => go(+event.target.value);
   element("previous").onclick = () => go(state.index - 1);
