@@ -162,7 +162,7 @@ class Settings:
         loggers: where curves and pictures go: `tensorboard`, `wandb`, `mlflow`, and `csv`, which has the curves alone
             and is written whether named or not, because reports read it. --loggers+=wandb adds one.
         workers: processes that load crops; `auto` is up to 8 beside a GPU, none on a CPU.
-        precision: `auto` is bf16 where a GPU has it, else 32-bit.
+        precision: `auto` is bf16 where a GPU has it, else 32-bit. bf16 is also faster on CPUs that compute in it.
         accelerator: `auto`, `cpu` or `gpu`.
         devices: GPUs (or CPU processes) per node; `auto` for all GPUs.
         nodes: machines; under SLURM start one task per device.

@@ -42,6 +42,20 @@ def test_training_learns_the_two_sides(balls: Path, tmp_path: Path) -> None:
     assert logged(run, "train/whole")[150] < 0.6 * logged(run, "train/whole")[1]
 
 
+def test_bfloat16_trains_validates_and_watches(balls: Path, tmp_path: Path) -> None:
+    """What a GPU does by itself (`precision: auto`)."""
+    more = ["--steps=4", "--augment.affine_probability=1", "--watch_cases=1"]
+    single, half = tmp_path / "single", tmp_path / "half"
+    assert main(arguments(balls, single, *more, "--precision=32")) == 0
+    assert main(arguments(balls, half, *more, "--precision=bf16")) == 0
+    for name in ("train/whole", "train/masked", "val/dice_student"):
+        assert logged(half, name)[4] == pytest.approx(logged(single, name)[4], rel=0.02)
+    assert logged(half, "train/loss") != logged(single, "train/loss")
+    assert json.loads((half / "watch" / "watch.json").read_text())["step"] == 4
+    student = load_network(read_run(half), "last", "student")
+    assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
+
+
 def test_a_yaml_file_and_the_command_line_set_the_same_names(balls: Path, tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text("steps: 7\nbatch_size: 1\nmethod:\n  beta: 0.25\noptimizer:\n  lr: 0.02\n")

@@ -37,6 +37,7 @@ PARAMETERS = {  # nnFormer's on BTCV are its code's to the last one; Swin UNETR'
     "unetr": 92_802_274,
 }
 TO_THE_END = ("acdc_unetr", "brats17_nnformer", "brats21_pcrlv2", "btcv_swin_unetr")  # each network, each data set
+AS_ON_A_GPU = "--precision=bf16"
 SMALL_OF = SMALL | {"dynunet": ["--network_args.filters=[4,8,8,8]"]}
 
 
@@ -66,11 +67,11 @@ def check_run(folder: Path, preset: str) -> None:
     assert (folder / "checkpoints" / "last.ckpt").is_file()
 
 
-def train_official(official: Path, output: Path, preset: str) -> Path:
+def train_official(official: Path, output: Path, preset: str, *more: str) -> Path:
     """Train on data laid out as the preset's data set is; returns the data's folder."""
     data = official / preset.partition("_")[0]
     write_data(data.name, data)
-    train(data, output, preset, f"--split={split_file(data)}", "--method=paper")
+    train(data, output, preset, f"--split={split_file(data)}", "--method=paper", *more)
     check_run(output, preset)
     run = read_run(output)
     assert tuple(run.regions) == (("WT", "TC", "ET") if preset.startswith("brats") else ())
@@ -81,7 +82,7 @@ def train_official(official: Path, output: Path, preset: str) -> Path:
 
 @pytest.mark.parametrize("preset", sorted(set(OFFICIAL) - set(TO_THE_END)))
 def test_presets_of_data_sets_train_on_data_laid_out_so(official: Path, tmp_path: Path, preset: str) -> None:
-    train_official(official, tmp_path / "run", preset)
+    train_official(official, tmp_path / "run", preset, AS_ON_A_GPU)
 
 
 @pytest.mark.parametrize("preset", TO_THE_END)
