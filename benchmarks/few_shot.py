@@ -43,10 +43,11 @@ CNN = ("--network", "unet")
 UNETR = (
     "--network", "unetr", "--optimizer.lr", "0.0004", "--network_args.hidden_size", "192",
     "--network_args.mlp_dim", "768", "--network_args.num_heads", "6", "--network_args.feature_size", "8",
+    "--precision", "bf16",
 )  # fmt: skip
 NETWORKS = (
-    ("unet", CNN, 1000, "network `unet`, 0.6 M parameters"),
-    ("unetr", UNETR, 800, "network `unetr` of hidden size 192"),
+    ("unet", CNN, {"acdc": 1000, "btcv": 2000}, "network `unet`, 0.6 M parameters"),
+    ("unetr", UNETR, {"acdc": 2400, "btcv": 8000}, "network `unetr` of hidden size 192, 7 M parameters"),
 )
 
 
@@ -89,7 +90,7 @@ STUDIES = {
     **{
         f"btcv_{name}": Study(
             f"Abdominal CT, the training part of BTCV at 4 mm, 13 organs; {text}",
-            2 * steps,
+            steps["btcv"],
             (
                 *network, "--prepare.spacing", "[4,4,4]", "--prepare.intensity_range", "[-175,250]",
                 "--crop_size", "[48,48,48]",
@@ -104,7 +105,7 @@ STUDIES = {
         f"acdc_{name}": Study(
             "Cardiac cine MRI, the training part of ACDC at half its in-plane resolution, 3 structures (the spacing is "
             f"unknown: HD95 is in units of the header); {text}",
-            steps,
+            steps["acdc"],
             (*network, "--prepare.spacing", "[2,2,1]", "--crop_size", "[96,96,16]"),
             patch="[16,16,16]",
             train=(

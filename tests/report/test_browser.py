@@ -1,4 +1,4 @@
-"""The report in a real browser. Colours are those of `page.ERRORS` and `mosaic.COLOURS`."""
+"""The report in a real browser. Colours are those of `page.ERRORS` and `panel.COLOURS`."""
 
 import re
 import threading
@@ -12,8 +12,8 @@ import pytest
 from medcontext.cli import main
 from medcontext.report.content import make_page, read_content, shown_case
 from medcontext.report.make import read_case
-from medcontext.report.mosaic import COLOURS
 from medcontext.report.page import ERRORS, pack_case, render
+from medcontext.report.panel import COLOURS
 from medcontext.report.serve import make_server
 from tests.conftest import write_blobs
 from tests.report.browser import Browser, browser, share

@@ -14,8 +14,8 @@ from medcontext.evaluation.evaluate import evaluate_folder
 from medcontext.evaluation.scores import read_models
 from medcontext.report.content import make_page, named_values, read_content, shown_case
 from medcontext.report.make import mosaic_cases, read_case, write_figures
-from medcontext.report.mosaic import differs
 from medcontext.report.page import pack_case
+from medcontext.report.panel import differs
 from medcontext.report.result_tables import result_tables
 
 SHAPE = (20, 24, 12)

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medcontext.errors import InputError
-from medcontext.report.mosaic import COLOURS, ERROR, MosaicCase, _scores, draw_mosaic
+from medcontext.report.mosaic import MosaicCase, _scores, draw_mosaic
+from medcontext.report.panel import COLOURS, ERROR
 
 STRUCTURES = {"liver": 1, "right_kidney": 7}
 

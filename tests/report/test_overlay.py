@@ -7,8 +7,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medcontext.errors import InputError
-from medcontext.report.mosaic import COLOURS, ERROR, MosaicCase
+from medcontext.report.mosaic import MosaicCase
 from medcontext.report.overlay import DPI, GAP, LEFT, WIDTH, _legend_lines, draw_overlay
+from medcontext.report.panel import COLOURS, ERROR
 
 STRUCTURES = {"liver": [1], "right_kidney": [7]}
 

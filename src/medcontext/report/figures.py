@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from medcontext.evaluation.compare import ALL, Comparison
 from medcontext.evaluation.scores import Model, paired_values
 from medcontext.report.choice import CaseScores
-from medcontext.report.mosaic import FAINT, INK
+from medcontext.report.panel import FAINT, INK
 from medcontext.report.save import literal, save_figure
 from medcontext.report.trainings import Curve, Training
 

@@ -7,7 +7,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 
 from medcontext.console import console, track
-from medcontext.data.nifti import check_same_grid, read_header, read_label
+from medcontext.data.nifti import read_header, read_label
 from medcontext.errors import InputError
 from medcontext.files import output_folder, write_text
 from medcontext.report.choice import choose_cases
@@ -156,10 +156,8 @@ def mosaic_cases(content: Content) -> list[MosaicCase]:
 
 def _mosaic_case(files: CaseFiles) -> MosaicCase:
     assert files.image is not None
-    header = read_header(files.truth)
-    for path in (files.image, *files.predictions.values()):
-        check_same_grid(header, read_header(path), (f"label {files.truth}", str(path)))
-    affine = header.affine
+    files.check_grid(files.image, *files.predictions.values())
+    affine = read_header(files.truth).affine
     turn = io_orientation(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(turn[:, 0])]
     image, truth = (

@@ -11,27 +11,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
+from medcontext.report.panel import COLOURS, ERROR_TEXT, FAINT, INK, Structures, caption, draw_panel, mean
 from medcontext.report.save import literal, save_figure
-from medcontext.report.slices import choose_slices, display, frame, outlines, overlaps, window_of
+from medcontext.report.slices import choose_slices, frame, overlaps, window_of
 
-# Okabe and Ito's colours without their red, which is for errors, then others that stay apart for colour-blind eyes.
-COLOURS = (
-    *("#56B4E9", "#E69F00", "#0072B2", "#FFFFFF", "#CC79A7", "#009E73", "#F0E442"),
-    *("#7A52C7", "#A8743A", "#B7E07A", "#9A9A9A", "#F2C6A8", "#2B5F3A", "#C9B6F2"),
-)
-ERROR = "#FF1F1F"
-INK, FAINT = "#1A1A1A", "#6B6B6B"
 DPI = 150
 PANEL = 2.55  # inches a panel is wide
-OPACITY = 0.55
-
-Structures = Mapping[str, int | Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -142,7 +131,7 @@ def _sheet(shapes: Sequence[float], columns: int, side: float, title: str) -> tu
         0.15 / total,
         "Outlined in red: voxels where prediction and truth differ, missed or spurious.",
         fontsize=8.5,
-        color="#C00000",
+        color=ERROR_TEXT,
     )
     return figure, panels, axes(left + columns * (PANEL + gap) + 0.15, top, side - 0.3, tops[-1] + heights[-1] - top)
 
@@ -153,46 +142,17 @@ def _draw_row(
     """Image, truth and predictions of one slice."""
     box = frame(case.labelled)
     shown = (slice(*box[0]), slice(*box[1]), z)
-    low, high = window or window_of(case.image, case.truth)
-    grey = np.clip((case.image[shown].astype(np.float64) - low) / (high - low), 0, 1)
-    truth = case.truth[shown]
-    predictions = [prediction[shown] for prediction in case.predictions.values()]
-    for axes, label in zip(row, [None, truth, *predictions], strict=True):
-        axes.set_axis_off()
-        aspect = case.spacing[1] / case.spacing[0]
-        axes.imshow(display(grey), cmap="gray", vmin=0, vmax=1, interpolation="bilinear", aspect=aspect)
-        if label is not None:
-            axes.imshow(display(coloured(label, structures)), interpolation="nearest", aspect=aspect)
-    for axes, prediction in zip(row[2:], predictions, strict=True):
-        lines = list(outlines(display(differs(prediction, truth, structures))))
-        axes.add_collection(LineCollection(lines, colors=ERROR, linewidths=1.0, capstyle="projecting"))
+    image, truth = case.image[shown], case.truth[shown]
+    window = window or window_of(case.image, case.truth)
+    aspect = case.spacing[1] / case.spacing[0]
+    draw_panel(row[0], image, structures, window, aspect)
+    draw_panel(row[1], image, structures, window, aspect, truth)
+    for axes, whole in zip(row[2:], case.predictions.values(), strict=True):
+        prediction = whole[shown]
+        draw_panel(axes, image, structures, window, aspect, prediction, truth)
         score = mean(overlaps(truth, prediction, structures.values()))
         corner(axes, "no structure here" if np.isnan(score) else f"slice DSC {100 * score:.1f}")
-    row[0].text(
-        -0.025,
-        0.5,
-        f"{literal(case.name)}\nslice {z + 1} of {case.truth.shape[2]}",
-        transform=row[0].transAxes,
-        rotation=90,
-        ha="right",
-        va="center",
-        multialignment="center",
-        fontsize=8,
-        color=FAINT,
-    )
-
-
-def differs(label: np.ndarray, truth: np.ndarray, structures: Structures) -> np.ndarray:
-    """Where the two do not belong to the same structures."""
-    return np.any([np.isin(label, own) != np.isin(truth, own) for own in structures.values()], axis=0)
-
-
-def coloured(label: np.ndarray, structures: Structures) -> np.ndarray:
-    """A label as see-through colours, (..., 4); of structures that share values, such as regions, the last one's."""
-    picture = np.zeros((*label.shape, 4))
-    for index, values in enumerate(structures.values()):
-        picture[np.isin(label, values)] = (*to_rgb(COLOURS[index % len(COLOURS)]), OPACITY)
-    return picture
+    caption(row[0], f"{literal(case.name)}\nslice {z + 1} of {case.truth.shape[2]}")
 
 
 def corner(axes: Axes, text: str) -> None:
@@ -244,9 +204,3 @@ def _scores(cases: Sequence[MosaicCase], structures: Structures, name: str) -> l
     table = np.array([overlaps(case.truth, case.predictions[name], structures.values()) for case in cases])
     means = [mean(column) for column in table.T]
     return [*means, mean(np.array(means))]
-
-
-def mean(scores: np.ndarray) -> float:
-    """Of those that are defined; NaN if none is."""
-    known = scores[~np.isnan(scores)]
-    return float(known.mean()) if known.size else float("nan")

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
-from medcontext.report.mosaic import COLOURS, ERROR, FAINT, INK, MosaicCase, Structures, coloured, differs, mean
+from medcontext.report.mosaic import MosaicCase
+from medcontext.report.panel import COLOURS, ERROR_TEXT, FAINT, INK, Structures, caption, draw_panel, mean
 from medcontext.report.save import literal
-from medcontext.report.slices import choose_slices, display, frame, outlines, overlaps, window_of
+from medcontext.report.slices import choose_slices, frame, overlaps, window_of
 
 DPI = 100
 WIDTH = 14.6  # inches of the picture; with the DPI, 1460 pixels, which a browser shows without shrinking
@@ -75,24 +75,18 @@ def draw_overlay(
         LEFT / WIDTH, 1 - 0.12 / sheet.height, literal(title), fontsize=13, fontweight="bold", color=INK, va="top"
     )
     window = window_of(case.image, case.truth)
+    box = frame(case.truth, AROUND)
+    aspect = case.spacing[1] / case.spacing[0]
     for column, panel in enumerate(panels):
         for row, z in enumerate(slices):
-            axes = sheet.axes(row, column)
-            _draw_panel(axes, panel, case, z, structures, window)
+            axes, shown = sheet.axes(row, column), (slice(*box[0]), slice(*box[1]), z)
+            label = None if panel.label is None else panel.label[shown]
+            truth = case.truth[shown] if panel.scored else None
+            draw_panel(axes, panel.image[shown], structures, window, aspect, label, truth)
             if row == 0:
                 axes.set_title(_heading(panel, case, structures), fontsize=11, fontweight="bold", color=INK, pad=5)
             if column == 0:
-                axes.text(
-                    -0.03,
-                    0.5,
-                    f"slice {z + 1} of {case.truth.shape[2]}",
-                    transform=axes.transAxes,
-                    rotation=90,
-                    ha="right",
-                    va="center",
-                    fontsize=8.5,
-                    color=FAINT,
-                )
+                caption(axes, f"slice {z + 1} of {case.truth.shape[2]}")
     canvas = FigureCanvasAgg(sheet.figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -103,25 +97,6 @@ def _heading(panel: Panel, case: MosaicCase, structures: Structures) -> str:
         return panel.heading
     score = mean(overlaps(case.truth, panel.label, structures.values()))
     return f"{panel.heading}   " + ("no structure" if np.isnan(score) else f"DSC {100 * score:.1f}")
-
-
-def _draw_panel(
-    axes: Axes, panel: Panel, case: MosaicCase, z: int, structures: Structures, window: tuple[float, float]
-) -> None:
-    (left, right), (back, front) = frame(case.truth, AROUND)
-    shown = (slice(left, right), slice(back, front), z)
-    low, high = window
-    aspect = case.spacing[1] / case.spacing[0]
-    grey = np.clip((panel.image[shown].astype(np.float64) - low) / (high - low), 0, 1)
-    axes.set_axis_off()
-    axes.imshow(display(grey), cmap="gray", vmin=0, vmax=1, interpolation="bilinear", aspect=aspect)
-    if panel.label is None:
-        return
-    label, truth = panel.label[shown], case.truth[shown]
-    axes.imshow(display(coloured(label, structures)), interpolation="nearest", aspect=aspect)
-    if panel.scored:
-        lines = list(outlines(display(differs(label, truth, structures))))
-        axes.add_collection(LineCollection(lines, colors=ERROR, linewidths=0.9, capstyle="projecting"))
 
 
 @dataclass(frozen=True)
@@ -172,7 +147,7 @@ class _Sheet:
         note = "DSC of the whole scan on the prepared grid.  Patient's right on the left, anterior up.  "
         self.figure.text(LEFT / WIDTH, y, note, fontsize=8.5, color=FAINT, va="center")
         outlined = "Outlined in red: voxels where prediction and truth differ."
-        self.figure.text((LEFT + 5.2) / WIDTH, y, outlined, fontsize=8.5, color="#C00000", va="center")
+        self.figure.text((LEFT + 5.2) / WIDTH, y, outlined, fontsize=8.5, color=ERROR_TEXT, va="center")
 
 
 def _legend_lines(structures: Structures) -> list[list[tuple[float, int, str]]]:

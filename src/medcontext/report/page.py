@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 import medcontext
 from medcontext.report.figures import COLOURS as MODEL_COLOURS
 from medcontext.report.figures import case_link, to_svg
-from medcontext.report.mosaic import COLOURS
 from medcontext.report.niivue import niivue_script
+from medcontext.report.panel import COLOURS
 from medcontext.report.result_tables import ResultTable
 from medcontext.report.volumes import Volumes
 

@@ -44,6 +44,12 @@ class CaseFiles:
     predictions: Mapping[str, Path]
     own_images: Mapping[str, Path] = field(default_factory=dict)
 
+    def check_grid(self, *paths: Path) -> None:
+        """Raise InputError where a file does not lie on the label's grid."""
+        header = read_header(self.truth)
+        for path in paths:
+            check_same_grid(header, read_header(path), (f"label {self.truth}", str(path)))
+
 
 class Volumes(NamedTuple):
     """A case, ready for the page.
@@ -79,8 +85,7 @@ def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> Volumes:
     images |= {
         f"image-{i}": case.own_images[name] for i, name in enumerate(case.predictions) if name in case.own_images
     }
-    for path in case.predictions.values():
-        check_same_grid(header, read_header(path), (f"label {case.truth}", str(path)))
+    case.check_grid(*case.predictions.values())
     labels = {key: read_label(path)[0] for key, path in paths.items()}
     box = labelled_box(list(labels.values()))
     affine = header.affine.copy()
@@ -88,7 +93,7 @@ def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> Volumes:
     shown, note = {}, ""
     for key, path in images.items():
         try:
-            check_same_grid(header, read_header(path), (f"label {case.truth}", str(path)))
+            case.check_grid(path)
             shown[key] = first_channel(path)[box]
         except InputError as error:
             note = f"shown without its image: {error}"
