@@ -8,6 +8,7 @@ import yaml
 from medcontext.cli import main
 from medcontext.configuration import PRESETS, read_settings
 from medcontext.inference.run import load_network, read_run
+from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
 
 
@@ -54,6 +55,27 @@ def test_bfloat16_trains_validates_and_watches(balls: Path, tmp_path: Path) -> N
     assert json.loads((half / "watch" / "watch.json").read_text())["step"] == 4
     student = load_network(read_run(half), "last", "student")
     assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("more", "cure"),
+    [
+        (
+            ["--batch_size=1"],
+            "1 crop of 16 x 16 x 8 at once: CUDA out of memory. Train in another --output with a smaller",
+        ),
+        (["--batch_size=2", "--accumulate=3"], "smaller --batch_size with more --accumulate (1 and 6 make steps as"),
+    ],
+)
+def test_too_little_memory_says_what_to_do(
+    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, more: list[str], cure: str
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total of ...")
+
+    monkeypatch.setattr(Task, "training_step", full)
+    assert main(arguments(balls, tmp_path / "run", "--steps=2", *more)) == 2
+    assert cure in capsys.readouterr().err
 
 
 def test_a_yaml_file_and_the_command_line_set_the_same_names(balls: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
-from medcontext.errors import InputError
+from medcontext.errors import InputError, first_line
 from medcontext.files import output_folder, read_json
 from medcontext.inference.run import Run, make_network
 from medcontext.method.losses import RegionDiceCE
@@ -147,8 +147,23 @@ def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
                 trainer.fit(task, loader(run, store, task, trainer))
             except SystemExit as end:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from end
+            except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+                raise InputError(too_large(run, error)) from error
     if first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
+
+
+def too_large(run: Run, error: Exception) -> str:
+    """What to do where a step does not fit into memory."""
+    size, crop = run.settings.batch_size, " x ".join(map(str, run.crop_size))
+    cure = "--crop_size"
+    if size > 1:
+        same = f"1 and {size * run.settings.accumulate} make steps as large"
+        cure = f"--batch_size with more --accumulate ({same}), or --crop_size"
+    return (
+        f"Not enough memory for {size} crop{'s' * (size > 1)} of {crop} at once: "
+        f"{first_line(error).partition('. ')[0]}. Train in another --output with a smaller {cure}."
+    )
 
 
 def make_trainer(settings: Settings, loggers: list[Logger], progress: Progress) -> lightning.Trainer:
