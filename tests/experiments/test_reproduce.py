@@ -248,7 +248,7 @@ def test_an_override_that_changes_nothing_makes_no_other_cell() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["table5"], "Unknown table 'table5'"),
+        (["table11"], "Unknown table 'table11'"),
         (["table1"], "Where are the scans? Give --data btcv=DIR."),
         (["table4", "--data", "btcv=."], "Give --data acdc=DIR."),
         (["table1", "--data", "btvc=."], "Unknown data set 'btvc'; did you mean 'btcv'?"),

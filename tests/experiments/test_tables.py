@@ -81,5 +81,7 @@ def test_every_override_is_a_setting_of_the_method() -> None:
 
 
 def test_an_unknown_table_is_refused() -> None:
-    with pytest.raises(InputError, match="Unknown table 'table5'; did you mean 'table"):
+    with pytest.raises(InputError, match="Unknown table 'tabel4'; did you mean 'table4'"):
+        get_grid("tabel4")
+    with pytest.raises(InputError, match="SimMIM, which need a pretraining; it is not reproduced"):
         get_grid("table5")

@@ -24,7 +24,7 @@ def write_table(
     conditions: Conditions,
     selection: Selection,
 ) -> None:
-    """Print a table and write its two files.
+    """Write a table's two files, and print it.
 
     Args:
         grid: the table.
@@ -39,6 +39,10 @@ def write_table(
     columns, lines = results.lines(measured)
     gained = results.gains(measured)
     notes = remarks([cell for entry in entries if entry.variant for cell in cells[entry.variant]], conditions)
+    stem = file_stem(grid, conditions, selection)
+    files = conditions.output / f"{stem}.md", conditions.output / f"{stem}.csv"
+    write_text(files[0], to_page(grid, measured, notes))
+    write_text(files[1], results.to_csv(grid, measured, facts(conditions)))
     console.print(f"\n[bold]{grid.name}[/]: {grid.title}", highlight=False, soft_wrap=True)
     console.print(results.to_table(columns, lines))
     if gained[1]:
@@ -46,10 +50,6 @@ def write_table(
         console.print(results.to_table(*gained))
     for note in notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    stem = file_stem(grid, conditions, selection)
-    files = conditions.output / f"{stem}.md", conditions.output / f"{stem}.csv"
-    write_text(files[0], to_page(grid, measured, notes))
-    write_text(files[1], results.to_csv(grid, measured, facts(conditions)))
     say(f"Written: {files[0]}, {files[1]}")
 
 
