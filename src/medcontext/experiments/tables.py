@@ -106,7 +106,7 @@ def get_grid(name: str) -> Grid:
     Variant(dataset='btcv', model='unetr', medcontext=True, overrides=(('method.mask.ratio', 0.3),), few_shot=None)
     """
     if name == "table5":
-        raise InputError("Table 5 compares with SimCLR, MAE and SimMIM, which need a pretraining; it is not reproduced.")
+        raise InputError("Table 5 is of SimCLR, MAE and SimMIM, which need a pretraining; it is not reproduced.")
     if name not in REPRODUCED:
         raise unknown_name("table", name, REPRODUCED)
     table = PAPER["tables"][name]
