@@ -5,6 +5,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medcontext.training.callbacks import Progress
 
 TINY = (
     "--crop_size=[16,16,8]",
@@ -26,6 +31,18 @@ def start(data: Path, output: Path, *more: str) -> subprocess.Popen:
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
     )
+
+
+def interrupt(patch: pytest.MonkeyPatch, method: str, step: int) -> None:
+    """From now on Ctrl-C is pressed when a training comes to this method of `Progress` at this step."""
+    goes_on = getattr(Progress, method)
+
+    def stop(self: Progress, trainer: Any, task: Any, *rest: Any, **named: Any) -> None:
+        if task.learner.step == step:
+            raise KeyboardInterrupt
+        goes_on(self, trainer, task, *rest, **named)
+
+    patch.setattr(Progress, method, stop)
 
 
 def heed_interrupts() -> None:

@@ -17,9 +17,8 @@ from lightning.pytorch.loggers import Logger
 from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.settings import Settings
-from medcontext.training.callbacks import Progress
 from medcontext.training.loggers import check_loggers, log_picture, open_loggers
-from tests.training.commands import arguments, logged
+from tests.training.commands import arguments, interrupt, logged
 
 SAME = ("--steps=2", "--validate_every=1", "--watch_cases=1")
 
@@ -99,15 +98,8 @@ def stopped(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tra
     """A training in `tmp_path / "run"` that is interrupted at its last step."""
 
     def train(*more: str) -> int:
-        report = Progress.report
-
-        def stop(self, trainer, task, metrics):
-            if task.learner.step == 1:
-                raise KeyboardInterrupt
-            report(self, trainer, task, metrics)
-
         with monkeypatch.context() as patch:
-            patch.setattr(Progress, "report", stop)
+            interrupt(patch, "report", step=1)
             return main(arguments(balls, tmp_path / "run", *SAME, *more))
 
     return train

@@ -20,7 +20,7 @@ from medcontext.method import MedContext, TokenAdapter, TubeMask
 from medcontext.networks import build_network, token_adapter
 from medcontext.training.callbacks import Progress
 from medcontext.training.watch import MaskedView, hidden_voxels
-from tests.training.commands import arguments, logged, start
+from tests.training.commands import arguments, interrupt, logged, start
 
 PANELS = ["image", "label", "student", "teacher", "masked", "student_masked"]
 LEARNING = ("--optimizer.lr=0.02", "--crop_size=[16,16,16]", "--network_args.channels=[8,16]")
@@ -208,15 +208,8 @@ def test_a_resumed_run_may_watch_and_log_otherwise(
     balls: Path, split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, same = tmp_path / "run", ["--steps=4", "--validate_every=2", f"--split={split}"]
-    save = Progress.save
-
-    def stop(self, trainer, task, best):
-        if task.learner.step == 4:
-            raise KeyboardInterrupt
-        save(self, trainer, task, best)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "save", stop)
+        interrupt(patch, "save", step=4)
         assert main(arguments(balls, run, *same, "--watch_cases=1")) == 130
     assert json.loads((run / "watch" / "watch.json").read_text())["step"] == 2
     times = {panel: (run / "watch" / "ball_1" / f"{panel}.nii.gz").stat().st_mtime_ns for panel in PANELS}
