@@ -42,6 +42,7 @@ from medcontext.networks import build_network
 FLOOR, TIME_LIMIT, MEMORY_LIMIT = 7 / 3, 2.45, 1.15
 CROPS = {"cuda": {}, "cpu": {"swin_unetr": 64}}  # elsewhere the published 96; a step of that one takes minutes
 ARMS = ("baseline", "medcontext")
+PRECISIONS = {"32": "float32", "bf16": "bfloat16 autocast"}
 T = TypeVar("T")
 Times = dict[str, list[tuple[float, float]]]  # of an arm, for every step: wall-clock and processor seconds
 
@@ -55,6 +56,7 @@ class Setting:
     classes: int
     device: str
     threads: int
+    precision: str
 
     def label(self) -> str:
         return f"| {self.network} | {self.batch} x {self.crop}^3"
@@ -77,6 +79,7 @@ class Arm:
 
     def __init__(self, name: str, setting: Setting) -> None:
         self.image, self.label = setting.draw()
+        self.autocast = torch.autocast(setting.device, torch.bfloat16, enabled=setting.precision == "bf16")
         self.network, self.loss = setting.build().train(), DiceCE()
         self.learner: MedContext | None = None
         parameters: Iterable[nn.Parameter] = self.network.parameters()
@@ -86,14 +89,15 @@ class Arm:
         self.optimizer = torch.optim.AdamW(parameters, lr=1e-4)
 
     def step(self) -> None:
-        if self.learner is None:
-            self.loss(self.network(self.image), self.label).backward()
-        else:
-            self.learner.backward(self.image, self.label)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.learner is not None:
-            self.learner.update_teacher()
+        with self.autocast:  # around all of it, as in a training by Lightning
+            if self.learner is None:
+                self.loss(self.network(self.image), self.label).backward()
+            else:
+                self.learner.backward(self.image, self.label)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            if self.learner is not None:
+                self.learner.update_teacher()
 
     def allocate_optimizer(self) -> None:
         """Give AdamW its state, by a step along zero gradients, so that the next step is one of many."""
@@ -134,7 +138,7 @@ def measure_time(setting: Setting, pairs: int) -> Times:
     for pair in track(range(pairs), f"{setting.network}, time"):
         for name in ARMS if pair % 2 == 0 else reversed(ARMS):
             times[name].append(seconds(arms[name].step, setting.device))
-        with torch.no_grad():
+        with torch.no_grad(), plain.autocast:
             times["forward"].append(seconds(lambda: plain.network(plain.image), setting.device))
     return times
 
@@ -238,8 +242,8 @@ def report(rows: dict[str, list[str]], arguments: argparse.Namespace, load: list
         f"Command: `{' '.join(['python benchmarks/step_cost.py', *sys.argv[1:]])}`",
         "",
         f"{machine}, Python {platform.python_version()}, torch {torch.__version__}, MONAI {monai.__version__}. "
-        f"float32, AdamW, {arguments.pairs} measured steps of each arm. Load average before and after: "
-        f"{' and '.join(load)}. "
+        f"{PRECISIONS[arguments.precision]}, AdamW, {arguments.pairs} measured steps of each arm. "
+        f"Load average before and after: {' and '.join(load)}. "
         "Every size is a batch of cubes of `crop` voxels an edge; MedContext with its defaults.",
         "",
         *rows["settings"],
@@ -279,6 +283,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="memory at each, time at the first")
     parser.add_argument("--classes", type=int, default=14, help="13 organs and the background")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="32")
     parser.add_argument("--threads", type=int, default=1, help="of a CPU; one, so that other programs disturb less")
     parser.add_argument("--pairs", type=int, default=3, help="measured steps of each arm; 0 for memory alone")
     parser.add_argument("--resident", action="store_true", help="measure resident memory too (Linux)")
@@ -287,6 +292,7 @@ def parse() -> argparse.Namespace:
     if arguments.device == "auto":
         arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
     arguments.machine = arguments.machine or ("cuda" if arguments.device == "cuda" else f"cpu{os.cpu_count()}")
+    arguments.machine += "_bf16" * (arguments.precision == "bf16")
     return arguments
 
 
@@ -300,7 +306,14 @@ def main() -> None:
         crop = arguments.crop or CROPS[arguments.device].get(network, 96)
         for number, batch in enumerate(arguments.batch):
             setting = Setting(
-                network, crop, arguments.patch, batch, arguments.classes, arguments.device, arguments.threads
+                network,
+                crop,
+                arguments.patch,
+                batch,
+                arguments.classes,
+                arguments.device,
+                arguments.threads,
+                arguments.precision,
             )
             run(setting, 0 if number else arguments.pairs, arguments.resident, rows)
     load.append(f"{os.getloadavg()[0]:.1f}")
