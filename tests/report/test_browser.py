@@ -112,6 +112,8 @@ def test_keys_move_through_slices_and_cases(opened: Browser) -> None:
 
 def test_outside_the_viewer_the_arrow_keys_scroll(opened: Browser) -> None:
     opened.run("document.activeElement.blur()")
+    away = {"type": "mouseMoved", "x": 1, "y": 1}  # of where another test may have left the pointer
+    opened.driver.execute_cdp_cmd("Input.dispatchMouseEvent", away)
     start, scrolled = where(opened)[0], opened.run("return scrollY")
     opened.press(UP)
     opened.wait(lambda: opened.run("return scrollY") != scrolled)
