@@ -49,7 +49,7 @@ def test_same_seed_same_bits_whatever_the_global_state() -> None:
 
 
 def test_autocast_changes_nothing() -> None:
-    """Trainings on a GPU run under it; in bfloat16 the place of a voxel would be off by a whole voxel or more."""
+    """Trainings on a GPU run under it; in bfloat16 the places of voxels would be rounded, to a quarter of one at 32."""
     image, label = batch()
     expected = ALL(image, label, seed=3)
     with torch.autocast("cpu", torch.bfloat16):

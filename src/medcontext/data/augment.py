@@ -65,7 +65,7 @@ class Augment:
         """
         if not self.settings.enabled:
             return image, label
-        with torch.autocast(image.device.type, enabled=False):  # else the places of voxels are bfloat16's, 0.4 % off
+        with torch.autocast(image.device.type, enabled=False):  # else the places of voxels are rounded to bfloat16
             samples = [self._vary(image[index], label[index], [seed, index]) for index in range(len(image))]
         images, labels = zip(*samples, strict=True)
         return torch.stack(images), torch.stack(labels)

@@ -50,6 +50,11 @@ class MosaicCase:
                 )
 
     @property
+    def aspect(self) -> float:
+        """The size of a voxel along W over that along H."""
+        return self.spacing[1] / self.spacing[0]
+
+    @property
     def labelled(self) -> np.ndarray:
         """Where truth or a prediction has a structure, (H, W, D): what is shown must hold all errors."""
         return np.any([label != 0 for label in (self.truth, *self.predictions.values())], axis=0)
@@ -144,12 +149,11 @@ def _draw_row(
     shown = (slice(*box[0]), slice(*box[1]), z)
     image, truth = case.image[shown], case.truth[shown]
     window = window or window_of(case.image, case.truth)
-    aspect = case.spacing[1] / case.spacing[0]
-    draw_panel(row[0], image, structures, window, aspect)
-    draw_panel(row[1], image, structures, window, aspect, truth)
+    draw_panel(row[0], image, structures, window, case.aspect)
+    draw_panel(row[1], image, structures, window, case.aspect, truth)
     for axes, whole in zip(row[2:], case.predictions.values(), strict=True):
         prediction = whole[shown]
-        draw_panel(axes, image, structures, window, aspect, prediction, truth)
+        draw_panel(axes, image, structures, window, case.aspect, prediction, truth)
         score = mean(overlaps(truth, prediction, structures.values()))
         corner(axes, "no structure here" if np.isnan(score) else f"slice DSC {100 * score:.1f}")
     caption(row[0], f"{literal(case.name)}\nslice {z + 1} of {case.truth.shape[2]}")

@@ -76,13 +76,12 @@ def draw_overlay(
     )
     window = window_of(case.image, case.truth)
     box = frame(case.truth, AROUND)
-    aspect = case.spacing[1] / case.spacing[0]
     for column, panel in enumerate(panels):
         for row, z in enumerate(slices):
             axes, shown = sheet.axes(row, column), (slice(*box[0]), slice(*box[1]), z)
             label = None if panel.label is None else panel.label[shown]
             truth = case.truth[shown] if panel.scored else None
-            draw_panel(axes, panel.image[shown], structures, window, aspect, label, truth)
+            draw_panel(axes, panel.image[shown], structures, window, case.aspect, label, truth)
             if row == 0:
                 axes.set_title(_heading(panel, case, structures), fontsize=11, fontweight="bold", color=INK, pad=5)
             if column == 0:
