@@ -4,10 +4,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, VoxelAdapter
+    from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, Unlabelled, VoxelAdapter
 
 __version__ = version("medcontext")
-__all__ = ["CubeMask", "MedContext", "Momentum", "TokenAdapter", "TubeMask", "VoxelAdapter", "__version__"]
+__all__ = [
+    "CubeMask",
+    "MedContext",
+    "Momentum",
+    "TokenAdapter",
+    "TubeMask",
+    "Unlabelled",
+    "VoxelAdapter",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -133,6 +133,18 @@ def configure_train(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help=DATA)
     parser.add_argument("--output", type=Path, required=True, help="folder of the run, new or empty")
     parser.add_argument(
+        "--unlabelled",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="rest|DIR|DATASET",
+        help="scans without labels that join the training: folders of NIfTI files, data sets (their imagesTs, imagesUn "
+        'or "unlabelled"), or rest, the training cases that --few_shot leaves out, without their labels',
+    )
+    parser.add_argument(
+        "--skip_damaged", type=bool, default=False, help="leave out unlabelled scans that cannot be used, and say so"
+    )
+    parser.add_argument(
         "--cache", type=Path | None, help="folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache"
     )
     parser.add_argument("--resume", type=bool, default=False, help="go on from the output folder's last checkpoint")
@@ -146,7 +158,15 @@ def train(parser: ArgumentParser, values: Namespace) -> None:
     from medcontext.training.fit import train as run
 
     settings = settings_from(parser, values)
-    run(values.data, values.output, settings, cache=values.cache, resume=values.resume)
+    run(
+        values.data,
+        values.output,
+        settings,
+        unlabelled=values.unlabelled,
+        skip_damaged=values.skip_damaged,
+        cache=values.cache,
+        resume=values.resume,
+    )
 
 
 def configure_predict(parser: ArgumentParser) -> None:

@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class CannotWrite(InputError):
+    """A folder that the user gave cannot be written, as on a full disk: nothing is wrong with what was read."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An error for a name that is not known, with the nearest known name as a suggestion.
 

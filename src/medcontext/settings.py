@@ -9,7 +9,19 @@ from typing import Any, Literal
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
 from medcontext.errors import InputError, unknown_name
+from medcontext.method import Unlabelled
 
+STRONG = AugmentSettings(
+    affine_probability=0,
+    noise_probability=0.3,
+    smooth_probability=0.3,
+    brightness_probability=0.8,
+    brightness=(0.6, 1.4),
+    contrast_probability=0.8,
+    contrast=(0.6, 1.4),
+    gamma_probability=0.8,
+    gamma=(0.6, 1.7),
+)
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
@@ -72,8 +84,13 @@ class MethodSettings:
         target: the masked view must agree with the `teacher`, or with the `student`'s own whole view.
         beta: weight of the consistency.
         ramp_up: fraction of the steps over which beta rises to its value.
+        fill: what fills the hidden tubes: the learnable `token`, or the next `labelled` crop of the batch, with its
+            labels.
+        share: fraction of a batch's crops that get a second view, and so many unlabelled crops beside the batch.
+        clean: whether `all` labelled crops are also seen as they are, or the `rest` that get no second view.
         mask: what is hidden.
         teacher: how the teacher follows.
+        unlabelled: how scans without labels join, where --unlabelled names some.
     """
 
     name: str = "medcontext"
@@ -83,8 +100,12 @@ class MethodSettings:
     target: Literal["teacher", "student"] = "teacher"
     beta: float = 0.5
     ramp_up: float = 0.0
+    fill: Literal["token", "labelled"] = "token"
+    share: float = 1.0
+    clean: Literal["all", "rest"] = "all"
     mask: MaskSettings = field(default_factory=MaskSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    unlabelled: Unlabelled = field(default_factory=Unlabelled)
 
 
 @dataclass(frozen=True)
@@ -169,6 +190,7 @@ class Settings:
         compile: compile the network with torch.compile.
         prepare: spacing and intensities.
         augment: random changes of the crops.
+        vary: further changes of intensity, of unlabelled crops as the student sees them; the teacher does not.
         optimizer: the optimizer and its learning rate.
         window: sliding windows in validation, and in predictions that do not ask for others.
     """
@@ -198,6 +220,7 @@ class Settings:
     compile: bool = False
     prepare: PrepareSettings = field(default_factory=PrepareSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    vary: AugmentSettings = field(default_factory=lambda: STRONG)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     window: WindowSettings = field(default_factory=WindowSettings)
 
@@ -214,6 +237,11 @@ class Settings:
             raise InputError(f"foreground must lie between 0 and 1, got {self.foreground}.")
         if self.crop_size != "auto" and min(self.crop_size) < 1:
             raise InputError(f"crop_size must be three positive numbers, got {self.crop_size}.")
+        if self.vary.affine_probability or self.vary.flip_axes:
+            raise InputError(
+                "vary changes intensities alone, for teacher and student must see a voxel at the same place: leave "
+                "vary.affine_probability at 0 and vary.flip_axes empty."
+            )
         for name in self.loggers:
             if name not in LOGGERS:
                 raise unknown_name("logger", name, LOGGERS)

@@ -70,6 +70,10 @@ class Augment:
         images, labels = zip(*samples, strict=True)
         return torch.stack(images), torch.stack(labels)
 
+    def images(self, image: Tensor, seed: int) -> Tensor:
+        """Vary a batch of images (B, C, H, W, D) that have no label."""
+        return self(image, image.new_zeros(len(image), 1, 1, 1, 1), seed)[0]
+
     def _vary(self, image: Tensor, label: Tensor, seed: list[int]) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(seed)
         if rng.random() < self.settings.affine_probability:
@@ -90,6 +94,8 @@ class Augment:
         self._grid.device = image.device
         grid = self._grid(spatial_size=image.shape[1:])
         deformed = self._resample(image, grid, mode="bilinear")
+        if label.shape[1:] != image.shape[1:]:  # there is none
+            return convert_to_tensor(deformed, dtype=image.dtype), label
         nearest = self._resample(label, grid, mode="nearest")
         return convert_to_tensor(deformed, dtype=image.dtype), convert_to_tensor(nearest, dtype=label.dtype)
 

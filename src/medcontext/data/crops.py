@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from medcontext.data.geometry import Triple
-from medcontext.data.store import Store, StoredCase
+from medcontext.data.store import Slices, Store, StoredCase
 from medcontext.errors import InputError
 
 JITTER = 4  # a foreground crop's centre lies within crop / JITTER of the chosen voxel, along each axis
@@ -83,9 +83,7 @@ class CropDataset(Dataset[dict[str, Any]]):
 
     def case_at(self, index: int) -> StoredCase:
         """The case of a crop."""
-        turn, place = divmod(index, len(self.cases))
-        order = np.random.default_rng([self.seed, 0, turn]).permutation(len(self.cases))
-        return self.cases[order[place]]
+        return in_turn(self.cases, index, [self.seed, 0])
 
     def draw(self, case: StoredCase, rng: np.random.Generator) -> Triple:
         """Where a crop starts; negative along an axis that will be padded."""
@@ -94,16 +92,57 @@ class CropDataset(Dataset[dict[str, Any]]):
         if foreground:
             voxels = case.positions(int(rng.choice(case.classes)))
             centre = voxels[rng.integers(len(voxels))]
-        start = []
-        for axis, (size, crop) in enumerate(zip(case.shape[1:], self.crop_size, strict=True)):
-            if size <= crop:
-                start.append(-((crop - size) // 2))
-            elif centre is None:
-                start.append(int(rng.integers(size - crop + 1)))
-            else:
-                jitter = int(rng.integers(-(crop // JITTER), crop // JITTER + 1))
-                start.append(int(np.clip(centre[axis] - crop // 2 + jitter, 0, size - crop)))
-        return start[0], start[1], start[2]
+        return start_of(case, self.crop_size, rng, centre)
+
+
+class ScanCrops(Dataset[dict[str, Any]]):
+    """Crops from anywhere in scans without labels; every pass over the scans visits each once, in a new order.
+
+    Args:
+        cases: prepared, of any stores.
+        crop_size: (h, w, d) in prepared voxels.
+        length: number of crops; the indices are 0..length-1.
+        seed: 0 or above.
+    """
+
+    def __init__(self, cases: Sequence[StoredCase], crop_size: Triple, *, length: int, seed: int = 0) -> None:
+        if not cases:
+            raise InputError("No unlabelled scan to crop from; name at least one.")
+        self.cases = list(cases)
+        self.crop_size = crop_size
+        self.length = length
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The crop: `image` (C, h, w, d) float32, `name`, `index`."""
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        case = in_turn(self.cases, index, [self.seed, 2])
+        start = start_of(case, self.crop_size, np.random.default_rng([self.seed, 3, index]))
+        return {"image": cut_image(case, start, self.crop_size), "name": case.name, "index": index}
+
+
+def in_turn(cases: Sequence[StoredCase], index: int, seed: list[int]) -> StoredCase:
+    """The case of a crop, where each pass over the cases visits all of them in an order of its own."""
+    turn, place = divmod(index, len(cases))
+    return cases[np.random.default_rng([*seed, turn]).permutation(len(cases))[place]]
+
+
+def start_of(case: StoredCase, crop_size: Triple, rng: np.random.Generator, centre: np.ndarray | None = None) -> Triple:
+    """Where a crop starts: near a voxel (H, W, D) or, without one, anywhere; negative along an axis to be padded."""
+    start = []
+    for axis, (size, crop) in enumerate(zip(case.shape[1:], crop_size, strict=True)):
+        if size <= crop:
+            start.append(-((crop - size) // 2))
+        elif centre is None:
+            start.append(int(rng.integers(size - crop + 1)))
+        else:
+            jitter = int(rng.integers(-(crop // JITTER), crop // JITTER + 1))
+            start.append(int(np.clip(centre[axis] - crop // 2 + jitter, 0, size - crop)))
+    return start[0], start[1], start[2]
 
 
 class StepSampler(Sampler[int]):
@@ -128,19 +167,33 @@ class StepSampler(Sampler[int]):
 
 def cut(case: StoredCase, start: Triple, crop_size: Triple) -> tuple[Tensor, Tensor]:
     """Read a crop, padded where it reaches beyond the volume: image (C, h, w, d), label (1, h, w, d)."""
-    sizes = case.shape[1:]
-    stops = [first + crop for first, crop in zip(start, crop_size, strict=True)]
-    inside = [(max(first, 0), min(stop, size)) for first, stop, size in zip(start, stops, sizes, strict=True)]
-    h, w, d = (slice(low, high) for low, high in inside)
-    image, label = case.read((h, w, d))
-    if tuple(image.shape[1:]) == tuple(crop_size):
-        return image, label
+    inside, places = _inside(case, start, crop_size)
+    image, label = case.read(inside)
+    return _padded(image, places, crop_size, case.background), _padded(label, places, crop_size, (0,))
+
+
+def cut_image(case: StoredCase, start: Triple, crop_size: Triple) -> Tensor:
+    """As `cut`, the image alone."""
+    inside, places = _inside(case, start, crop_size)
+    return _padded(case.read_image(inside), places, crop_size, case.background)
+
+
+def _inside(case: StoredCase, start: Triple, crop_size: Triple) -> tuple[Slices, Slices]:
+    """The part of a crop that lies in the volume: where in the volume, and where in the crop."""
+    low = [max(first, 0) for first in start]
+    high = [min(first + crop, size) for first, crop, size in zip(start, crop_size, case.shape[1:], strict=True)]
+    h, w, d = (slice(*bounds) for bounds in zip(low, high, strict=True))
+    y, x, z = (slice(a - first, b - first) for a, b, first in zip(low, high, start, strict=True))
+    return (h, w, d), (y, x, z)
+
+
+def _padded(part: Tensor, places: Slices, crop_size: Triple, background: tuple[float, ...]) -> Tensor:
+    """A volume (C, ...) at its place in a crop (C, h, w, d) of background."""
+    if tuple(part.shape[1:]) == tuple(crop_size):
+        return part
     # In numpy: torch's padding starts threads, which costs more than the padding where cores are shared.
-    places: list[slice] = [slice(None)]
-    places += (slice(low - first, high - first) for first, (low, high) in zip(start, inside, strict=True))
-    padded = np.empty((len(image), *crop_size), dtype=np.float32)
-    padded[:] = np.reshape(case.background, (-1, 1, 1, 1))
-    padded[tuple(places)] = image.numpy()
-    labelled = np.zeros((1, *crop_size), dtype=label.numpy().dtype)
-    labelled[tuple(places)] = label.numpy()
-    return torch.from_numpy(padded), torch.from_numpy(labelled)
+    values = part.numpy()
+    padded = np.empty((len(values), *crop_size), dtype=values.dtype)
+    padded[:] = np.reshape(background, (-1, 1, 1, 1))
+    padded[(slice(None), *places)] = values
+    return torch.from_numpy(padded)

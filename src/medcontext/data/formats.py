@@ -24,7 +24,7 @@ Accepted are
   - a Medical Segmentation Decathlon folder: {MANIFEST} with "modality", "labels" and "training";
   - an nnU-Net v2 raw folder: {MANIFEST} with "channel_names", "labels" and "file_ending", imagesTr, labelsTr;
   - a JSON file: {{"channels": ["CT"], "labels": {{"background": 0, "liver": 1}}, "cases": [{{"image": ..., \
-"label": ...}}]}}, paths relative to it;
+"label": ...}}]}}, paths relative to it, and "unlabelled": ["scan.nii.gz", ...] where there are some;
   - without {MANIFEST}, as distributed: BTCV (imagesTr/img0001.nii.gz, labelsTr/label0001.nii.gz; or RawData), ACDC \
 (training/patient001/patient001_frame01.nii.gz and _frame01_gt.nii.gz), BraTS 2021 \
 (BraTS2021_00000/BraTS2021_00000_flair.nii.gz, _t1, _t1ce, _t2 and _seg)."""
@@ -133,10 +133,11 @@ def _listed(manifest: dict[str, Any], file: Path) -> tuple[list[Case], list[Case
         else:
             cases.append(case)
     unlabelled = []
-    for number, entry in enumerate(_entries(manifest, "test", file)):
-        entry = entry if isinstance(entry, dict) else {"image": entry}
-        case = _listed_case(entry, f'{file}, "test"[{number}]', file.parent)
-        unlabelled.append(replace(case, label=None))
+    for key in ("test", "unlabelled"):
+        for number, entry in enumerate(_entries(manifest, key, file)):
+            entry = entry if isinstance(entry, dict) else {"image": entry}
+            case = _listed_case(entry, f'{file}, "{key}"[{number}]', file.parent)
+            unlabelled.append(replace(case, label=None))
     return cases, unlabelled, problems
 
 
@@ -170,6 +171,8 @@ def _nnunet(manifest: dict[str, Any], file: Path, channels: int) -> tuple[list[C
     if ending not in NIFTI_SUFFIXES:
         raise InputError(f'{file}, "file_ending": got "{ending}"; medcontext reads {" and ".join(NIFTI_SUFFIXES)}.')
     unlabelled, problems = _channel_cases(root / "imagesTs", ending, channels)
+    more, wrong = _channel_cases(root / "imagesUn", ending, channels)
+    unlabelled, problems = unlabelled + more, problems + wrong
     if "dataset" in manifest:
         return _mapped(manifest["dataset"], file), unlabelled, problems
     images, wrong = _channel_cases(root / "imagesTr", ending, channels)

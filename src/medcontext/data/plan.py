@@ -112,6 +112,12 @@ class Plan:
         return tuple(sorted({0, *self.labels.values()}))
 
     @property
+    def structures(self) -> tuple[str, ...]:
+        """The name of each class index 1..K-1; of several names for one value, the first."""
+        names = {value: name for name, value in reversed(self.labels.items())}
+        return tuple(names[value] for value in self.values if value in names)
+
+    @property
     def hash(self) -> str:
         """Ten hexadecimal digits that change whenever a prepared voxel could."""
         content = {key: value for key, value in self.to_dict().items() if key != "reasons"}

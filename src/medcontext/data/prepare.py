@@ -17,6 +17,7 @@ from medcontext.console import console
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.geometry import Geometry, to_ras
 from medcontext.data.labelled import read_labelled
+from medcontext.data.nifti import image_digest, read_image
 from medcontext.data.normalize import background, foreground_box, normalize
 from medcontext.data.plan import Normalization, Plan
 from medcontext.data.pool import in_processes
@@ -66,23 +67,33 @@ def prepare_dataset(
     Raises:
         InputError: if a case is unknown or cannot be used, or the disk is full. Cases finished before stay.
     """
-    root = store_folder(dataset, plan, cache or default_cache())
     cases = {case.name: case for case in dataset.cases}
     for name in names:
         if name not in cases:
             raise unknown_name("case", name, cases)
+    root = open_store(dataset, plan, cache)
+    todo = [cases[name] for name in dict.fromkeys(names) if not is_prepared(cases[name], root)]
+    if todo:
+        bare = replace(dataset, cases=(), unlabelled=())  # sent to the processes with every case
+        work = partial(prepare_case, dataset=bare, plan=plan, root=root)
+        for _ in in_processes(work, todo, workers, "preparing the cases"):
+            pass
+    return Store(root)
+
+
+def open_store(dataset: Dataset, plan: Plan, cache: Path | None) -> Path:
+    """The folder of a data set prepared by a plan, there if it was not yet.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    root = store_folder(dataset, plan, cache or default_cache())
     try:
         root.mkdir(parents=True, exist_ok=True)
         write_json(root / "plan.json", plan.to_dict())
     except OSError as error:
         raise InputError(f"Cannot write to the cache {root}: {error.strerror}. Choose another cache.") from None
-    todo = [cases[name] for name in dict.fromkeys(names) if not _is_done(cases[name], root)]
-    if todo:
-        bare = replace(dataset, cases=(), unlabelled=())  # sent to the processes with every case
-        work = partial(_prepare_case, dataset=bare, plan=plan, root=root)
-        for _ in in_processes(work, todo, workers, "preparing the cases"):
-            pass
-    return Store(root)
+    return root
 
 
 def store_folder(dataset: Dataset, plan: Plan, cache: Path) -> Path:
@@ -124,22 +135,32 @@ def _sources(case: Case) -> list[Path]:
     return [*case.images, *([case.label] if case.label else [])]
 
 
-def _is_done(case: Case, root: Path) -> bool:
+def is_prepared(case: Case, root: Path) -> bool:
+    """Whether a store's folder has the case, from the files that are there now."""
     try:
         return StoredCase(root / case.name).is_current(describe_sources(_sources(case)))
     except OSError:  # a source is gone: reading the case will say which
         return False
 
 
-def _prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
-    if _is_done(case, root):  # by another run, meanwhile
+def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
+    """Prepare one case, with its label or without one, into a store's folder.
+
+    Raises:
+        InputError: if it cannot be used, or the disk is full.
+    """
+    if is_prepared(case, root):  # by another run, meanwhile
         return
     try:
         sources = describe_sources(_sources(case))  # before reading: a change meanwhile is seen the next time
     except OSError as error:
         raise InputError(f"Case '{case.name}': cannot read {error.filename}: {error.strerror}.") from None
-    image, label, affine = read_labelled(case, dataset, plan.label_map)
+    label: np.ndarray | None = None
+    if case.label is None:
+        image, affine = read_image(case, dataset.channels)
+    else:
+        image, label, affine = read_labelled(case, dataset, plan.label_map)
     prepared, geometry = prepare_image(image, affine, plan)
-    indices = geometry.label_to_prepared(torch.from_numpy(np.ascontiguousarray(label)))
+    indices = None if label is None else geometry.label_to_prepared(torch.from_numpy(np.ascontiguousarray(label)))
     empty = background(prepared, plan.normalization)
-    write_case(root / case.name, prepared, indices, geometry, empty, sources)
+    write_case(root / case.name, prepared, indices, geometry, empty, sources, image_digest(image))

@@ -1,6 +1,6 @@
 """Which cases train, which validate, which test."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from medcontext.console import console
@@ -17,15 +17,17 @@ class Split:
         train: what the network learns from.
         validation: what the best checkpoint is chosen on; may be empty.
         test: what is measured at the end; may be empty.
+        rest: training cases that few_shot leaves out.
     """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    rest: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Plain values for JSON; written to a file, they are a split file again."""
-        return {part: list(names) for part, names in asdict(self).items()}
+        """Plain values for JSON, of the three parts; written to a file, they are a split file again."""
+        return {part: list(getattr(self, part)) for part in PARTS}
 
 
 def make_split(
@@ -85,7 +87,8 @@ def make_split(
         )
     drawn = sorted(split.train, key=lambda name: draw(seed, "few-shot", name))
     chosen = listed.get(few_shot, drawn[:few_shot])
-    return Split(tuple(sorted(chosen)), split.validation, split.test)
+    rest = tuple(name for name in split.train if name not in chosen)
+    return Split(tuple(sorted(chosen)), split.validation, split.test, rest)
 
 
 def patient(name: str) -> str:

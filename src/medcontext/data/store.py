@@ -1,7 +1,8 @@
 """Prepared cases on disk, from which a crop is read without the rest of its volume.
 
 One folder a case: `image.b2nd` (C, H, W, D) and `label.b2nd` (H, W, D), blosc2 arrays in small chunks;
-`positions.npz`, sampled voxels of each class; `case.json`, written last: a case without it does not exist.
+`positions.npz`, sampled voxels of each class; `case.json`, written last: a case without it does not exist. A scan
+without a label has the image and the record alone.
 Nothing is held in memory between two reads, so a store of a thousand cases costs what one crop costs.
 """
 
@@ -21,10 +22,11 @@ from torch import Tensor
 
 from medcontext.data.geometry import Geometry
 from medcontext.data.plan import Plan
-from medcontext.errors import InputError, unknown_name
+from medcontext.errors import CannotWrite, InputError, unknown_name
 from medcontext.files import atomic_path, read_json, write_json
 
-ARRAYS = ("image.b2nd", "label.b2nd", "positions.npz")
+IMAGE, LABEL, PLACES = ARRAYS = ("image.b2nd", "label.b2nd", "positions.npz")
+QUANTILES = tuple(np.linspace(0, 1, 21))  # by which a scan's intensities are told from another's
 POSITIONS = 2000  # voxels sampled a class and case
 CHUNK, BLOCK = 64, 16  # voxels; a chunk is what is compressed together, a block what a crop has to unpack
 STALE = 3600.0  # seconds after which a temporary file is a killed process's, not a working one's
@@ -92,13 +94,23 @@ class StoredCase:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Class indices with at least one voxel, without the background."""
-        return tuple(self.record["classes"])
+        """Class indices with at least one voxel, without the background; none of a scan without a label."""
+        return tuple(self.record["classes"] or ())
 
     @property
     def background(self) -> tuple[float, ...]:
         """The value to pad each channel with."""
         return tuple(self.record["background"])
+
+    @property
+    def digest(self) -> str:
+        """Of the file's image, equal for equal images."""
+        return self.record["digest"]
+
+    @property
+    def quantiles(self) -> np.ndarray:
+        """(C, 21): of each channel's prepared intensities, from the lowest to the highest in steps of 5 %."""
+        return np.array(self.record["quantiles"])
 
     @property
     def geometry(self) -> Geometry:
@@ -111,7 +123,7 @@ class StoredCase:
         Raises:
             InputError: if the file is damaged.
         """
-        path = self.folder / "positions.npz"
+        path = self.folder / PLACES
         try:
             with np.load(path) as arrays:
                 return arrays[str(class_index)]
@@ -124,17 +136,25 @@ class StoredCase:
         Raises:
             InputError: if the files are damaged.
         """
-        image = _read(self.folder / "image.b2nd", (slice(None), *crop))
-        label = _read(self.folder / "label.b2nd", crop)
-        return torch.from_numpy(image), torch.from_numpy(label[None])
+        label = _read(self.folder / LABEL, crop)
+        return self.read_image(crop), torch.from_numpy(label[None])
+
+    def read_image(self, crop: Slices = (slice(None), slice(None), slice(None))) -> Tensor:
+        """A crop's image (C, h, w, d), float32; also of scans without a label.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        return torch.from_numpy(_read(self.folder / IMAGE, (slice(None), *crop)))
 
     def is_current(self, sources: list[list[Any]]) -> bool:
         """Whether the case was prepared, from these very files (as `describe_sources` gives them)."""
         try:
-            same = read_json(self.folder / "case.json")["sources"] == sources
+            record = read_json(self.folder / "case.json")
+            same, arrays = record["sources"] == sources, ARRAYS if record["classes"] is not None else (IMAGE,)
         except (InputError, KeyError, TypeError):
             return False
-        return same and all((self.folder / name).is_file() for name in ARRAYS)
+        return same and "digest" in record and all((self.folder / name).is_file() for name in arrays)
 
 
 def describe_sources(paths: list[Path]) -> list[list[Any]]:
@@ -145,28 +165,32 @@ def describe_sources(paths: list[Path]) -> list[list[Any]]:
 def write_case(
     folder: Path,
     image: Tensor,
-    label: Tensor,
+    label: Tensor | None,
     geometry: Geometry,
     background: tuple[float, ...],
     sources: list[list[Any]],
+    digest: str = "",
 ) -> None:
     """Write a prepared case; killed at any moment, it leaves a whole case or none.
 
     Args:
         folder: the case's own, named like it.
         image: (C, H, W, D), float32.
-        label: class indices (H, W, D), uint8 or int16.
+        label: class indices (H, W, D), uint8 or int16; None for a scan without a label.
         geometry: the way back to the file's grid.
         background: the value to pad each channel with.
         sources: from `describe_sources`.
+        digest: of the file's image.
 
     Raises:
-        InputError: if the disk is full or the folder cannot be written.
+        CannotWrite: if the disk is full or the folder cannot be written.
     """
-    positions = sample_positions(label.numpy(), zlib.crc32(folder.name.encode()))
+    positions = None if label is None else sample_positions(label.numpy(), zlib.crc32(folder.name.encode()))
     record = {
         "shape": list(image.shape),
-        "classes": sorted(positions),
+        "classes": None if positions is None else sorted(positions),
+        "quantiles": quantiles(image).tolist(),
+        "digest": digest,
         "background": list(background),
         "geometry": geometry.to_dict(),
         "sources": sources,
@@ -176,18 +200,25 @@ def write_case(
         _remove_stale(folder)
         if not StoredCase(folder).is_current(sources):  # else another run has just written the very same
             (folder / "case.json").unlink(missing_ok=True)
-        _write(folder / "image.b2nd", image.numpy())
-        _write(folder / "label.b2nd", label.numpy())
-        with atomic_path(folder / "positions.npz") as temporary:
-            np.savez(temporary, **{str(index): voxels for index, voxels in positions.items()})  # type: ignore[arg-type]
+        _write(folder / IMAGE, image.numpy())
+        if label is not None and positions is not None:
+            _write(folder / LABEL, label.numpy())
+            with atomic_path(folder / PLACES) as temporary:
+                np.savez(temporary, **{str(index): voxels for index, voxels in positions.items()})  # type: ignore[arg-type]
         write_json(folder / "case.json", record)
     except OSError as error:
         with suppress(OSError):
             folder.rmdir()  # if it is empty
-        raise InputError(
+        raise CannotWrite(
             f"Cannot write the prepared case {folder}: {error.strerror or error}. Free some space, or choose "
             "another cache (MEDCONTEXT_CACHE); what is prepared already is kept."
         ) from None
+
+
+def quantiles(image: Tensor) -> np.ndarray:
+    """`QUANTILES` of the intensities of (C, H, W, D), (C, 21); of a large image from every n-th voxel."""
+    values = image.numpy().reshape(len(image), -1)
+    return np.quantile(values[:, :: max(1, values.shape[1] // 100_000)], QUANTILES, axis=1).T
 
 
 def sample_positions(label: np.ndarray, seed: int) -> dict[int, np.ndarray]:

@@ -1,11 +1,24 @@
 """The method of the paper, usable alone in anybody's training loop."""
 
-from medcontext.method.adapters import TokenAdapter, VoxelAdapter
-from medcontext.method.learner import Losses, MedContext
-from medcontext.method.losses import DeepSupervision, DiceCE, consistency
-from medcontext.method.masking import CubeMask, TubeMask
-from medcontext.method.teacher import EMATeacher, Momentum
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from medcontext.method.adapters import TokenAdapter, VoxelAdapter
+    from medcontext.method.learner import Losses, MedContext
+    from medcontext.method.losses import DeepSupervision, DiceCE, consistency
+    from medcontext.method.masking import CubeMask, TubeMask
+    from medcontext.method.teacher import EMATeacher, Momentum
+    from medcontext.method.unlabelled import Unlabelled
+
+HOMES = {
+    "adapters": ("TokenAdapter", "VoxelAdapter"),
+    "learner": ("Losses", "MedContext"),
+    "losses": ("DeepSupervision", "DiceCE", "consistency"),
+    "masking": ("CubeMask", "TubeMask"),
+    "teacher": ("EMATeacher", "Momentum"),
+    "unlabelled": ("Unlabelled",),
+}
 __all__ = [
     "CubeMask",
     "DeepSupervision",
@@ -16,6 +29,15 @@ __all__ = [
     "Momentum",
     "TokenAdapter",
     "TubeMask",
+    "Unlabelled",
     "VoxelAdapter",
     "consistency",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The settings take a rule from here without waiting seconds for torch and MONAI.
+    for home, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f"medcontext.method.{home}"), name)
+    raise AttributeError(f"module 'medcontext.method' has no attribute '{name}'")

@@ -1,7 +1,8 @@
 """MedContext around any segmentation network (Gani et al., MICCAI 2024, section 2)."""
 
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -11,25 +12,44 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medcontext.errors import InputError
 from medcontext.method.adapters import Adapter, VoxelAdapter
-from medcontext.method.losses import DeepSupervision, DiceCE, consistency, heads
-from medcontext.method.masking import CubeMask, TubeMask
+from medcontext.method.found import Found, Trust
+from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, consistency, heads
+from medcontext.method.masking import CubeMask, TubeMask, expand
+from medcontext.method.targets import Target, label_target, teacher_target
 from medcontext.method.teacher import EMATeacher, Momentum
+from medcontext.method.unlabelled import Unlabelled
 
 
 class Losses(NamedTuple):
-    """The terms of equation 4, each a scalar; a term that is switched off is zero."""
+    """The terms of a step, each a scalar; a term that is switched off is zero.
+
+    `loss` is their weighted sum. Equation 4 has the first three that follow; `unlabelled` is that of the views with
+    scans without labels, filled ones with the labelled voxels in them.
+    """
 
     loss: Tensor
     whole: Tensor
     masked: Tensor
     consistency: Tensor
+    unlabelled: Tensor
 
     def detach(self) -> "Losses":
         return Losses(*(term.detach() for term in self))
 
+    @classmethod
+    def of(cls, loss: Tensor, **terms: Tensor) -> "Losses":
+        """One view's terms; those that are not named are zero."""
+        zero = torch.zeros_like(loss.detach())
+        return cls(loss, *(terms.get(name, zero) for name in cls._fields[1:]))
+
+    @classmethod
+    def sum(cls, views: "Sequence[Losses]") -> "Losses":
+        """The terms of several views together."""
+        return cls(*(functools.reduce(torch.add, terms) for terms in zip(*views, strict=True)))
+
 
 class MedContext(nn.Module):
-    """The student, its teacher and the three losses.
+    """The student, its teacher and the losses.
 
     `learner.backward(image, label)` trains with the peak memory of one view; `learner(image, label).loss` is the
     plain differentiable loss. Both give the same gradient. Call `update_teacher()` after every optimizer step.
@@ -52,9 +72,17 @@ class MedContext(nn.Module):
         buffers: how the teacher follows buffers, see `EMATeacher`.
         supervised: the supervised loss of logits (B, K, ...) and labels (B, 1, ...); equation 3 by default.
         in_channels: the image's channels, for the default adapter.
+        fill: what fills the hidden tubes of labelled crops: the learnable `token` (equation 1), or the next
+            `labelled` crop of the batch, with its labels.
+        share: of a batch's crops, those that get a second view, above 0 to 1; the last ones. Also how many
+            unlabelled crops belong beside a batch, see `partners`. The paper's is 1.
+        clean: whether `all` labelled crops are seen as they are, or only the `rest` that no second view takes, which
+            spares their cost. The paper's is `all`.
+        unlabelled: how scans without labels join, where `backward` is given some.
+        expected: (K,), the share of each class (or region) among the voxels of a labelled scan, see `Found`.
 
     Raises:
-        InputError: if a value is outside its range, or no loss uses the mask.
+        InputError: if a value is outside its range, no loss uses the mask, or settings contradict one another.
 
     Example:
         >>> network = nn.Conv3d(1, 3, kernel_size=3, padding=1)
@@ -85,6 +113,11 @@ class MedContext(nn.Module):
         buffers: Literal["copy", "average"] = "copy",
         supervised: nn.Module | None = None,
         in_channels: int = 1,
+        fill: Literal["token", "labelled"] = "token",
+        share: float = 1.0,
+        clean: Literal["all", "rest"] = "all",
+        unlabelled: Unlabelled = Unlabelled(view="none"),  # noqa: B008 (frozen)
+        expected: Tensor | None = None,
     ) -> None:
         super().__init__()
         if beta < 0:
@@ -95,11 +128,21 @@ class MedContext(nn.Module):
             raise InputError(f"total_steps and teacher_every must be at least 1, got {total_steps}, {teacher_every}.")
         if mask is not None and not masked_loss and consistency_kind == "none":
             raise InputError("A mask without masked_loss and without consistency has no effect; use mask=None.")
+        if not 0 < share <= 1:
+            raise InputError(f"share is a fraction of the batch, above 0 to 1; got {share}.")
+        if clean == "rest" and target == "student" and mask is not None:
+            raise InputError("With clean 'rest' the student does not see the masked crops whole; use target 'teacher'.")
+        if mask is None and unlabelled.view in ("filled", "masked"):
+            raise InputError(
+                f"The unlabelled view '{unlabelled.view}' needs a mask; give one, or use the view 'whole'."
+            )
         self.network = network
         self.teacher = EMATeacher(network, buffers)
         self.mask = mask
         self.adapter = None if mask is None else adapter or VoxelAdapter(in_channels)
         self.supervised = DeepSupervision(supervised or DiceCE())
+        self.membership = getattr(supervised, "membership", None)  # of classes in regions, where these are segmented
+        self.targeted = DeepSupervision(TargetDiceCE(regions=self.membership is not None))
         self.total_steps = total_steps
         self.momentum = momentum
         self.beta = beta
@@ -108,6 +151,12 @@ class MedContext(nn.Module):
         self.consistency_kind = consistency_kind
         self.target = target
         self.teacher_every = teacher_every
+        self.fill = fill
+        self.share = share
+        self.clean = clean
+        self.unlabelled = unlabelled
+        self.found = Found(expected, background=self.membership is None)
+        self.trust: Trust | None = None  # of the last step with unlabelled scans
         self.step = 0
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
@@ -116,6 +165,14 @@ class MedContext(nn.Module):
         if self.adapter is not None:
             yield from self.adapter.parameters()
 
+    def partners(self, batch: int) -> int:
+        """How many of a batch's crops get a second view, and how many unlabelled crops belong beside them."""
+        return max(1, round(self.share * batch))
+
+    def joined(self) -> bool:
+        """Whether scans without labels take part in this step: not before the teacher is worth asking."""
+        return self.unlabelled.view != "none" and self.step >= self.unlabelled.start * self.total_steps
+
     def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
         """Draw what to hide of images (B, C, H, W, D): (B, 1, h, w, d) booleans on their device, or None."""
         if self.mask is None:
@@ -123,20 +180,29 @@ class MedContext(nn.Module):
         shape = (image.shape[2], image.shape[3], image.shape[4])
         return self.mask.sample(shape, len(image), generator).to(image.device)
 
-    def forward(self, image: Tensor, label: Tensor, hidden: Tensor | None = None) -> Losses:
-        """Equation 4, differentiable as a whole.
+    def draw_filled(self, scans: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
+        """Draw what to hide of unlabelled scans (M, C, H, W, D): (M, 1, h, w, d) booleans, or None.
 
-        Args:
-            image: (B, C, H, W, D).
-            label: (B, 1, H, W, D), integers 0 to K-1.
-            hidden: (B, 1, h, w, d), what to hide; drawn anew if not given.
+        In filled views True is where the labelled crop shows. If they go one way, the half of the samples, at random,
+        are the reverse: there the tubes are the unlabelled scan's, in a labelled crop.
         """
-        outputs = self.network(image)
-        whole = self.supervised(outputs, label)
-        if self.mask is None:
-            return Losses(whole, whole, *torch.zeros_like(whole).expand(2))
-        masked, agreement, weighted = self._masked_terms(image, label, hidden, self._target(image, outputs))
-        return Losses(whole + weighted, whole, masked, agreement)
+        hidden = self.draw(scans, generator)
+        if hidden is None or self.unlabelled.view != "filled" or self.unlabelled.both:
+            return hidden
+        reverse = torch.rand(len(scans), generator=generator) < 0.5
+        return hidden ^ reverse.view(-1, 1, 1, 1, 1).to(hidden.device)
+
+    def forward(
+        self,
+        image: Tensor,
+        label: Tensor,
+        hidden: Tensor | None = None,
+        *,
+        unlabelled: Tensor | None = None,
+        varied: Tensor | None = None,
+    ) -> Losses:
+        """All terms, differentiable as a whole; the arguments are those of `backward`."""
+        return Losses.sum([view() for view in self._views(image, label, hidden, unlabelled, varied)])
 
     def backward(
         self,
@@ -144,15 +210,21 @@ class MedContext(nn.Module):
         label: Tensor,
         hidden: Tensor | None = None,
         *,
+        unlabelled: Tensor | None = None,
+        varied: Tensor | None = None,
         backward: Callable[[Tensor], Any] = Tensor.backward,
         no_sync: Callable[[], AbstractContextManager] | None = None,
     ) -> Losses:
-        """Accumulate the gradient of equation 4, one view after the other, in the memory of one.
+        """Accumulate the gradient of all terms, one view after the other, in the memory of one.
 
         Args:
             image: (B, C, H, W, D).
             label: (B, 1, H, W, D), integers 0 to K-1.
-            hidden: (B, 1, h, w, d), what to hide; drawn anew if not given.
+            hidden: what to hide of the crops that get a second view, see `draw` and `draw_filled`; drawn anew if not
+                given.
+            unlabelled: (M, C, H, W, D), crops of scans without labels, as the teacher sees them; M at most B where
+                they are filled. Not used before their start, see `Unlabelled.start`.
+            varied: the same crops as the student sees them, with stronger changes of intensity; by default alike.
             backward: how to backpropagate a term: `lambda loss: scaler.scale(loss).backward()` with a GradScaler,
                 `lambda loss: (loss / n).backward()` to accumulate over n batches.
             no_sync: under data parallelism, the context in which gradients are not yet exchanged; that of a
@@ -161,25 +233,17 @@ class MedContext(nn.Module):
         Returns:
             The terms, detached.
         """
-        if self.mask is None:
-            losses = self(image, label)
-            backward(losses.loss)
-            return losses.detach()
         no_sync = no_sync or getattr(self.network, "no_sync", None) or nullcontext
-        with no_sync():
-            outputs = self.network(image)
-            whole = self.supervised(outputs, label)
-            target = self._target(image, outputs) if self.target == "student" else None
-            del outputs  # else the whole view's logits stay in memory beside the masked view's activations
-            backward(whole)
-            whole = whole.detach()
-        if self.target == "teacher":  # only now, when the whole view's activations are gone
-            target = self._target(image)
-        masked, agreement, weighted = self._masked_terms(image, label, hidden, target)
-        del target  # its distance to the masked view's logits is all that the backward pass needs
-        backward(weighted)
+        views = self._views(image, label, hidden, unlabelled, varied)
+        done = []
+        for number, view in enumerate(views, start=1):
+            with no_sync() if number < len(views) else nullcontext():
+                terms = view()
+                backward(terms.loss)
+                done.append(terms.detach())
+                del terms
         self._average_embedding_gradient()
-        return Losses(whole + weighted, whole, masked, agreement).detach()
+        return Losses.sum(done)
 
     def update_teacher(self) -> None:
         """Move the teacher towards the student; call it after every optimizer step."""
@@ -189,24 +253,52 @@ class MedContext(nn.Module):
 
     def current_beta(self) -> float:
         """Beta at this step, after its ramp-up."""
-        length = self.ramp_up * self.total_steps
-        if self.step >= length:
-            return self.beta
-        return self.beta * math.exp(-5 * (1 - self.step / length) ** 2)
+        return self.beta * risen(self.step, self.ramp_up * self.total_steps)
 
-    def _target(self, image: Tensor, outputs: Any = None) -> Tensor | None:
-        if self.consistency_kind == "none":
-            return None
-        if self.target == "student":
-            return heads(outputs)[0].detach()
-        return heads(self.teacher(image))[0]
+    def current_weight(self) -> float:
+        """The weight of the teacher's voxels at this step, after their start and ramp-up."""
+        rule = self.unlabelled
+        return rule.weight * risen(self.step - rule.start * self.total_steps, rule.ramp_up * self.total_steps)
 
-    def _masked_terms(
-        self, image: Tensor, label: Tensor, hidden: Tensor | None, target: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The masked view's supervised term, its consistency term, and their weighted sum."""
+    def _views(
+        self, image: Tensor, label: Tensor, hidden: Tensor | None, unlabelled: Tensor | None, varied: Tensor | None
+    ) -> list[Callable[[], Losses]]:
+        """A step's views, each to be computed when the graph of the one before is gone."""
+        if unlabelled is not None and self.unlabelled.view == "none":
+            raise InputError("This learner has no use for unlabelled scans; construct it with unlabelled=Unlabelled().")
+        if unlabelled is not None and self.joined():
+            return self._unlabelled_views(image, label, hidden, unlabelled, unlabelled if varied is None else varied)
+        if unlabelled is not None or self.mask is None:
+            return [lambda: self._whole(image, label)]
+        number = self.partners(len(image))
+        seen = len(image) if self.clean == "all" else len(image) - number
+        kept: list[Tensor] = []  # the student's answer on the whole view, where that is the target
+        views = [lambda: self._whole(image[:seen], label[:seen], kept, number)] if seen else []
+        return [*views, lambda: self._masked(image[-number:], label[-number:], hidden, kept)]
+
+    def _whole(self, image: Tensor, label: Tensor, kept: list[Tensor] | None = None, number: int = 0) -> Losses:
+        """The supervised term of crops as they are."""
+        outputs = self.network(image)
+        whole = self.supervised(outputs, label)
+        if kept is not None and self.target == "student" and self.consistency_kind != "none":
+            kept.append(heads(outputs)[0].detach()[-number:])
+        return Losses.of(whole, whole=whole)
+
+    def _masked(self, image: Tensor, label: Tensor, hidden: Tensor | None, kept: list[Tensor]) -> Losses:
+        """The masked view's supervised term and its consistency term."""
+        target = None
+        if self.consistency_kind != "none":
+            target = kept.pop() if kept else heads(self.teacher(image))[0]
         hidden = self.draw(image) if hidden is None else hidden
-        outputs = self.adapter.masked(self.network, image, hidden)  # type: ignore[union-attr, arg-type]
+        assert self.adapter is not None
+        assert hidden is not None
+        if self.fill == "labelled":
+            mask = expand(hidden, (image.shape[2], image.shape[3], image.shape[4]))
+            image, label = (torch.where(mask, each.roll(1, 0), each) for each in (image, label))
+            target = None if target is None else torch.where(mask, target.roll(1, 0), target)
+            outputs = self.network(image)
+        else:
+            outputs = self.adapter.masked(self.network, image, hidden)
         agreement = masked = torch.zeros((), device=image.device)
         # The consistency first: the backward pass runs in the opposite order, and so has freed what the supervised
         # loss keeps before the gradient of the consistency takes its place.
@@ -214,7 +306,102 @@ class MedContext(nn.Module):
             agreement = consistency(heads(outputs)[0], target, self.consistency_kind)  # type: ignore[arg-type]
         if self.masked_loss:
             masked = self.supervised(outputs, label)
-        return masked, agreement, masked + self.current_beta() * agreement
+        return Losses.of(masked + self.current_beta() * agreement, masked=masked, consistency=agreement)
+
+    def _unlabelled_views(
+        self, image: Tensor, label: Tensor, hidden: Tensor | None, scans: Tensor, varied: Tensor
+    ) -> list[Callable[[], Losses]]:
+        """Labelled crops as they are, then the views of the scans without labels."""
+        filled, number = self.unlabelled.view == "filled", len(scans)
+        if filled and number > len(image):
+            raise InputError(
+                f"Filled views need a labelled crop for each unlabelled one: got {number} beside {len(image)}."
+            )
+        hidden = self.draw_filled(scans) if hidden is None else hidden
+        seen = len(image) - number if filled and self.clean == "rest" else len(image)
+        answer = functools.cache(lambda: self._answer(scans, label))  # when the first view's graph is gone
+        views: list[Callable[[], Losses]] = []
+        if seen:
+            views.append(lambda: self._whole(image[:seen], label[:seen]))
+        if not filled:
+            return [*views, lambda: self._alone(varied, hidden, *answer())]
+        assert hidden is not None
+        masks = [hidden, ~hidden] if self.unlabelled.both else [hidden]
+        return views + [
+            functools.partial(self._filled, image[-number:], label[-number:], varied, mask, answer) for mask in masks
+        ]
+
+    def _answer(self, scans: Tensor, label: Tensor) -> tuple[Tensor, Target]:
+        """The teacher's logits on whole unlabelled scans (M, C, H, W, D), and the target that they make."""
+        rule, regions = self.unlabelled, self.membership is not None
+        logits = heads(self.teacher(scans))[0]
+        classes = logits.shape[1]
+        said = teacher_target(logits, threshold=0, weight=1, known=logits.new_ones(classes), regions=regions).share
+        truth = label_target(label, classes, self.membership).share
+        known = self.found.update(*(self._average(share.mean(dim=(0, 2, 3, 4))) for share in (said, truth.to(said))))
+        target = teacher_target(
+            logits,
+            threshold=rule.threshold,
+            weight=1.0,
+            known=known if rule.keep_open else torch.ones_like(known),
+            soft=rule.target == "soft",
+            regions=regions,
+        )
+        return logits, target
+
+    def _filled(
+        self, image: Tensor, label: Tensor, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Tensor, Target]]
+    ) -> Losses:
+        """Labelled crops where the mask says so, unlabelled ones elsewhere, and their targets likewise."""
+        logits, target = answer()
+        mask = expand(hidden, (scans.shape[2], scans.shape[3], scans.shape[4]))
+        outputs = self.network(torch.where(mask, image, scans))
+        self._observe(outputs, target, ~mask)
+        weighted = target._replace(weight=target.weight * self.current_weight())
+        labelled = label_target(label, logits.shape[1], self.membership)
+        labelled = labelled._replace(weight=labelled.weight.expand_as(weighted.weight))
+        loss = self.targeted(outputs, weighted.filled(mask, labelled))
+        return Losses.of(loss, unlabelled=loss)
+
+    def _alone(self, scans: Tensor, hidden: Tensor | None, logits: Tensor, target: Target) -> Losses:
+        """Unlabelled crops, masked or whole, against the teacher's answer."""
+        if self.unlabelled.view == "masked":
+            assert self.adapter is not None
+            assert hidden is not None
+            outputs = self.adapter.masked(self.network, scans, hidden)
+        else:
+            outputs = self.network(scans)
+        self._observe(outputs, target, torch.ones_like(target.weight[:, :1], dtype=torch.bool))
+        if self.unlabelled.target == "consistency":
+            loss = consistency(heads(outputs)[0], logits)
+        else:
+            loss = self.targeted(outputs, target)
+        return Losses.of(self.current_weight() * loss, unlabelled=loss)
+
+    @torch.no_grad()
+    def _observe(self, outputs: Any, target: Target, theirs: Tensor) -> None:
+        """Note how sure the teacher is, and whether the student agrees, on the scan's voxels (M, 1, H, W, D)."""
+        logits = heads(outputs)[0].float()
+        known = self.found.known()
+        same = teacher_target(
+            logits, threshold=0, weight=1, known=torch.ones_like(known), regions=self.membership is not None
+        ).share
+        said = (target.share > 0.5) & theirs  # (M, K, H, W, D)
+        sure = said & (target.weight > 0)
+        volume = (0, 2, 3, 4)
+        self.trust = Trust(
+            share=((target.weight > 0) & theirs).float().sum() / (target.weight.shape[1] * theirs.sum().clamp_min(1)),
+            sure=sure.sum(volume) / said.sum(volume),
+            agreement=(sure & (same > 0.5)).sum(volume) / sure.sum(volume),
+            known=known,
+        )
+
+    def _average(self, share: Tensor) -> Tensor:
+        """The mean over all processes, so that all of them know the same."""
+        if isinstance(self.network, DistributedDataParallel):
+            torch.distributed.all_reduce(share, group=self.network.process_group)
+            share = share / torch.distributed.get_world_size(self.network.process_group)
+        return share
 
     def _average_embedding_gradient(self) -> None:
         # The embedding lives outside the wrapped network, so DistributedDataParallel does not average its gradient.
@@ -224,8 +411,14 @@ class MedContext(nn.Module):
                 torch.distributed.all_reduce(gradient, group=self.network.process_group)
                 gradient /= torch.distributed.get_world_size(self.network.process_group)
 
-    def get_extra_state(self) -> dict[str, int]:
-        return {"step": self.step}
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"step": self.step, "found": self.found.state()}
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
+        self.found.restore(state.get("found", {"updates": 0}))  # older checkpoints lack it
+
+
+def risen(step: float, length: float) -> float:
+    """How far a ramp-up over `length` steps has come, `exp(-5 (1 - t)^2)` (Tarvainen and Valpola, 2017)."""
+    return 1.0 if step >= length else math.exp(-5 * (1 - step / length) ** 2)

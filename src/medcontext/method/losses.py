@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from monai.losses import DiceCELoss, DiceLoss
 from torch import Tensor, nn
 
+from medcontext.method.targets import Target
+
 Logits = Tensor | Sequence[Tensor]
 
 
@@ -63,6 +65,47 @@ class RegionDiceCE(nn.Module):
             return self.dice(logits, inside) + F.binary_cross_entropy_with_logits(logits, inside)
 
 
+class TargetDiceCE(nn.Module):
+    """Equation 3 for a `Target`: every voxel counts by its weight, and what is open is not taught away.
+
+    Cross-entropy is the mean over the summed weights. A class that stays open at a voxel is not told from the
+    voxel's target: `-log(p_target + sum over the open of p)`, the marginal loss, and its probability there does
+    not count in the Dice term. With labels alone it is equation 3.
+
+    Args:
+        regions: the outputs are regions, each with a sigmoid, instead of classes with a softmax.
+    """
+
+    def __init__(self, regions: bool = False) -> None:
+        super().__init__()
+        self.regions = regions
+
+    def forward(self, logits: Tensor, target: Target) -> Tensor:
+        """Loss of logits (B, K, H, W, D); a scalar, 0 where no voxel counts."""
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = logits if logits.dtype == torch.float64 else logits.float()
+            share, weight, left = (part.to(logits.dtype) for part in target)
+            if self.regions:
+                probability = logits.sigmoid()
+                weight = weight * (1 - left)  # (B, R, H, W, D)
+                entropy = F.binary_cross_entropy_with_logits(logits, share, reduction="none")
+            else:
+                probability = logits.softmax(1)
+                # -sum over classes of share * log(p + sum over the open of p), (B, 1, H, W, D)
+                others = (left * probability).sum(1, keepdim=True) - left * probability
+                logarithm = torch.where(
+                    others > 0, (probability + others).clamp_min(1e-12).log(), logits.log_softmax(1)
+                )
+                entropy = -(share * logarithm).sum(1, keepdim=True)
+            weight = weight.expand_as(entropy)
+            entropy = (weight * entropy).sum() / weight.sum().clamp_min(1e-6)
+            counted = weight if self.regions else weight * (1 - left)  # (B, K, H, W, D)
+            overlap = (counted * probability * share).flatten(2).sum(2)  # (B, K)
+            size = (counted * (probability.square() + share.square())).flatten(2).sum(2)
+            dice = 1 - 2 * overlap / (size + 1e-6)
+            return entropy + (dice * (size > 0)).mean()
+
+
 class DeepSupervision(nn.Module):
     """Apply a loss to every output of a network, each against the label at that output's resolution.
 
@@ -70,18 +113,19 @@ class DeepSupervision(nn.Module):
     gets the loss unchanged.
 
     Args:
-        loss: takes logits (B, K, ...) and labels (B, 1, ...).
+        loss: takes logits (B, K, ...) and labels (B, 1, ...), or a `Target`.
     """
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
 
-    def forward(self, outputs: Any, label: Tensor) -> Tensor:
+    def forward(self, outputs: Any, label: Tensor | Target) -> Tensor:
         outputs = heads(outputs)
         weights = [0.5**level for level in range(len(outputs))]
+        resize = Target.resized if isinstance(label, Target) else resize_label
         terms = [
-            weight * self.loss(logits, resize_label(label, logits.shape[2:]))
+            weight * self.loss(logits, resize(label, logits.shape[2:]))  # type: ignore[arg-type]
             for weight, logits in zip(weights, outputs, strict=True)
         ]
         return torch.stack(terms).sum() / sum(weights)

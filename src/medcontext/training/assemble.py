@@ -31,6 +31,7 @@ def make_learner(
     total_steps: int,
     steps_per_epoch: int,
     supervised: nn.Module | None = None,
+    expected: torch.Tensor | None = None,
 ) -> MedContext:
     """MedContext around a network, as the settings say.
 
@@ -43,6 +44,7 @@ def make_learner(
         total_steps: optimizer steps of the training.
         steps_per_epoch: steps in which every training case is seen once, for the `reference` preset.
         supervised: the supervised loss, equation 3 by default.
+        expected: the share of each class in a labelled scan, where scans without labels join.
     """
     mask = make_mask(settings.mask) if settings.masking else None
     if mask is not None:
@@ -71,6 +73,11 @@ def make_learner(
         buffers=teacher.buffers,
         supervised=supervised,
         in_channels=in_channels,
+        fill=settings.fill,
+        share=settings.share,
+        clean=settings.clean,
+        unlabelled=settings.unlabelled,
+        expected=expected,
     )
 
 

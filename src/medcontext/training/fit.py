@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import medcontext
 from medcontext.configuration import read_settings
 from medcontext.console import console
 from medcontext.data.cases import Dataset
-from medcontext.data.crops import CropDataset, StepSampler
+from medcontext.data.crops import CropDataset, ScanCrops, StepSampler
 from medcontext.data.formats import read_dataset
 from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
+from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
 from medcontext.errors import InputError, first_line
 from medcontext.files import output_folder, read_json
 from medcontext.inference.run import Run, make_network
@@ -42,20 +44,31 @@ VALIDATIONS = 10  # in a run, where the settings do not say how often
 FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settings that may change when a run is resumed
 
 
-def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = None, resume: bool = False) -> Run:
+def train(
+    data: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    unlabelled: Sequence[str] = (),
+    skip_damaged: bool = False,
+    cache: Path | None = None,
+    resume: bool = False,
+) -> Run:
     """Train a network and leave a run in `output`.
 
     Args:
         data: the data set, see `read_dataset`.
         output: the run's folder, new or empty unless `resume`.
         settings: of the run.
+        unlabelled: folders of scans, data sets, or `rest`, see `find_unlabelled`.
+        skip_damaged: leave out unlabelled scans that cannot be used, instead of refusing them.
         cache: folder for prepared cases, see `prepare_dataset`.
         resume: go on from `output`'s last checkpoint; start anew where there is none yet.
 
     Raises:
         InputError: if anything that the user gave cannot be used; found before the training starts.
     """
-    check_names(settings)
+    check_names(settings, unlabelled)
     first = is_first_process()
     if first:
         output_folder(output, overwrite=resume, flag="--resume")
@@ -69,7 +82,9 @@ def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = 
         few_shot=settings.few_shot,
         fold=settings.fold,
     )
+    found = find_unlabelled(unlabelled, dataset, split.rest)
     run, store = prepare_run(dataset, split, output, settings, cache)
+    scans = prepare_scans(run, store, dataset, found, unlabelled, cache, skip_damaged) if found else Scans()
     torch.manual_seed(settings.seed)
     network = make_network(run)
     learner = make_learner(
@@ -81,11 +96,12 @@ def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = 
         total_steps=settings.steps,
         steps_per_epoch=max(1, len(split.train) // (settings.batch_size * settings.accumulate)),
         supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
+        expected=expected_shares(store, run) if scans.cases else None,
     )
     if settings.compile:
         learner.network.compile()
         learner.teacher.network.compile()
-    task = Task(learner, settings)
+    task = Task(learner, settings, tuple(run.regions) or ("background", *run.plan.structures))
     names = split.validation[: settings.validation_cases]
     watch = watched(run, names)
     progress = Progress(
@@ -99,8 +115,8 @@ def train(data: Path, output: Path, settings: Settings, *, cache: Path | None = 
     if first:
         run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         run.write()
-        print_run(run, dataset, len(names), learner.step)
-    fit(run, store, task, progress)
+        print_run(run, dataset, scans, len(names), learner.step)
+    fit(run, store, scans, task, progress)
     return run
 
 
@@ -136,7 +152,53 @@ def prepare_run(
     return Run(output, settings, plan, split, facts), store
 
 
-def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
+def prepare_scans(
+    run: Run,
+    store: Store,
+    dataset: Dataset,
+    found: Sequence[Dataset],
+    sources: Sequence[str],
+    cache: Path | None,
+    skip_damaged: bool,
+) -> Scans:
+    """Prepare the unlabelled scans, and note in the run's facts which they are.
+
+    Raises:
+        InputError: if one cannot be used, or a resumed run had others.
+    """
+    scans = prepare_unlabelled(
+        found,
+        sources,
+        dataset,
+        run.split,
+        store,
+        run.plan,
+        cache=cache,
+        workers=preparing_workers(run.settings),
+        skip_damaged=skip_damaged,
+    )
+    facts, before = scans.facts(), run.facts.get("unlabelled")
+    if before is not None and before["scans"] != facts["scans"]:
+        raise InputError(
+            f"{run.folder} was trained with {len(before['scans'])} unlabelled scans of {', '.join(before['sources'])}; "
+            f"now there are {len(scans.cases)}, or some have other images. Resume with the same scans, or choose "
+            "another output."
+        )
+    run.facts["unlabelled"] = facts
+    return scans
+
+
+def expected_shares(store: Store, run: Run) -> torch.Tensor:
+    """(K,): the share of each class, or region, among the voxels of the training cases, the mean over the cases."""
+    inside = torch.eye(len(run.plan.values)) if not run.regions else membership(run.regions, run.plan.values).float()
+    shares = []
+    for name in run.split.train:
+        label = store.case(name).read()[1].flatten().long()
+        shares.append(inside @ torch.bincount(label, minlength=inside.shape[1]).float() / len(label))
+    return torch.stack(shares).mean(0)
+
+
+def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress) -> None:
     """Run the steps that are left."""
     first = is_first_process()
     if task.learner.step < run.settings.steps:
@@ -144,7 +206,7 @@ def fit(run: Run, store: Store, task: Task, progress: Progress) -> None:
         with open_loggers(run, first) as loggers:
             trainer = make_trainer(run.settings, loggers, progress)
             try:
-                trainer.fit(task, loader(run, store, task, trainer))
+                trainer.fit(task, loaders(run, store, scans, task, trainer))
             except SystemExit as end:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from end
             except (MemoryError, torch.cuda.OutOfMemoryError) as error:
@@ -185,24 +247,35 @@ def make_trainer(settings: Settings, loggers: list[Logger], progress: Progress) 
     )
 
 
-def loader(run: Run, store: Store, task: Task, trainer: Any) -> DataLoader:
-    """The crops of the steps that are left, for this device."""
+def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> Any:
+    """The crops of the steps that are left, for this device: labelled ones, or a pair with unlabelled ones."""
     settings = run.settings
-    per_step = settings.batch_size * settings.accumulate * trainer.world_size
-    crops = CropDataset(
+    steps = settings.steps * settings.accumulate * trainer.world_size  # batches of all devices
+    labelled = CropDataset(
         store,
         run.split.train,
         run.crop_size,
-        length=settings.steps * per_step,
+        length=steps * settings.batch_size,
         seed=settings.seed,
         foreground_fraction=settings.foreground,
     )
+    first = loader(labelled, settings.batch_size, settings, task, trainer)
+    if not scans.cases:
+        return first
+    batch = task.learner.partners(settings.batch_size)
+    crops = ScanCrops(scans.cases, run.crop_size, length=steps * batch, seed=settings.seed)
+    return {"labelled": first, "unlabelled": loader(crops, batch, settings, task, trainer)}
+
+
+def loader(crops: CropDataset | ScanCrops, batch_size: int, settings: Settings, task: Task, trainer: Any) -> DataLoader:
+    """Batches of the crops that are left."""
     on_gpu = not isinstance(trainer.accelerator, lightning.accelerators.CPUAccelerator)
     helpers = min(8, max(1, (os.cpu_count() or 1) - 1)) if on_gpu else 0
+    start = task.learner.step * settings.accumulate * trainer.world_size * batch_size
     return DataLoader(
         crops,
-        batch_size=settings.batch_size,
-        sampler=StepSampler(len(crops), task.learner.step * per_step, trainer.global_rank, trainer.world_size),
+        batch_size=batch_size,
+        sampler=StepSampler(len(crops), start, trainer.global_rank, trainer.world_size),
         num_workers=helpers if settings.workers == "auto" else settings.workers,
         pin_memory=on_gpu,
         persistent_workers=False,
@@ -225,8 +298,14 @@ def check_same(settings: Settings, saved: Settings, output: Path) -> None:
         )
 
 
-def check_names(settings: Settings) -> None:
+def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
     """Refuse what can be refused before any scan is read."""
+    method = settings.method
+    if unlabelled and method.unlabelled.view == "none":
+        raise InputError(
+            f"--method {method.name} has no use for --unlabelled scans. Use --method medcontext, which is the default, "
+            "or mean_teacher; or leave --unlabelled out."
+        )
     find_network(settings.network)
     make_mask(settings.method.mask)
     check_loggers(settings.loggers)
@@ -250,7 +329,7 @@ def precision(settings: Settings) -> Any:
     return {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
 
 
-def print_run(run: Run, dataset: Dataset, validated: int, step: int) -> None:
+def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int) -> None:
     """Say what is about to happen."""
     settings, split = run.settings, run.split
     crop = " x ".join(map(str, run.crop_size))
@@ -262,6 +341,9 @@ def print_run(run: Run, dataset: Dataset, validated: int, step: int) -> None:
         f"method [bold]{settings.method.name}[/], steps {step} to {settings.steps}, seed {settings.seed}",
         f"output {run.folder}",
     ]
+    if scans.cases:
+        start = round(settings.method.unlabelled.start * settings.steps)
+        lines[1:1] = [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
     console.print("\n".join(lines), highlight=False)
 
 

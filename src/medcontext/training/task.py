@@ -1,5 +1,6 @@
 """The LightningModule: it schedules, seeds and logs; the method itself is `medcontext.method`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from medcontext.method import Losses, MedContext
 from medcontext.settings import Settings
 from medcontext.training.assemble import make_optimizer
 
+UNLABELLED = 1 << 62  # sets the changes of unlabelled crops apart from those of labelled ones
+
 
 class Task(LightningModule):
     """Training of one learner, by manual optimization because each step has two backward passes.
@@ -23,14 +26,17 @@ class Task(LightningModule):
     Args:
         learner: the student, its teacher and the losses.
         settings: of the run.
+        structures: names of the network's outputs, for curves.
     """
 
-    def __init__(self, learner: MedContext, settings: Settings) -> None:
+    def __init__(self, learner: MedContext, settings: Settings, structures: Sequence[str] = ()) -> None:
         super().__init__()
+        self.structures = structures
         self.automatic_optimization = False
         self.learner = learner
         self.settings = settings
         self.augment = Augment(settings.augment)
+        self.vary = Augment(settings.vary)
         self.optimizer, self.scheduler = make_optimizer(
             settings.optimizer, learner.trainable_parameters(), settings.steps
         )
@@ -43,12 +49,21 @@ class Task(LightningModule):
     def training_step(self, batch: dict[str, Any], _index: int) -> None:
         seed = self.step_seed()
         torch.manual_seed(seed)
-        image, label = self.augment(batch["image"], batch["label"], seed)
-        losses = self.learner.backward(image, label, backward=self._backward, no_sync=self._no_sync())
+        labelled = batch.get("labelled", batch)
+        image, label = self.augment(labelled["image"], labelled["label"], seed)
+        scans = self._scans(batch["unlabelled"]["image"], seed) if "unlabelled" in batch else {}
+        losses = self.learner.backward(image, label, backward=self._backward, no_sync=self._no_sync(), **scans)
         self.micro_batch += 1
         if self.micro_batch == self.settings.accumulate:
             self._step()
         self._log(losses)
+
+    def _scans(self, image: Tensor, seed: int) -> dict[str, Tensor]:
+        """Unlabelled crops, as the teacher and as the student sees them."""
+        if not self.learner.joined():
+            return {"unlabelled": image}
+        image = self.augment.images(image, seed ^ UNLABELLED)
+        return {"unlabelled": image, "varied": self.vary.images(image, seed ^ UNLABELLED)}
 
     def step_seed(self) -> int:
         """A different seed for every run, step, micro-batch and rank."""
@@ -82,5 +97,17 @@ class Task(LightningModule):
             values["lr"] = self.optimizer.param_groups[0]["lr"]
             values["teacher/momentum"] = self.learner.momentum.at(step, self.learner.total_steps)
             values["beta"] = self.learner.current_beta()
+            values |= self._trust()
             for logger in self.loggers:
                 logger.log_metrics({key: float(value) for key, value in values.items()}, self.learner.step)
+
+    def _trust(self) -> dict[str, Tensor]:
+        """How the teacher's answers on unlabelled scans fare, in all and for each structure."""
+        trust = self.learner.trust
+        if trust is None:
+            return {}
+        values = {"unlabelled/trusted": trust.share}
+        for index, name in enumerate(self.structures):
+            for key in ("sure", "agreement", "known"):
+                values[f"unlabelled/{key}/{name}"] = getattr(trust, key)[index]
+        return values

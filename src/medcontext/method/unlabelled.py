@@ -1,0 +1,54 @@
+"""The rule by which scans without labels join the training. Beyond the paper; sources beside each choice.
+
+Apart from what carries it out, so that reading settings does not import torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from medcontext.errors import InputError
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """The views of scans without labels, and what the teacher's answer on them is worth.
+
+    Args:
+        view: `filled`: tubes of a labelled scan in an unlabelled one, or the reverse (equation 1 with another scan in
+            the place of the token; as bidirectional copy-paste, Bai et al., CVPR 2023). `masked`: tubes hidden by
+            the token, the paper's view. `whole`: nothing hidden, a plain mean teacher. `none`: they cannot be used.
+        both: fill both ways, two views; otherwise one way or the other, drawn for each sample.
+        target: the teacher's class where it is sure (`hard`), its probabilities there (`soft`), or equation 2 on all
+            voxels (`consistency`; not of filled views).
+        threshold: the teacher's probability from which it is sure, 0 to 1.
+        weight: of the teacher's voxels beside 1 for labelled ones (filled), or of the whole term (masked and whole).
+        start: fraction of the steps, 0 to below 1, on labels alone: the teacher must first be worth asking.
+        ramp_up: fraction of the steps over which the weight then rises along `exp(-5 (1 - t)^2)`.
+        keep_open: a structure that the teacher does not find yet is not taught away, see `Found`.
+
+    Raises:
+        InputError: if a value is outside its range, or filled views are to agree by equation 2.
+    """
+
+    view: Literal["filled", "masked", "whole", "none"] = "filled"
+    both: bool = False
+    target: Literal["hard", "soft", "consistency"] = "hard"
+    threshold: float = 0.8
+    weight: float = 0.5
+    start: float = 0.25
+    ramp_up: float = 0.0
+    keep_open: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "ramp_up"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"unlabelled.{name} must lie between 0 and 1, got {getattr(self, name)}.")
+        if not 0 <= self.start < 1:
+            raise InputError(f"unlabelled.start is a fraction of the steps, 0 to below 1; got {self.start}.")
+        if self.weight < 0:
+            raise InputError(f"unlabelled.weight must be at least 0, got {self.weight}.")
+        if self.view == "filled" and self.target == "consistency":
+            raise InputError(
+                "unlabelled.target consistency compares one scan's logits: it needs the view masked or whole; "
+                "filled views take hard or soft."
+            )
