@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from medcontext.method import CubeMask, MedContext, Momentum, TubeMask
+from medcontext.method import CubeMask, MedContext, Momentum, TubeMask, Unlabelled
 from medcontext.method.losses import heads
 from tests.method.conftest import SUBJECTS, Subject
 
@@ -18,6 +18,22 @@ COMBINATIONS = [
     if space == "voxels" or subject.tokens
 ]
 everywhere = pytest.mark.parametrize(("subject", "mask", "space"), COMBINATIONS)
+VIEWS = {
+    "filled": {"unlabelled": Unlabelled(start=0)},
+    "filled-rest": {"unlabelled": Unlabelled(start=0, target="soft"), "clean": "rest"},
+    "filled-both": {"unlabelled": Unlabelled(start=0, both=True, keep_open=False), "share": 0.5, "clean": "rest"},
+    "masked": {"unlabelled": Unlabelled(start=0, view="masked", target="consistency", threshold=0.4)},
+    "whole": {"unlabelled": Unlabelled(start=0, view="whole", threshold=0.4)},
+}
+with_scans = pytest.mark.parametrize(
+    ("subject", "options"),
+    [
+        pytest.param(subject, options, id=f"{name}-{view}")
+        for name, subject in SUBJECTS.items()
+        for view, options in VIEWS.items()
+        if name != "swin_unetr" or view in ("filled", "masked")  # the slowest one
+    ],
+)
 
 
 def make(subject: Subject, mask: str, space: str, ratio: float = 0.5, **options: object) -> MedContext:
@@ -161,3 +177,54 @@ def test_bfloat16_autocast_gives_nearly_the_same_losses(subject: Subject, mask: 
         rough = learner(image, label, hidden)
     assert rough.loss.dtype == torch.float32
     assert rough.loss.item() == pytest.approx(exact.loss.item(), rel=0.05)
+
+
+def scans_of(subject: Subject, learner: MedContext, seed: int = 0, dtype: torch.dtype = torch.float32) -> dict:
+    """A batch with unlabelled crops, as many as belong beside it, seen differently by teacher and student."""
+    image, label = subject.batch(seed, dtype)
+    scans = subject.batch(seed + 100, dtype)[0][: learner.partners(len(image))]
+    return {"image": image, "label": label, "unlabelled": scans, "varied": 1.1 * scans}
+
+
+@with_scans
+def test_with_unlabelled_scans_the_views_give_the_gradient_of_the_joint_loss(subject: Subject, options: dict) -> None:
+    learner = make(subject, "tube", "voxels", **options).double()
+    batch = scans_of(subject, learner, dtype=torch.float64)
+    hidden = learner.draw_filled(batch["unlabelled"])
+    joint = make(subject, "tube", "voxels", **options).double()
+    expected = joint(**batch, hidden=hidden)
+    expected.loss.backward()
+    actual = learner.backward(**batch, hidden=hidden)
+    assert actual.unlabelled > 0
+    for name in actual._fields:
+        torch.testing.assert_close(getattr(actual, name), getattr(expected, name).detach())
+    reference = dict(joint.named_parameters())
+    for name, parameter in learner.named_parameters():
+        assert (parameter.grad is None) == (reference[name].grad is None), name
+        if parameter.grad is not None:
+            assert not name.startswith("teacher.")
+            torch.testing.assert_close(parameter.grad, reference[name].grad, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@with_scans
+def test_with_unlabelled_scans_resuming_gives_the_identical_next_loss(subject: Subject, options: dict) -> None:
+    learner = make(subject, "tube", "voxels", **options)
+    optimizer = torch.optim.AdamW(learner.trainable_parameters(), lr=1e-2)
+
+    def step(learner: MedContext, optimizer: torch.optim.Optimizer, seed: int) -> float:
+        torch.manual_seed(seed)
+        loss = learner.backward(**scans_of(subject, learner, seed)).loss
+        optimizer.step()
+        optimizer.zero_grad()
+        learner.update_teacher()
+        return loss.item()
+
+    step(learner, optimizer, 0)
+    saved = copy.deepcopy((learner.state_dict(), optimizer.state_dict()))
+    expected = step(learner, optimizer, 1)
+    resumed = make(subject, "tube", "voxels", **options)
+    optimizer = torch.optim.AdamW(resumed.trainable_parameters(), lr=1e-2)
+    resumed.load_state_dict(saved[0])
+    optimizer.load_state_dict(saved[1])
+    assert step(resumed, optimizer, 1) == expected
+    assert all(torch.equal(a, b) for a, b in zip(resumed.trust, learner.trust, strict=True) if not a.isnan().any())

@@ -67,8 +67,8 @@ class Scans:
         for names, part in ((self.validated, "validation"), (self.tested, "test")):
             if names:
                 said.append(
-                    f"The images, not the labels, of {len(names)} {part} cases take part in the training: "
-                    f"{_listed(names)}. Scores on them are those of scans that the network has seen."
+                    f"The images, not the labels, of {len(names)} {part} case{'s' * (len(names) > 1)} take part in the "
+                    f"training: {_listed(names)}. Scores on them are those of scans that the network has seen."
                 )
         if self.unlike:
             said.append(
@@ -167,7 +167,10 @@ def prepare_unlabelled(
     if not kept:
         why = shortened(damaged) or "training cases with a label have the same images"
         raise InputError(f"No unlabelled scan is left of {', '.join(sources)}: {why}.")
-    once = list({case.digest: case for case in reversed(kept)}.values())[::-1]  # the first of equal images
+    first: dict[str, StoredCase] = {}
+    for case in kept:
+        first.setdefault(case.digest, case)
+    once = list(first.values())
     parts = {part: _digests(dataset, getattr(split, part), once) for part in ("validation", "test")}
     return Scans(
         sources=tuple(sources),

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from monai.losses import DiceCELoss
+
+from medcontext.method import DiceCE
+from medcontext.method.losses import DeepSupervision, RegionDiceCE, TargetDiceCE
+from medcontext.method.targets import Target, label_target, teacher_target
+
+GENERATOR = torch.Generator().manual_seed(0)
+LOGITS = torch.randn(2, 3, 4, 4, 2, generator=GENERATOR, dtype=torch.float64)
+LABEL = torch.randint(0, 3, (2, 1, 4, 4, 2), generator=GENERATOR)
+MEMBERSHIP = torch.tensor([[False, True, True], [False, False, True]])  # two regions, one within the other
+
+
+def test_labels_alone_give_equation_3() -> None:
+    loss = TargetDiceCE()(LOGITS, label_target(LABEL, 3))
+    torch.testing.assert_close(loss, DiceCE()(LOGITS, LABEL))
+    reference = DiceCELoss(to_onehot_y=True, softmax=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6)
+    torch.testing.assert_close(loss, reference(LOGITS, LABEL))
+
+
+def test_labels_alone_give_equation_3_for_regions() -> None:
+    loss = TargetDiceCE(regions=True)(LOGITS[:, :2], label_target(LABEL, 2, MEMBERSHIP))
+    torch.testing.assert_close(loss, RegionDiceCE(MEMBERSHIP)(LOGITS[:, :2], LABEL))
+
+
+def test_a_voxel_without_weight_has_no_gradient_and_changes_nothing() -> None:
+    target = label_target(LABEL, 3)
+    weight = torch.ones_like(target.weight)
+    weight[:, :, 0] = 0
+    logits = LOGITS.clone().requires_grad_()
+    loss = TargetDiceCE()(logits, target._replace(weight=weight))
+    loss.backward()
+    assert (logits.grad[:, :, 0] == 0).all()
+    assert (logits.grad[:, :, 1:] != 0).all()
+    elsewhere = LOGITS.clone()
+    elsewhere[:, :, 0] += 5
+    torch.testing.assert_close(TargetDiceCE()(elsewhere, target._replace(weight=weight)), loss.detach())
+
+
+def test_no_voxel_that_counts_gives_0_not_nan() -> None:
+    target = label_target(LABEL, 3)
+    for loss in (TargetDiceCE(), TargetDiceCE(regions=True)):
+        assert loss(LOGITS, target._replace(weight=torch.zeros_like(target.weight))) == 0
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_what_is_open_is_not_taught_away(regions: bool) -> None:
+    """The teacher says class 0 everywhere, and does not know class 2: nothing may push class 2 down beside it."""
+    teacher = torch.full((1, 3, 2, 2, 2), -9.0, dtype=torch.float64)
+    teacher[:, 0] = 9
+    options = {"threshold": 0.8, "weight": 1.0, "regions": regions}
+    logits = torch.zeros(1, 3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    for known, pushed in ((torch.ones(3), True), (torch.tensor([1.0, 1.0, 0.0]), False)):
+        loss = TargetDiceCE(regions)(logits, teacher_target(teacher, known=known, **options))
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert (gradient[:, 1] > 0).all()  # down, by the descent: it is known
+        assert (gradient[:, 2] > 0).all() == pushed
+        if not pushed and not regions:
+            # The marginal loss: class 2 gains what class 0 does, in proportion to its probability.
+            assert (gradient[:, 2] <= 0).all()
+
+
+def test_the_teachers_target_follows_its_threshold() -> None:
+    probability = torch.tensor([[0.9, 0.7, 0.5], [0.05, 0.3, 0.5]]).view(1, 2, 3, 1, 1)
+    target = teacher_target(probability.log(), threshold=0.7, weight=0.5, known=torch.ones(2))
+    assert target.weight.flatten().tolist() == [0.5, 0.5, 0.0]
+    assert target.share[0, :, 0, 0, 0].tolist() == [1, 0]
+    soft = teacher_target(probability.log(), threshold=0.7, weight=0.5, known=torch.ones(2), soft=True)
+    torch.testing.assert_close(soft.share[0, 0, 1, 0, 0], torch.tensor(0.7))
+
+
+def test_a_regions_absence_counts_where_it_is_sure() -> None:
+    logits = torch.tensor([3.0, -3.0, 0.1]).view(1, 1, 3, 1, 1)
+    target = teacher_target(logits, threshold=0.9, weight=1.0, known=torch.zeros(1), regions=True)
+    assert target.share.flatten().tolist() == [1, 0, 1]
+    assert target.weight.flatten().tolist() == [1, 1, 0]
+    assert target.open.flatten().tolist() == [0, 1, 0]  # not known: its absence is not taught
+
+
+def test_filling_mixes_targets_by_the_mask() -> None:
+    ours, theirs = label_target(torch.zeros(1, 1, 2, 2, 2).long(), 2), label_target(torch.ones(1, 1, 2, 2, 2).long(), 2)
+    theirs = theirs._replace(weight=0.5 * theirs.weight)
+    mask = torch.zeros(1, 1, 2, 2, 2, dtype=torch.bool)
+    mask[..., 1] = True
+    mixed = ours.filled(mask, theirs)
+    assert mixed.share[0, 1, 0, 0].tolist() == [0, 1]
+    assert mixed.weight[0, 0, 0, 0].tolist() == [1, 0.5]
+
+
+def test_deep_supervision_takes_targets_at_each_resolution() -> None:
+    target = label_target(torch.zeros(1, 1, 4, 4, 4).long(), 3)
+    outputs = [torch.zeros(1, 3, 4, 4, 4), torch.zeros(1, 3, 2, 2, 2)]
+    loss = DeepSupervision(TargetDiceCE())(outputs, target)
+    assert loss.item() == pytest.approx(TargetDiceCE()(outputs[0], target).item(), rel=1e-5)
+    assert isinstance(target.resized(torch.Size((2, 2, 2))), Target)
