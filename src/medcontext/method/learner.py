@@ -269,7 +269,7 @@ class MedContext(nn.Module):
         if unlabelled is not None and self.joined():
             return self._unlabelled_views(image, label, hidden, unlabelled, unlabelled if varied is None else varied)
         if unlabelled is not None or self.mask is None:
-            return [lambda: self._whole(image, label)]
+            return [lambda: self._with_token(self._whole(image, label))]
         number = self.partners(len(image))
         seen = len(image) if self.clean == "all" else len(image) - number
         kept: list[Tensor] = []  # the student's answer on the whole view, where that is the target
@@ -361,7 +361,7 @@ class MedContext(nn.Module):
         labelled = label_target(label, logits.shape[1], self.membership)
         labelled = labelled._replace(weight=labelled.weight.expand_as(weighted.weight))
         loss = self.targeted(outputs, weighted.filled(mask, labelled))
-        return Losses.of(loss, unlabelled=loss)
+        return self._with_token(Losses.of(loss, unlabelled=loss))
 
     def _alone(self, scans: Tensor, hidden: Tensor | None, logits: Tensor, target: Target) -> Losses:
         """Unlabelled crops, masked or whole, against the teacher's answer."""
@@ -376,7 +376,13 @@ class MedContext(nn.Module):
             loss = consistency(heads(outputs)[0], logits)
         else:
             loss = self.targeted(outputs, target)
-        return Losses.of(self.current_weight() * loss, unlabelled=loss)
+        return self._with_token(Losses.of(self.current_weight() * loss, unlabelled=loss))
+
+    def _with_token(self, losses: Losses) -> Losses:
+        """The same, with a gradient of 0 for an embedding that the view does not show: data parallelism awaits one."""
+        if self.adapter is None:
+            return losses
+        return losses._replace(loss=losses.loss + 0 * self.adapter.embedding.sum())
 
     @torch.no_grad()
     def _observe(self, outputs: Any, target: Target, theirs: Tensor) -> None:

@@ -40,6 +40,7 @@ from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
 
+NO_SCANS: dict[str, Any] = {"sources": [], "scans": {}}
 VALIDATIONS = 10  # in a run, where the settings do not say how often
 FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settings that may change when a run is resumed
 
@@ -85,6 +86,7 @@ def train(
     found = find_unlabelled(unlabelled, dataset, split.rest)
     run, store = prepare_run(dataset, split, output, settings, cache)
     scans = prepare_scans(run, store, dataset, found, unlabelled, cache, skip_damaged) if found else Scans()
+    note_scans(run, scans)
     torch.manual_seed(settings.seed)
     network = make_network(run)
     learner = make_learner(
@@ -161,12 +163,12 @@ def prepare_scans(
     cache: Path | None,
     skip_damaged: bool,
 ) -> Scans:
-    """Prepare the unlabelled scans, and note in the run's facts which they are.
+    """Prepare the unlabelled scans like the labelled ones.
 
     Raises:
-        InputError: if one cannot be used, or a resumed run had others.
+        InputError: if one cannot be used.
     """
-    scans = prepare_unlabelled(
+    return prepare_unlabelled(
         found,
         sources,
         dataset,
@@ -177,15 +179,23 @@ def prepare_scans(
         workers=preparing_workers(run.settings),
         skip_damaged=skip_damaged,
     )
-    facts, before = scans.facts(), run.facts.get("unlabelled")
-    if before is not None and before["scans"] != facts["scans"]:
+
+
+def note_scans(run: Run, scans: Scans) -> None:
+    """Note in a run's facts which unlabelled scans it is trained with.
+
+    Raises:
+        InputError: if a resumed run had others, by their images.
+    """
+    before = run.facts.get("unlabelled", NO_SCANS if "parameters" in run.facts else scans.facts())
+    if before["scans"] != scans.facts()["scans"]:
         raise InputError(
-            f"{run.folder} was trained with {len(before['scans'])} unlabelled scans of {', '.join(before['sources'])}; "
-            f"now there are {len(scans.cases)}, or some have other images. Resume with the same scans, or choose "
-            "another output."
+            f"{run.folder} was trained with {len(before['scans'])} unlabelled scans of "
+            f"{', '.join(before['sources']) or 'no source'}, now there are {len(scans.cases)}, or some have other "
+            "images. Resume with the same scans, or choose another output."
         )
-    run.facts["unlabelled"] = facts
-    return scans
+    if scans.cases:
+        run.facts["unlabelled"] = scans.facts()
 
 
 def expected_shares(store: Store, run: Run) -> torch.Tensor:

@@ -1,0 +1,131 @@
+"""Scans without labels in whole trainings, through the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+import torch
+
+from medcontext.cli import main
+from medcontext.configuration import PRESETS
+from medcontext.inference.run import read_run
+from medcontext.training.task import Task
+from tests.conftest import write_blobs
+from tests.training.commands import arguments, interrupt, logged
+
+REST = ("--few_shot=3", "--unlabelled", "rest")
+STEPS = ("--steps=8", "--validate_every=4", "--method.unlabelled.start=0.25")
+
+
+def learner_state(output: Path) -> dict:
+    return torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)["learner"]
+
+
+def test_the_rest_joins_and_its_labels_are_never_read(tmp_path: Path) -> None:
+    data = write_blobs(tmp_path / "balls")
+    assert main(arguments(data, tmp_path / "few", "--few_shot=3", "--steps=1")) == 0
+    used = json.loads((tmp_path / "few" / "split.json").read_text())
+    named = {name for part in used.values() for name in part}
+    rest = [path for path in (data / "labelsTr").iterdir() if path.name.removesuffix(".nii.gz") not in named]
+    for path in rest:
+        path.write_bytes(b"this is no label")
+    assert main(arguments(data, tmp_path / "run", *REST, *STEPS)) == 0
+    losses = logged(tmp_path / "run", "train/unlabelled")
+    assert [step for step, value in losses.items() if value > 0] == [3, 4, 5, 6, 7, 8]  # from a quarter of the steps on
+    assert set(logged(tmp_path / "run", "unlabelled/trusted")) == {3, 4, 5, 6, 7, 8}
+    assert set(logged(tmp_path / "run", "unlabelled/known/left")) == {3, 4, 5, 6, 7, 8}
+    facts = read_run(tmp_path / "run").facts["unlabelled"]
+    assert facts["sources"] == ["rest"]
+    assert len(facts["scans"]) == len(rest) > 0
+
+
+@pytest.mark.parametrize("method", sorted(path.stem for path in (PRESETS / "method").glob("*.yaml")))
+def test_every_method_takes_them_or_says_that_it_cannot(balls: Path, tmp_path: Path, method: str, capsys) -> None:
+    mask = () if method in ("none", "mean_teacher") else ("--method.mask.patch_size=8", "--method.mask.space=voxels")
+    options = [option for option in arguments(balls, tmp_path / "run", *REST) if "mask.patch_size" not in option]
+    code = main([*options, "--method", method, *mask, "--steps=2", "--method.teacher.update=step"])
+    if method in ("medcontext", "mean_teacher"):
+        assert code == 0
+        assert logged(tmp_path / "run", "train/unlabelled")[2] > 0
+    else:
+        assert code == 2
+        assert f"--method {method} has no use for --unlabelled scans" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_training_goes_on_with_the_same_losses_and_scans(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    options = (*REST, *STEPS, "--method.share=0.5", "--method.clean=rest", "--accumulate=2")
+    assert main(arguments(balls, tmp_path / "whole", *options)) == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch, "on_train_batch_end", 6)
+        assert main(arguments(balls, tmp_path / "run", *options)) == 130
+    assert main(arguments(balls, tmp_path / "run", *options, "--resume")) == 0
+    expected = logged(tmp_path / "whole", "train/unlabelled")
+    resumed = logged(tmp_path / "run", "train/unlabelled")
+    assert resumed == {step: expected[step] for step in resumed}
+    ours, theirs = learner_state(tmp_path / "run"), learner_state(tmp_path / "whole")
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs if key != "_extra_state")
+    assert torch.equal(ours["_extra_state"]["found"]["teacher"], theirs["_extra_state"]["found"]["teacher"])
+
+
+def test_resuming_with_other_scans_is_refused(tmp_path: Path, capsys) -> None:
+    data = write_blobs(tmp_path / "balls")
+    more = tmp_path / "more"
+    shutil.copytree(write_blobs(tmp_path / "others", cases=3, shape=(22, 24, 12)) / "imagesTr", more)
+    options = ("--few_shot=3", "--steps=2", "--unlabelled", str(more))
+    assert main(arguments(data, tmp_path / "run", *options)) == 0
+    image = nib.load(more / "ball_0.nii.gz")
+    nib.save(nib.Nifti1Image(image.get_fdata() + 1, image.affine), more / "ball_0.nii.gz")
+    assert main(arguments(data, tmp_path / "run", *options, "--resume")) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "was trained with 3 unlabelled scans" in message
+    assert "Resume with the same scans, or choose another output" in message
+    assert main(arguments(data, tmp_path / "run", *options[:2], "--resume")) == 2
+    assert "was trained with 3 unlabelled scans" in " ".join(capsys.readouterr().err.split())
+    assert main(arguments(data, tmp_path / "plain", *options[:2])) == 0
+    assert main(arguments(data, tmp_path / "plain", *options, "--resume")) == 2
+    assert "was trained with 0 unlabelled scans" in " ".join(capsys.readouterr().err.split())
+
+
+def test_regions_deep_supervision_and_bf16(balls: Path, tmp_path: Path) -> None:
+    regions = ("--regions", json.dumps({"both": [200, 500], "right": [500]}), "--precision=bf16")
+    assert main(arguments(balls, tmp_path / "run", *REST, "--steps=4", *regions)) == 0
+    assert logged(tmp_path / "run", "train/unlabelled")[4] > 0
+    assert "unlabelled/known/both" in (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").read_text()
+    network = ("--network=dynunet", "--network_args.filters=[4,8,8,8]", "--crop_size=[16,16,16]")
+    options = [option for option in arguments(balls, tmp_path / "deep", *REST) if "network_args" not in option]
+    assert main([*options, "--steps=3", *network]) == 0
+    assert logged(tmp_path / "deep", "train/unlabelled")[3] > 0
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(balls: Path, tmp_path: Path) -> None:
+    options = (*REST, "--steps=4", "--method.unlabelled.start=0.25", "--augment.enabled=false", "--vary.enabled=false")
+    alike = (*options, "--method.mask.per_sample=false", "--method.unlabelled.both=true", "--method.mask.ratio=0.5")
+    assert main(arguments(balls, tmp_path / "two", *alike, "--devices=2", "--batch_size=1")) == 0
+    known = learner_state(tmp_path / "two")["_extra_state"]["found"]
+    assert known["updates"] == 3
+    assert logged(tmp_path / "two", "train/unlabelled")[4] > 0
+
+
+def test_changes_of_unlabelled_crops_leave_voxels_in_place(balls: Path, tmp_path: Path, capsys) -> None:
+    assert main(arguments(balls, tmp_path / "run", *REST, "--vary.flip_axes=[0]")) == 2
+    assert "vary changes intensities alone" in " ".join(capsys.readouterr().err.split())
+
+
+def test_before_their_start_unlabelled_crops_are_not_varied(balls: Path, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+    scans = Task._scans
+
+    def note(self: Task, image: torch.Tensor, seed: int) -> dict:
+        given = scans(self, image, seed)
+        seen.append((self.learner.step, sorted(given)))
+        return given
+
+    monkeypatch.setattr(Task, "_scans", note)
+    assert main(arguments(balls, tmp_path / "run", *REST, "--steps=4", "--method.unlabelled.start=0.5")) == 0
+    assert seen == [(step, ["unlabelled"] + ["varied"] * (step >= 2)) for step in range(4)]
