@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -129,3 +130,15 @@ def test_before_their_start_unlabelled_crops_are_not_varied(balls: Path, tmp_pat
     monkeypatch.setattr(Task, "_scans", note)
     assert main(arguments(balls, tmp_path / "run", *REST, "--steps=4", "--method.unlabelled.start=0.5")) == 0
     assert seen == [(step, ["unlabelled"] + ["varied"] * (step >= 2)) for step in range(4)]
+
+
+def test_the_watched_scan_shows_the_teachers_target(balls: Path, tmp_path: Path) -> None:
+    options = ("--steps=4", "--validate_every=4", "--watch_cases=1", "--method.unlabelled.threshold=0.5")
+    assert main(arguments(balls, tmp_path / "run", *REST, *options)) == 0
+    (folder,) = (tmp_path / "run" / "watch").glob("unlabelled-*")
+    assert folder.name.removeprefix("unlabelled-") in read_run(tmp_path / "run").facts["unlabelled"]["scans"]
+    volumes = {path.name.partition(".")[0]: nib.load(path) for path in folder.iterdir()}
+    assert set(volumes) == {"image", "student", "teacher", "sure"}
+    assert len({volume.shape for volume in volumes.values()}) == 1
+    assert set(np.unique(volumes["sure"].dataobj)) <= {0, 1}
+    assert set(np.unique(volumes["teacher"].dataobj)) <= {0, 200, 500}

@@ -64,13 +64,39 @@ def draw_overlay(
     Raises:
         InputError: without structures.
     """
-    if not structures:
-        raise InputError("A picture needs at least one structure.")
     behind = behind or {}
     panels = [Panel("Image", case.image), Panel("Truth", case.image, case.truth, scored=False)]
     panels += [Panel(name, behind.get(name, case.image), label) for name, label in case.predictions.items()]
+    return _draw(case, panels, structures, title, "prediction and truth")
+
+
+def draw_unlabelled(case: MosaicCase, sure: np.ndarray, structures: Structures, title: str) -> np.ndarray:
+    """Draw a scan without a label: the teacher's answer, the part of it that counts as a target, and the student's.
+
+    Args:
+        case: its `truth` is the teacher's answer.
+        sure: (H, W, D) booleans, where the teacher's answer counts; the rest of that panel is dark.
+        structures: as for `draw_overlay`.
+        title: above everything.
+
+    Returns:
+        (rows, columns, 3), uint8, RGB.
+    """
+    dark = np.where(sure, case.image, window_of(case.image, case.truth)[0])
+    panels = [
+        Panel("Image", case.image),
+        Panel("Teacher", case.image, case.truth, scored=False),
+        Panel(f"Target: {100 * sure.mean():.0f} % of voxels", dark, np.where(sure, case.truth, 0), scored=False),
+        *(Panel(name, case.image, label) for name, label in case.predictions.items()),
+    ]
+    return _draw(case, panels, structures, title, "student and teacher")
+
+
+def _draw(case: MosaicCase, panels: Sequence[Panel], structures: Structures, title: str, compared: str) -> np.ndarray:
+    if not structures:
+        raise InputError("A picture needs at least one structure.")
     slices = choose_slices(case.truth, SLICES)
-    sheet = _Sheet.of(case, structures, len(panels), len(slices))
+    sheet = _Sheet.of(case, structures, len(panels), len(slices), compared)
     sheet.figure.text(
         LEFT / WIDTH, 1 - 0.12 / sheet.height, literal(title), fontsize=13, fontweight="bold", color=INK, va="top"
     )
@@ -108,7 +134,7 @@ class _Sheet:
     pitch: float  # from one column to the next
 
     @classmethod
-    def of(cls, case: MosaicCase, structures: Structures, columns: int, rows: int) -> "_Sheet":
+    def of(cls, case: MosaicCase, structures: Structures, columns: int, rows: int, compared: str) -> "_Sheet":
         (left, right), (back, front) = frame(case.truth, AROUND)
         shape = (front - back) * case.spacing[1] / ((right - left) * case.spacing[0])
         pitch = (WIDTH - LEFT) / columns
@@ -118,7 +144,7 @@ class _Sheet:
         lines = _legend_lines(structures)
         height = bottom + 0.12 + LINE * (len(lines) + 1) + 0.05
         sheet = cls(Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white"), height, size, pitch)
-        sheet.legend(lines, bottom + 0.12)
+        sheet.legend(lines, bottom + 0.12, compared)
         return sheet
 
     def axes(self, row: int, column: int) -> Axes:
@@ -126,7 +152,7 @@ class _Sheet:
         x, y = LEFT + column * self.pitch + (self.pitch - GAP - width) / 2, TOP + row * (height + GAP)
         return self.figure.add_axes((x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height))
 
-    def legend(self, lines: Sequence[Sequence[tuple[float, int, str]]], top: float) -> None:
+    def legend(self, lines: Sequence[Sequence[tuple[float, int, str]]], top: float, compared: str) -> None:
         for row, line in enumerate(lines):
             y = 1 - (top + row * LINE + LINE / 2) / self.height
             for x, index, name in line:
@@ -145,7 +171,7 @@ class _Sheet:
         y = 1 - (top + len(lines) * LINE + LINE / 2) / self.height
         note = "DSC of the whole scan on the prepared grid.  Patient's right on the left, anterior up.  "
         self.figure.text(LEFT / WIDTH, y, note, fontsize=8.5, color=FAINT, va="center")
-        outlined = "Outlined in red: voxels where prediction and truth differ."
+        outlined = f"Outlined in red: voxels where {compared} differ."
         self.figure.text((LEFT + 5.2) / WIDTH, y, outlined, fontsize=8.5, color=ERROR_TEXT, va="center")
 
 

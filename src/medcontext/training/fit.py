@@ -109,7 +109,7 @@ def train(
     progress = Progress(
         run,
         Validation(store, names, run, keep=watch) if names else None,
-        Watch(store, watch, run) if watch else None,
+        Watch(store, watch, run, scans.cases[0] if scans.cases else None) if watch else None,
         settings.validate_every or -(-settings.steps // VALIDATIONS),
     )
     if resume and run.checkpoint("last").is_file():

@@ -11,11 +11,17 @@ RUN/watch/watch.json                     which cases, structures and panels ther
 ```
 
 All of a case lie on its prepared grid, in RAS axes; labels are in the data set's own values. The last two are not
-there for a method that hides nothing.
+there for a method that hides nothing. Where scans without labels join the training, the first of them is shown, too:
+
+```
+RUN/watch/unlabelled-<scan>/image.nii.gz, student.nii.gz, teacher.nii.gz
+RUN/watch/unlabelled-<scan>/sure.nii.gz  1 where the teacher's answer counts as a target
+```
 """
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,14 +30,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medcontext.data.nifti import write_image, write_label
+from medcontext.data.regions import classes_of
 from medcontext.data.store import Store, StoredCase
 from medcontext.files import write_json, writing
 from medcontext.inference.run import Run
+from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext, TokenAdapter
 from medcontext.method.losses import heads
 from medcontext.method.masking import CubeMask, expand, hide
 from medcontext.report.mosaic import MosaicCase
-from medcontext.report.overlay import draw_overlay
+from medcontext.report.overlay import draw_overlay, draw_unlabelled
 from medcontext.report.slices import window_of
 from medcontext.training.loggers import log_picture
 from medcontext.training.task import Task
@@ -49,11 +57,13 @@ class Watch:
         store: of prepared cases.
         names: the watched cases, see `watched`.
         run: whose folder gets the volumes.
+        scan: one without a label that takes part in the training, or None.
     """
 
-    def __init__(self, store: Store, names: Sequence[str], run: Run) -> None:
+    def __init__(self, store: Store, names: Sequence[str], run: Run, scan: StoredCase | None = None) -> None:
         self.store = store
         self.names = names
+        self.scan = scan
         self.of = run
         parts = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
         self.structures = {name: list(values) for name, values in parts.items()}
@@ -80,6 +90,11 @@ class Watch:
             for logger in trainer.loggers:
                 log_picture(logger, f"watch/{name}", picture, step)
             panels = list(volumes)
+        if self.scan is not None:
+            with evaluating(trainer, task.learner):
+                picture = self.show_scan(self.scan, task, f"{self.scan.name} (no label),  step {step} of {total}")
+            for logger in trainer.loggers:
+                log_picture(logger, f"watch/unlabelled-{self.scan.name}", picture, step)
         content = {"step": step, "cases": list(self.names), "structures": self.structures, "panels": panels}
         path = self.of.folder / "watch" / "watch.json"
         with writing(path):
@@ -103,12 +118,29 @@ class Watch:
             volumes["student_masked"] = self.predict(MaskedView(learner), both, (*case.background, 0.0))
         return {key: volume.detach().cpu().numpy() for key, volume in volumes.items()}
 
+    def show_scan(self, scan: StoredCase, task: Task, title: str) -> np.ndarray:
+        """Write the volumes of a scan without a label, and draw it."""
+        image = scan.read_image().to(task.device)
+        learner, regions = task.learner, bool(self.of.regions)
+        window = replace(self.of.settings.window, mirror=False)
+        student = self.predict(learner.network, image, scan.background)
+        scores = predict_volume(learner.teacher.network, image, self.of.crop_size, window, scan.background, regions)
+        certain = torch.maximum(scores, 1 - scores).amin(0) if regions else scores.amax(0)
+        teacher = classes_of(scores, self.of.regions, self.of.plan.values) if regions else scores.argmax(0)
+        volumes = {"image": image[0], "student": student, "teacher": teacher}
+        arrays = {key: volume.cpu().numpy() for key, volume in volumes.items()}
+        sure = (certain >= learner.unlabelled.threshold).cpu().numpy()
+        self.write(scan, {**arrays, "sure": sure.astype(np.uint8)}, f"unlabelled-{scan.name}")
+        predictions = {HEADINGS["student"]: self.values(arrays["student"])}
+        shown = MosaicCase(scan.name, arrays["image"], self.values(arrays["teacher"]), predictions, self.spacing(scan))
+        return draw_unlabelled(shown, sure, self.structures, title)
+
     def predict(self, network: nn.Module, image: Tensor, background: tuple[float, ...]) -> Tensor:
         return predict_classes(self.of, network, image, background)
 
-    def write(self, case: StoredCase, volumes: Volumes) -> None:
-        """Write the volumes, each whole or not at all; image and truth only once."""
-        folder = self.of.folder / "watch" / case.name
+    def write(self, case: StoredCase, volumes: Volumes, name: str = "") -> None:
+        """Write the volumes, each whole or not at all; image and truth only once. The folder has the case's name."""
+        folder = self.of.folder / "watch" / (name or case.name)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         affine = np.diag([*self.spacing(case), 1.0])
@@ -118,6 +150,8 @@ class Watch:
                 continue
             if key in ("image", "masked"):
                 write_image(path, volume.astype(np.float32), affine)
+            elif key == "sure":
+                write_label(path, volume, affine)
             else:
                 write_label(path, self.values(volume), affine)
 
