@@ -3,10 +3,10 @@
     python benchmarks/study.py acdc --data ACDC --work DIR --seeds 0 1 2 [--arms baseline medcontext ...]
 
 Five labelled scans, others without their labels, tests on patients that are neither. Every arm costs what the
-baseline's steps cost, in processor time that is measured first, for each arm by itself (augmentation, loading and losses
-included). Every step of a study is a command that goes on where it was killed: train, predict, evaluate. At the end a
-table, with every case in a CSV beside it, is written to benchmarks/results/. `development` cases are those that settings
-were chosen on; what is reported are the others.
+baseline's steps cost, in processor time that is measured first, for each arm by itself (augmentation, loading and
+losses included). Every step of a study is a command that goes on where it was killed: train, predict, evaluate. At the
+end a table, with every case in a CSV beside it, is written to benchmarks/results/. `development` cases are those that
+settings were chosen on; what is reported are the others.
 """
 
 import argparse
@@ -378,8 +378,9 @@ def report(options: argparse.Namespace, work: Work, rows: list[dict[str, str]]) 
 Cases ({"each turn" if study.turns > 1 else "by patient"}): {sizes}.
 All arms: `{" ".join((*COMMON, *study.common))}`,
 the default augmentation, AdamW 1e-3 down a cosine, raw weights of the last step. Every arm costs the processor seconds
-of {study.steps} baseline steps but where its name says otherwise; those of one step with all views, measured: {", ".join(f"`{key}` {value:.3f}" for key, value in costs.items())}. Minutes are those of the
-clock, beside other work. {versions}; {options.machine}.
+of {study.steps} baseline steps but where its name says otherwise; those of one step with all views, measured:
+{", ".join(f"`{key}` {value:.3f}" for key, value in costs.items())}.
+Minutes are those of the clock, beside other work. {versions}; {options.machine}.
 
 ## Reported cases
 

@@ -49,10 +49,10 @@ def test_what_is_open_is_not_taught_away(regions: bool) -> None:
     """The teacher says class 0 everywhere, and does not know class 2: nothing may push class 2 down beside it."""
     teacher = torch.full((1, 3, 2, 2, 2), -9.0, dtype=torch.float64)
     teacher[:, 0] = 9
-    options = {"threshold": 0.8, "weight": 1.0, "regions": regions}
+    options = {"threshold": 0.8, "regions": regions}
     logits = torch.zeros(1, 3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     for known, pushed in ((torch.ones(3), True), (torch.tensor([1.0, 1.0, 0.0]), False)):
-        loss = TargetDiceCE(regions)(logits, teacher_target(teacher, known=known, **options))
+        loss = TargetDiceCE(regions)(logits, teacher_target(teacher, **options).kept_open(known))
         (gradient,) = torch.autograd.grad(loss, logits)
         assert (gradient[:, 1] > 0).all()  # down, by the descent: it is known
         assert (gradient[:, 2] > 0).all() == pushed
@@ -63,16 +63,16 @@ def test_what_is_open_is_not_taught_away(regions: bool) -> None:
 
 def test_the_teachers_target_follows_its_threshold() -> None:
     probability = torch.tensor([[0.9, 0.7, 0.5], [0.05, 0.3, 0.5]]).view(1, 2, 3, 1, 1)
-    target = teacher_target(probability.log(), threshold=0.7, weight=0.5, known=torch.ones(2))
-    assert target.weight.flatten().tolist() == [0.5, 0.5, 0.0]
+    target = teacher_target(probability.log(), threshold=0.7)
+    assert target.weight.flatten().tolist() == [1, 1, 0]
     assert target.share[0, :, 0, 0, 0].tolist() == [1, 0]
-    soft = teacher_target(probability.log(), threshold=0.7, weight=0.5, known=torch.ones(2), soft=True)
+    soft = teacher_target(probability.log(), threshold=0.7, soft=True)
     torch.testing.assert_close(soft.share[0, 0, 1, 0, 0], torch.tensor(0.7))
 
 
 def test_a_regions_absence_counts_where_it_is_sure() -> None:
     logits = torch.tensor([3.0, -3.0, 0.1]).view(1, 1, 3, 1, 1)
-    target = teacher_target(logits, threshold=0.9, weight=1.0, known=torch.zeros(1), regions=True)
+    target = teacher_target(logits, threshold=0.9, regions=True).kept_open(torch.zeros(1))
     assert target.share.flatten().tolist() == [1, 0, 1]
     assert target.weight.flatten().tolist() == [1, 1, 0]
     assert target.open.flatten().tolist() == [0, 1, 0]  # not known: its absence is not taught

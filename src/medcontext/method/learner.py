@@ -156,7 +156,8 @@ class MedContext(nn.Module):
         self.clean = clean
         self.unlabelled = unlabelled
         self.found = Found(expected, background=self.membership is None)
-        self.trust: Trust | None = None  # of the last step with unlabelled scans
+        self.observing = True  # whether a step notes `trust`, for curves
+        self.trust: Trust | None = None  # of the last such step with unlabelled scans
         self.step = 0
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
@@ -335,19 +336,14 @@ class MedContext(nn.Module):
         """The teacher's logits on whole unlabelled scans (M, C, H, W, D), and the target that they make."""
         rule, regions = self.unlabelled, self.membership is not None
         logits = heads(self.teacher(scans))[0]
-        classes = logits.shape[1]
-        said = teacher_target(logits, threshold=0, weight=1, known=logits.new_ones(classes), regions=regions).share
-        truth = label_target(label, classes, self.membership).share
-        known = self.found.update(*(self._average(share.mean(dim=(0, 2, 3, 4))) for share in (said, truth.to(said))))
-        target = teacher_target(
-            logits,
-            threshold=rule.threshold,
-            weight=1.0,
-            known=known if rule.keep_open else torch.ones_like(known),
-            soft=rule.target == "soft",
-            regions=regions,
-        )
-        return logits, target
+        target = teacher_target(logits, threshold=rule.threshold, soft=rule.target == "soft", regions=regions)
+        classes = logits.shape[1] if self.membership is None else self.membership.shape[1]
+        labels = torch.bincount(label.flatten().long(), minlength=classes) / label.numel()
+        if self.membership is not None:
+            labels = self.membership.to(labels) @ labels
+        said = target.share.mean(dim=(0, 2, 3, 4))
+        known = self.found.update(self._average(said), self._average(labels))
+        return logits, target.kept_open(known) if rule.keep_open else target
 
     def _filled(
         self, image: Tensor, label: Tensor, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Tensor, Target]]
@@ -359,7 +355,6 @@ class MedContext(nn.Module):
         self._observe(outputs, target, ~mask)
         weighted = target._replace(weight=target.weight * self.current_weight())
         labelled = label_target(label, logits.shape[1], self.membership)
-        labelled = labelled._replace(weight=labelled.weight.expand_as(weighted.weight))
         loss = self.targeted(outputs, weighted.filled(mask, labelled))
         return self._with_token(Losses.of(loss, unlabelled=loss))
 
@@ -387,19 +382,21 @@ class MedContext(nn.Module):
     @torch.no_grad()
     def _observe(self, outputs: Any, target: Target, theirs: Tensor) -> None:
         """Note how sure the teacher is, and whether the student agrees, on the scan's voxels (M, 1, H, W, D)."""
-        logits = heads(outputs)[0].float()
-        known = self.found.known()
-        same = teacher_target(
-            logits, threshold=0, weight=1, known=torch.ones_like(known), regions=self.membership is not None
-        ).share
+        if not self.observing:
+            return
+        logits = heads(outputs)[0]
         said = (target.share > 0.5) & theirs  # (M, K, H, W, D)
         sure = said & (target.weight > 0)
+        if self.membership is None:
+            same = logits.argmax(1, keepdim=True) == target.share.argmax(1, keepdim=True)
+        else:
+            same = logits > 0
         volume = (0, 2, 3, 4)
         self.trust = Trust(
             share=((target.weight > 0) & theirs).float().sum() / (target.weight.shape[1] * theirs.sum().clamp_min(1)),
             sure=sure.sum(volume) / said.sum(volume),
-            agreement=(sure & (same > 0.5)).sum(volume) / sure.sum(volume),
-            known=known,
+            agreement=(sure & same).sum(volume) / sure.sum(volume),
+            known=self.found.known(),
         )
 
     def _average(self, share: Tensor) -> Tensor:

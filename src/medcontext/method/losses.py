@@ -84,26 +84,31 @@ class TargetDiceCE(nn.Module):
         """Loss of logits (B, K, H, W, D); a scalar, 0 where no voxel counts."""
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits if logits.dtype == torch.float64 else logits.float()
-            share, weight, left = (part.to(logits.dtype) for part in target)
+            share, weight = target.share.to(logits.dtype), target.weight.to(logits.dtype)
+            left = None if target.open is None else target.open.to(logits.dtype)
             if self.regions:
                 probability = logits.sigmoid()
-                weight = weight * (1 - left)  # (B, R, H, W, D)
                 entropy = F.binary_cross_entropy_with_logits(logits, share, reduction="none")
+                counted = weight = weight if left is None else weight * (1 - left)  # (B, R, H, W, D)
             else:
                 probability = logits.softmax(1)
-                # -sum over classes of share * log(p + sum over the open of p), (B, 1, H, W, D)
-                others = (left * probability).sum(1, keepdim=True) - left * probability
-                logarithm = torch.where(
-                    others > 0, (probability + others).clamp_min(1e-12).log(), logits.log_softmax(1)
-                )
-                entropy = -(share * logarithm).sum(1, keepdim=True)
+                entropy = self._marginal(logits, probability, share, left)  # (B, 1, H, W, D)
+                counted = weight if left is None else weight * (1 - left)  # (B, 1 or K, H, W, D)
             weight = weight.expand_as(entropy)
             entropy = (weight * entropy).sum() / weight.sum().clamp_min(1e-6)
-            counted = weight if self.regions else weight * (1 - left)  # (B, K, H, W, D)
             overlap = (counted * probability * share).flatten(2).sum(2)  # (B, K)
             size = (counted * (probability.square() + share.square())).flatten(2).sum(2)
             dice = 1 - 2 * overlap / (size + 1e-6)
             return entropy + (dice * (size > 0)).mean()
+
+    @staticmethod
+    def _marginal(logits: Tensor, probability: Tensor, share: Tensor, left: Tensor | None) -> Tensor:
+        """`-sum over classes of share * log(p + sum over the open of p)`, (B, 1, H, W, D)."""
+        logarithm = logits.log_softmax(1)
+        if left is not None:
+            others = (left * probability).sum(1, keepdim=True) - left * probability
+            logarithm = torch.where(others > 0, (probability + others).clamp_min(1e-12).log(), logarithm)
+        return -(share * logarithm).sum(1, keepdim=True)
 
 
 class DeepSupervision(nn.Module):

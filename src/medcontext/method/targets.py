@@ -21,22 +21,38 @@ class Target(NamedTuple):
     Args:
         share: (B, K, H, W, D), 0 to 1: how much of a class a voxel is; of a hard target 0 or 1.
         weight: (B, K or 1, H, W, D), 0 or above; 0 where nothing is known.
-        open: (B, K, H, W, D), 0 to 1: 1 where a voxel's target does not exclude the class.
+        open: (B, K, H, W, D), 0 to 1: 1 where a voxel's target does not exclude the class; None where all do.
     """
 
     share: Tensor
     weight: Tensor
-    open: Tensor
+    open: Tensor | None = None
+
+    def kept_open(self, known: Tensor) -> "Target":
+        """The same, but a class is excluded by other classes' voxels only as far as it is known, (K,), 0 to 1."""
+        if bool((known >= 1).all()):
+            return self
+        unknown = (1 - known).to(self.share).view(1, -1, 1, 1, 1)
+        return self._replace(open=(1 - self.share) * unknown)
 
     def filled(self, mask: Tensor, other: "Target") -> "Target":
         """This target, and within the mask (B, 1, H, W, D) the other's: the target of two scans mixed by it."""
-        return Target(*(torch.where(mask, theirs, ours) for ours, theirs in zip(self, other, strict=True)))
+        share, weight = torch.where(mask, other.share, self.share), torch.where(mask, other.weight, self.weight)
+        if self.open is None and other.open is None:
+            return Target(share, weight)
+        none = share.new_zeros(())
+        ours, theirs = (none if each is None else each for each in (self.open, other.open))
+        return Target(share, weight, torch.where(mask, theirs, ours))
 
     def resized(self, shape: torch.Size) -> "Target":
         """At another resolution (H', W', D'), by nearest neighbour."""
         if self.share.shape[2:] == shape:
             return self
-        return Target(*(F.interpolate(part, size=tuple(shape), mode="nearest-exact") for part in self))
+
+        def nearest(part: Tensor) -> Tensor:
+            return F.interpolate(part, size=tuple(shape), mode="nearest-exact")
+
+        return Target(nearest(self.share), nearest(self.weight), None if self.open is None else nearest(self.open))
 
 
 def label_target(label: Tensor, classes: int, membership: Tensor | None = None) -> Target:
@@ -51,43 +67,42 @@ def label_target(label: Tensor, classes: int, membership: Tensor | None = None) 
         >>> label_target(torch.tensor([[[[[0, 2]]]]]), 3).share.flatten(2).tolist()
         [[[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]]
     """
-    label = label[:, 0].long()
     if membership is None:
-        share = F.one_hot(label, classes).movedim(-1, 1).float()  # (B, H, W, D) -> (B, K, H, W, D)
+        share = _one_hot(label.long(), classes)
     else:
-        share = membership[:, label].movedim(0, 1).float()  # (R, B, H, W, D) -> (B, R, H, W, D)
-    return Target(share, torch.ones_like(share[:, :1]), torch.zeros_like(share))
+        share = membership[:, label[:, 0].long()].movedim(0, 1).float()  # (R, B, H, W, D) -> (B, R, H, W, D)
+    return Target(share, torch.ones_like(share[:, :1]))
 
 
-def teacher_target(
-    logits: Tensor, *, threshold: float, weight: float, known: Tensor, soft: bool = False, regions: bool = False
-) -> Target:
-    """The target of voxels that only the teacher has judged.
+def teacher_target(logits: Tensor, *, threshold: float, soft: bool = False, regions: bool = False) -> Target:
+    """The target of voxels that only the teacher has judged: weight 1 where it is sure, else 0.
 
     Args:
         logits: (B, K, H, W, D), the teacher's.
         threshold: voxels count where the teacher's class has at least this probability; of a region, where its
             presence or its absence has.
-        weight: of those that count, beside 1 for a labelled voxel.
-        known: (K,), 0 to 1: how much of each class the teacher finds, see `Found.known`. At 0 the class stays open.
         soft: the teacher's probabilities instead of its class.
         regions: the outputs are regions, each with a sigmoid.
 
     Example:
         >>> logits = torch.tensor([[[[[4.0, 0.1]]], [[[0.0, 0.0]]]]])  # sure of class 0; undecided
-        >>> target = teacher_target(logits, threshold=0.8, weight=0.5, known=torch.tensor([1.0, 0.0]))
-        >>> target.weight.flatten().tolist(), target.open[0, :, 0, 0, 0].tolist()
-        ([0.5, 0.0], [0.0, 1.0])
+        >>> target = teacher_target(logits, threshold=0.8)
+        >>> target.weight.flatten().tolist()
+        [1.0, 0.0]
+        >>> target.kept_open(torch.tensor([1.0, 0.0])).open[0, :, 0, 0, 0].tolist()
+        [0.0, 1.0]
     """
     logits = logits.detach().float()
-    unknown = (1 - known).to(logits).view(1, -1, 1, 1, 1)
     if regions:
         probability = logits.sigmoid()
-        share = (probability > 0.5).float()
         sure = torch.maximum(probability, 1 - probability) >= threshold  # (B, R, H, W, D)
-    else:
-        probability = logits.softmax(1)
-        best, index = probability.max(1, keepdim=True)
-        share = torch.zeros_like(probability).scatter_(1, index, 1.0)
-        sure = best >= threshold  # (B, 1, H, W, D)
-    return Target(probability if soft else share, weight * sure.float(), (1 - share) * unknown)
+        return Target(probability if soft else (probability > 0.5).float(), sure.float())
+    probability = logits.softmax(1)
+    best, index = probability.max(1, keepdim=True)  # (B, 1, H, W, D)
+    return Target(probability if soft else _one_hot(index, logits.shape[1]), (best >= threshold).float())
+
+
+def _one_hot(index: Tensor, classes: int) -> Tensor:
+    """Class indices (B, 1, H, W, D) as (B, K, H, W, D)."""
+    shape = (len(index), classes, *index.shape[2:])
+    return torch.zeros(shape, device=index.device).scatter_(1, index, 1.0)

@@ -51,6 +51,7 @@ class Task(LightningModule):
         torch.manual_seed(seed)
         labelled = batch.get("labelled", batch)
         image, label = self.augment(labelled["image"], labelled["label"], seed)
+        self.learner.observing = self._logs(self.learner.step + 1)
         scans = self._scans(batch["unlabelled"]["image"], seed) if "unlabelled" in batch else {}
         losses = self.learner.backward(image, label, backward=self._backward, no_sync=self._no_sync(), **scans)
         self.micro_batch += 1
@@ -93,13 +94,17 @@ class Task(LightningModule):
         self.log("loss", losses.loss, prog_bar=True, logger=False)
         if self.learner.mask is not None:
             self.log("consistency", losses.consistency, prog_bar=True, logger=False)
-        if self.micro_batch == 0 and self.learner.step % self.log_every == 0:
+        if self.micro_batch == 0 and self._logs(self.learner.step):
             values["lr"] = self.optimizer.param_groups[0]["lr"]
             values["teacher/momentum"] = self.learner.momentum.at(step, self.learner.total_steps)
             values["beta"] = self.learner.current_beta()
             values |= self._trust()
             for logger in self.loggers:
                 logger.log_metrics({key: float(value) for key, value in values.items()}, self.learner.step)
+
+    def _logs(self, step: int) -> bool:
+        """Whether the curves have this step."""
+        return step % self.log_every == 0
 
     def _trust(self) -> dict[str, Tensor]:
         """How the teacher's answers on unlabelled scans fare, in all and for each structure."""
