@@ -86,6 +86,17 @@ def test_a_fact_that_is_null_is_left_out_and_a_damaged_one_is_said(scores: Path)
     assert "run.json is damaged" in not_shown(scores)
 
 
+def test_the_methods_section_says_how_many_unlabelled_scans_there_were(scores: Path) -> None:
+    facts = scores.parent / "run" / "run.json"
+    trainings, _ = find_trainings(read_models([str(scores)], least=1))
+    assert "scans without labels" not in dict(methods_rows(trainings))
+    change(facts, unlabelled={"sources": ["more"], "scans": {"a": "1", "b": "2"}, "tested": ["b"], "labelled": ["c"]})
+    trainings, _ = find_trainings(read_models([str(scores)], least=1))
+    rows = dict(methods_rows(trainings))
+    assert rows["scans without labels"] == ["2; 1 are test images, seen without their labels; 1 more were left out"]
+    assert "unlabelled scans filled into one another, tubes of 16 voxels" in rows["method"][0]
+
+
 def test_steps_that_were_done_twice_count_once(tmp_path: Path) -> None:
     write_log(tmp_path, 0, [{"step": step, "train/loss": 1.0} for step in range(1, 11)])
     write_log(tmp_path, 1, [{"step": step, "train/loss": 2.0} for step in range(8, 13)])

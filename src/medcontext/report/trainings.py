@@ -170,10 +170,11 @@ def _facts(training: Training) -> dict[str, str]:
     devices = facts.get("devices", 1)
     spacing = " x ".join(f"{size:g}" for size in run.plan.spacing) + " mm" if run.plan.spacing else "each scan's own"
     found = {
-        "method": _method(settings.method),
+        "method": _method(settings.method, "unlabelled" in facts),
         "seed": str(settings.seed),
         "data set": str(facts.get("dataset", "")),
         "cases": f"{len(run.split.train)} training, {len(run.split.validation)} validation, {len(run.split.test)} test",
+        "scans without labels": _unlabelled(facts.get("unlabelled", {})),
         "network": f"{settings.network}, {facts.get('parameters', 0):,} parameters",
         "network arguments": ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.network_args.items()),
         "steps": f"{settings.steps:,} of batch {settings.batch_size * settings.accumulate * devices}",
@@ -190,7 +191,24 @@ def _facts(training: Training) -> dict[str, str]:
     return {name: text for name, text in found.items() if text}
 
 
-def _method(method: MethodSettings) -> str:
+def _unlabelled(facts: dict[str, Any]) -> str:
+    """How many, and what of them is no ordinary scan."""
+    if not facts:
+        return ""
+    kinds = {
+        "tested": "are test images, seen without their labels",
+        "validated": "are validation images, seen without their labels",
+        "unlike": "have intensities far from the labelled scans'",
+    }
+    remarks = [f"{len(facts[kind])} {text}" for kind, text in kinds.items() if facts.get(kind)]
+    left = sum(len(facts.get(kind, [])) for kind in ("damaged", "labelled", "doubled"))
+    remarks += [f"{left} more were left out"] if left else []
+    return "; ".join([str(len(facts["scans"])), *remarks])
+
+
+def _method(method: MethodSettings, with_scans: bool = False) -> str:
+    if with_scans:
+        return f"{method.name}: {_second_view(method)}"
     if not method.masking:
         return f"{method.name}: no masked view, no consistency"
     teacher = (
@@ -200,6 +218,20 @@ def _method(method: MethodSettings) -> str:
     )
     beta = "no consistency" if method.consistency == "none" else f"beta {method.beta:g}, {teacher}"
     return f"{method.name}: mask ratio {method.mask.ratio:g}, patches of {_sizes(method.mask.patch_size)}, {beta}"
+
+
+def _second_view(method: MethodSettings) -> str:
+    """What becomes of scans without labels."""
+    rule, mask = method.unlabelled, method.mask
+    tubes = f"{mask.shape}s of {_sizes(mask.patch_size)} voxels, ratio {mask.ratio:g}"
+    kinds = {
+        "filled": f"labelled and unlabelled scans filled into one another, {tubes}",
+        "masked": f"unlabelled scans masked, {tubes}",
+        "whole": "unlabelled scans as they are",
+    }
+    aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}"
+    aim = "equation 2" if rule.target == "consistency" else aim
+    return f"{kinds[rule.view]}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
 
 
 def _sizes(size: Any) -> str:

@@ -91,6 +91,8 @@ class Task(LightningModule):
     def _log(self, losses: Losses) -> None:
         step = max(0, self.learner.step - 1)
         values = {f"train/{name}": value for name, value in losses._asdict().items()}
+        if self.learner.trust is None:
+            del values["train/unlabelled"]  # a curve of zeros
         self.log("loss", losses.loss, prog_bar=True, logger=False)
         if self.learner.mask is not None:
             self.log("consistency", losses.consistency, prog_bar=True, logger=False)
@@ -112,7 +114,8 @@ class Task(LightningModule):
         if trust is None:
             return {}
         values = {"unlabelled/trusted": trust.share}
-        for index, name in enumerate(self.structures):
-            for key in ("sure", "agreement", "known"):
-                values[f"unlabelled/{key}/{name}"] = getattr(trust, key)[index]
+        for key in ("sure", "agreement", "known"):
+            each = getattr(trust, key)
+            values[f"unlabelled/{key}"] = each.nanmean()
+            values |= {f"unlabelled/{key}/{name}": value for name, value in zip(self.structures, each, strict=False)}
         return values
