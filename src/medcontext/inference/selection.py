@@ -48,6 +48,9 @@ def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> tuple[C
     seen = {name for run in runs for name in run.split.train + run.split.validation}
     trained = sum(case.name in seen for case in chosen)
     note = f"; {trained} of them were used in training" if trained else ""
+    scans = {name for run in runs for name in run.facts.get("unlabelled", {}).get("scans", {})} - seen
+    shown = sum(case.name in scans for case in chosen)
+    note += f"; {shown} of them took part in it without their labels" if shown else ""
     text = f"{dataset.name}: {part} cases, {len(chosen)} of {len(cases)}{note}"
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     return chosen

@@ -67,7 +67,7 @@ def draw_overlay(
     behind = behind or {}
     panels = [Panel("Image", case.image), Panel("Truth", case.image, case.truth, scored=False)]
     panels += [Panel(name, behind.get(name, case.image), label) for name, label in case.predictions.items()]
-    return _draw(case, panels, structures, title, "prediction and truth")
+    return _draw(case, panels, structures, title, "DSC", "prediction and truth differ")
 
 
 def draw_unlabelled(case: MosaicCase, sure: np.ndarray, structures: Structures, title: str) -> np.ndarray:
@@ -89,10 +89,14 @@ def draw_unlabelled(case: MosaicCase, sure: np.ndarray, structures: Structures, 
         Panel(f"Target: {100 * sure.mean():.0f} % of voxels", dark, np.where(sure, case.truth, 0), scored=False),
         *(Panel(name, case.image, label) for name, label in case.predictions.items()),
     ]
-    return _draw(case, panels, structures, title, "student and teacher")
+    return _draw(
+        case, panels, structures, title, "DSC with the teacher", "student and teacher differ.  Black: no target"
+    )
 
 
-def _draw(case: MosaicCase, panels: Sequence[Panel], structures: Structures, title: str, compared: str) -> np.ndarray:
+def _draw(
+    case: MosaicCase, panels: Sequence[Panel], structures: Structures, title: str, score: str, compared: str
+) -> np.ndarray:
     if not structures:
         raise InputError("A picture needs at least one structure.")
     slices = choose_slices(case.truth, SLICES)
@@ -109,7 +113,9 @@ def _draw(case: MosaicCase, panels: Sequence[Panel], structures: Structures, tit
             truth = case.truth[shown] if panel.scored else None
             draw_panel(axes, panel.image[shown], structures, window, case.aspect, label, truth)
             if row == 0:
-                axes.set_title(_heading(panel, case, structures), fontsize=11, fontweight="bold", color=INK, pad=5)
+                axes.set_title(
+                    _heading(panel, case, structures, score), fontsize=11, fontweight="bold", color=INK, pad=5
+                )
             if column == 0:
                 caption(axes, f"slice {z + 1} of {case.truth.shape[2]}")
     canvas = FigureCanvasAgg(sheet.figure)
@@ -117,11 +123,11 @@ def _draw(case: MosaicCase, panels: Sequence[Panel], structures: Structures, tit
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _heading(panel: Panel, case: MosaicCase, structures: Structures) -> str:
+def _heading(panel: Panel, case: MosaicCase, structures: Structures, score: str) -> str:
     if panel.label is None or not panel.scored:
         return panel.heading
-    score = mean(overlaps(case.truth, panel.label, structures.values()))
-    return f"{panel.heading}   " + ("no structure" if np.isnan(score) else f"DSC {100 * score:.1f}")
+    value = mean(overlaps(case.truth, panel.label, structures.values()))
+    return f"{panel.heading}   " + ("no structure" if np.isnan(value) else f"{score} {100 * value:.1f}")
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ class _Sheet:
         y = 1 - (top + len(lines) * LINE + LINE / 2) / self.height
         note = "DSC of the whole scan on the prepared grid.  Patient's right on the left, anterior up.  "
         self.figure.text(LEFT / WIDTH, y, note, fontsize=8.5, color=FAINT, va="center")
-        outlined = f"Outlined in red: voxels where {compared} differ."
+        outlined = f"Outlined in red: voxels where {compared}."
         self.figure.text((LEFT + 5.2) / WIDTH, y, outlined, fontsize=8.5, color=ERROR_TEXT, va="center")
 
 
