@@ -50,12 +50,13 @@ class Arm:
 
 
 NONE, OURS = ("--method", "none"), ("--method", "medcontext")
-HALF = (*OURS, "--method.share", "0.5", "--method.clean", "rest")
+PAPER = ("--method", "paper", "--method.teacher.warmup", "true")
+HALF = (*PAPER, "--method.share", "0.5", "--method.clean", "rest")
 WHOLE, MASKED = ("--method", "mean_teacher"), (*OURS, "--method.unlabelled.view", "masked")
 ARMS = {
     "baseline": Arm(NONE),
     "baseline twice": Arm(NONE, cost=2.0),
-    "equation 4": Arm(OURS),
+    "equation 4": Arm(PAPER),
     "equation 4, half": Arm((*OURS, "--method.share", "0.5", "--method.clean", "rest")),
     "labelled in labelled": Arm(
         (*OURS, "--method.fill", "labelled", "--method.share", "0.5", "--method.clean", "rest")
@@ -67,7 +68,8 @@ ARMS = {
     "medcontext": Arm(OURS, unlabelled=True),
     "not kept open": Arm((*OURS, "--method.unlabelled.keep_open", "false"), unlabelled=True),
     "no start": Arm((*OURS, "--method.unlabelled.start", "0"), unlabelled=True),
-    "clean pass": Arm(HALF, unlabelled=True),
+    "clean pass": Arm((*OURS, "--method.unlabelled.clean", "all"), unlabelled=True),
+    "half clean": Arm((*OURS, "--method.unlabelled.share", "0.5"), unlabelled=True),
     "both ways": Arm((*OURS, "--method.unlabelled.both", "true"), unlabelled=True),
     "threshold 0.95": Arm((*OURS, "--method.unlabelled.threshold", "0.95"), unlabelled=True),
     "weight 1": Arm((*OURS, "--method.unlabelled.weight", "1"), unlabelled=True),

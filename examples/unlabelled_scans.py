@@ -23,7 +23,6 @@ def main() -> None:
         network,
         mask=TubeMask(patch_size=8, ratio=0.4),
         momentum=Momentum(0.99, 0.99),
-        clean="rest",  # every labelled crop is mixed with an unlabelled one, none is seen as it is
         unlabelled=Unlabelled(start=0.5),
         total_steps=steps,
     )

@@ -64,8 +64,8 @@ class TeacherSettings:
         buffers: `copy` the student's batch norm statistics or `average` them.
     """
 
-    momentum: float = 0.996
-    momentum_end: float = 1.0
+    momentum: float = 0.99
+    momentum_end: float = 0.99
     warmup: bool = True
     schedule: Literal["cosine", "reference"] = "cosine"
     update: Literal["step", "epoch"] = "step"
@@ -86,8 +86,8 @@ class MethodSettings:
         ramp_up: fraction of the steps over which beta rises to its value.
         fill: what fills the hidden tubes: the learnable `token`, or the next `labelled` crop of the batch, with its
             labels.
-        share: fraction of a batch's crops that get a second view, and so many unlabelled crops beside the batch.
-        clean: whether `all` labelled crops are also seen as they are, or the `rest` that get no second view.
+        share: fraction of a batch's crops that get the masked view.
+        clean: whether `all` crops are also seen as they are, or the `rest` that get no masked view.
         mask: what is hidden.
         teacher: how the teacher follows.
         unlabelled: how scans without labels join, where --unlabelled names some.

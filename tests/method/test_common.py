@@ -20,10 +20,11 @@ COMBINATIONS = [
 everywhere = pytest.mark.parametrize(("subject", "mask", "space"), COMBINATIONS)
 VIEWS = {
     "filled": {"unlabelled": Unlabelled(start=0)},
-    "filled-rest": {"unlabelled": Unlabelled(start=0, target="soft"), "clean": "rest"},
-    "filled-both": {"unlabelled": Unlabelled(start=0, both=True, keep_open=False), "share": 0.5, "clean": "rest"},
+    "filled-half": {"unlabelled": Unlabelled(start=0, share=0.5)},
+    "filled-all": {"unlabelled": Unlabelled(start=0, target="soft", clean="all")},
+    "filled-both": {"unlabelled": Unlabelled(start=0, both=True, keep_open=False)},
     "masked": {"unlabelled": Unlabelled(start=0, view="masked", target="consistency", threshold=0.4)},
-    "whole": {"unlabelled": Unlabelled(start=0, view="whole", threshold=0.4)},
+    "whole": {"unlabelled": Unlabelled(start=0, view="whole", threshold=0.4, share=0.5)},
 }
 with_scans = pytest.mark.parametrize(
     ("subject", "options"),

@@ -48,7 +48,7 @@ class Seen(nn.Module):
 def test_filled_views_show_each_voxel_of_the_scan_that_the_mask_says(both: bool) -> None:
     network = Seen()
     rule = Unlabelled(start=0, both=both)
-    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=rule, clean="rest")
+    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=rule)
     labelled, scans = torch.full((2, 1, 8, 8, 4), 1.0), torch.full((2, 1, 8, 8, 4), 2.0)
     hidden = model.draw_filled(scans)
     model(labelled, torch.zeros(2, 1, 8, 8, 4).long(), hidden, unlabelled=scans, varied=scans + 1)
@@ -63,7 +63,7 @@ def test_filled_views_show_each_voxel_of_the_scan_that_the_mask_says(both: bool)
 
 
 def test_one_way_views_go_either_way() -> None:
-    model = learner(Unlabelled(), share=1.0)
+    model = learner(Unlabelled())
     model.mask = TubeMask(2, 0.25)
     shares = model.draw_filled(torch.zeros(64, 1, 8, 8, 4)).float().mean(dim=(1, 2, 3, 4))
     assert set(shares.tolist()) == {0.25, 0.75}
@@ -72,7 +72,6 @@ def test_one_way_views_go_either_way() -> None:
 def test_a_share_of_the_batch_spares_its_cost() -> None:
     network = Seen()
     model = MedContext(network, mask=TubeMask(4), total_steps=8, share=0.5, clean="rest")
-    assert model.partners(4) == 2
     model(torch.zeros(4, 1, 8, 8, 4), torch.zeros(4, 1, 8, 8, 4).long())
     assert [len(view) for view in network.inputs] == [2, 2]
 
@@ -139,6 +138,7 @@ def test_trust_is_counted_on_the_scans_voxels_alone() -> None:
     ("make", "words"),
     [
         (lambda: Unlabelled(threshold=1.5), "threshold must lie between 0 and 1, got 1.5"),
+        (lambda: Unlabelled(share=0), "unlabelled.share is a fraction of the batch"),
         (lambda: Unlabelled(start=1), "start is a fraction of the steps"),
         (lambda: Unlabelled(weight=-1), "weight must be at least 0"),
         (lambda: Unlabelled(target="consistency"), "needs the view masked or whole"),

@@ -25,7 +25,7 @@ def test_settings_reach_the_method() -> None:
 
 
 def test_the_reference_masks_tokens_and_updates_once_an_epoch() -> None:
-    teacher = TeacherSettings(schedule="reference", update="epoch", warmup=False)
+    teacher = TeacherSettings(momentum=0.996, schedule="reference", update="epoch", warmup=False)
     made = learner(MethodSettings(mask=MaskSettings(space="tokens"), teacher=teacher), network="unetr")
     assert isinstance(made.adapter, TokenAdapter)
     assert made.teacher_every == 5

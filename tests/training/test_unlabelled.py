@@ -59,7 +59,7 @@ def test_every_method_takes_them_or_says_that_it_cannot(balls: Path, tmp_path: P
 def test_a_resumed_training_goes_on_with_the_same_losses_and_scans(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    options = (*REST, *STEPS, "--method.share=0.5", "--method.clean=rest", "--accumulate=2")
+    options = (*REST, *STEPS, "--method.unlabelled.share=0.5", "--method.unlabelled.clean=all", "--accumulate=2")
     assert main(arguments(balls, tmp_path / "whole", *options)) == 0
     with monkeypatch.context() as patch:
         interrupt(patch, "on_train_batch_end", 6)

@@ -74,10 +74,9 @@ class MedContext(nn.Module):
         in_channels: the image's channels, for the default adapter.
         fill: what fills the hidden tubes of labelled crops: the learnable `token` (equation 1), or the next
             `labelled` crop of the batch, with its labels.
-        share: of a batch's crops, those that get a second view, above 0 to 1; the last ones. Also how many
-            unlabelled crops belong beside a batch, see `partners`. The paper's is 1.
-        clean: whether `all` labelled crops are seen as they are, or only the `rest` that no second view takes, which
-            spares their cost. The paper's is `all`.
+        share: of a batch's crops, those that get the masked view, above 0 to 1; the last ones. The paper's is 1.
+        clean: whether `all` crops are seen as they are, or only the `rest` that get no masked view, which spares their
+            cost. The paper's is `all`.
         unlabelled: how scans without labels join, where `backward` is given some.
         expected: (K,), the share of each class (or region) among the voxels of a labelled scan, see `Found`.
 
@@ -167,8 +166,8 @@ class MedContext(nn.Module):
             yield from self.adapter.parameters()
 
     def partners(self, batch: int) -> int:
-        """How many of a batch's crops get a second view, and how many unlabelled crops belong beside them."""
-        return max(1, round(self.share * batch))
+        """How many unlabelled crops belong beside a batch of so many labelled ones."""
+        return max(1, round(self.unlabelled.share * batch))
 
     def joined(self) -> bool:
         """Whether scans without labels take part in this step: not before the teacher is worth asking."""
@@ -271,7 +270,7 @@ class MedContext(nn.Module):
             return self._unlabelled_views(image, label, hidden, unlabelled, unlabelled if varied is None else varied)
         if unlabelled is not None or self.mask is None:
             return [lambda: self._with_token(self._whole(image, label))]
-        number = self.partners(len(image))
+        number = max(1, round(self.share * len(image)))
         seen = len(image) if self.clean == "all" else len(image) - number
         kept: list[Tensor] = []  # the student's answer on the whole view, where that is the target
         views = [lambda: self._whole(image[:seen], label[:seen], kept, number)] if seen else []
@@ -319,7 +318,7 @@ class MedContext(nn.Module):
                 f"Filled views need a labelled crop for each unlabelled one: got {number} beside {len(image)}."
             )
         hidden = self.draw_filled(scans) if hidden is None else hidden
-        seen = len(image) - number if filled and self.clean == "rest" else len(image)
+        seen = len(image) - number if filled and self.unlabelled.clean == "rest" else len(image)
         answer = functools.cache(lambda: self._answer(scans, label))  # when the first view's graph is gone
         views: list[Callable[[], Losses]] = []
         if seen:

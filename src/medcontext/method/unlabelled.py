@@ -17,6 +17,9 @@ class Unlabelled:
         view: `filled`: tubes of a labelled scan in an unlabelled one, or the reverse (equation 1 with another scan in
             the place of the token; as bidirectional copy-paste, Bai et al., CVPR 2023). `masked`: tubes hidden by
             the token, the paper's view. `whole`: nothing hidden, a plain mean teacher. `none`: they cannot be used.
+        share: how many unlabelled crops belong beside a batch of labelled ones, as a fraction of these, above 0 to 1.
+        clean: of filled views, whether `all` labelled crops are also seen as they are, or only the `rest` that none is
+            made of, which spares their cost.
         both: fill both ways, two views; otherwise one way or the other, drawn for each sample.
         target: the teacher's class where it is sure (`hard`), its probabilities there (`soft`), or equation 2 on all
             voxels (`consistency`; not of filled views).
@@ -31,6 +34,8 @@ class Unlabelled:
     """
 
     view: Literal["filled", "masked", "whole", "none"] = "filled"
+    share: float = 1.0
+    clean: Literal["all", "rest"] = "rest"
     both: bool = False
     target: Literal["hard", "soft", "consistency"] = "hard"
     threshold: float = 0.8
@@ -43,6 +48,8 @@ class Unlabelled:
         for name in ("threshold", "ramp_up"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"unlabelled.{name} must lie between 0 and 1, got {getattr(self, name)}.")
+        if not 0 < self.share <= 1:
+            raise InputError(f"unlabelled.share is a fraction of the batch, above 0 to 1; got {self.share}.")
         if not 0 <= self.start < 1:
             raise InputError(f"unlabelled.start is a fraction of the steps, 0 to below 1; got {self.start}.")
         if self.weight < 0:
