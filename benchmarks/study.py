@@ -69,8 +69,10 @@ ARMS = {
     "not kept open": Arm((*OURS, "--method.unlabelled.keep_open", "false"), unlabelled=True),
     "no start": Arm((*OURS, "--method.unlabelled.start", "0"), unlabelled=True),
     "clean pass": Arm((*OURS, "--method.unlabelled.clean", "all"), unlabelled=True),
-    "half clean": Arm((*OURS, "--method.unlabelled.share", "0.5"), unlabelled=True),
-    "both ways": Arm((*OURS, "--method.unlabelled.both", "true"), unlabelled=True),
+    "every crop filled": Arm((*OURS, "--method.unlabelled.share", "1"), unlabelled=True),
+    "every crop filled, both ways": Arm(
+        (*OURS, "--method.unlabelled.share", "1", "--method.unlabelled.both", "true"), unlabelled=True
+    ),
     "threshold 0.95": Arm((*OURS, "--method.unlabelled.threshold", "0.95"), unlabelled=True),
     "weight 1": Arm((*OURS, "--method.unlabelled.weight", "1"), unlabelled=True),
     "soft": Arm((*OURS, "--method.unlabelled.target", "soft"), unlabelled=True),

@@ -23,7 +23,7 @@ def main() -> None:
         network,
         mask=TubeMask(patch_size=8, ratio=0.4),
         momentum=Momentum(0.99, 0.99),
-        unlabelled=Unlabelled(start=0.5),
+        unlabelled=Unlabelled(start=0.5, share=1),  # an unlabelled scan for every labelled one
         total_steps=steps,
     )
     optimizer = torch.optim.AdamW(learner.trainable_parameters(), lr=5e-3)

@@ -14,6 +14,10 @@ def learner(rule: Unlabelled, **options: object) -> MedContext:
     return MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=rule, **options)
 
 
+def bare(rule: Unlabelled) -> MedContext:
+    return MedContext(nn.Conv3d(1, 3, 1), mask=None, total_steps=8, unlabelled=rule)
+
+
 def batch(size: int = 2, unlabelled: int = 2) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(size, 1, 8, 8, 4, generator=generator)
@@ -47,7 +51,7 @@ class Seen(nn.Module):
 @pytest.mark.parametrize("both", [False, True])
 def test_filled_views_show_each_voxel_of_the_scan_that_the_mask_says(both: bool) -> None:
     network = Seen()
-    rule = Unlabelled(start=0, both=both)
+    rule = Unlabelled(start=0, both=both, share=1)
     model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=rule)
     labelled, scans = torch.full((2, 1, 8, 8, 4), 1.0), torch.full((2, 1, 8, 8, 4), 2.0)
     hidden = model.draw_filled(scans)
@@ -144,7 +148,7 @@ def test_trust_is_counted_on_the_scans_voxels_alone() -> None:
         (lambda: Unlabelled(target="consistency"), "needs the view masked or whole"),
         (lambda: learner(Unlabelled(view="none")).backward(**batch()), "no use for unlabelled scans"),
         (lambda: learner(Unlabelled(start=0)).backward(**batch(1, 2)), "got 2 beside 1"),
-        (lambda: MedContext(nn.Conv3d(1, 2, 1), mask=None, total_steps=2, unlabelled=Unlabelled()), "needs a mask"),
+        (lambda: bare(Unlabelled()).backward(**batch()), "needs a mask"),
         (lambda: learner(Unlabelled(), share=0), "above 0 to 1; got 0"),
         (lambda: learner(Unlabelled(), clean="rest", target="student"), "use target 'teacher'"),
     ],

@@ -59,7 +59,7 @@ def test_every_method_takes_them_or_says_that_it_cannot(balls: Path, tmp_path: P
 def test_a_resumed_training_goes_on_with_the_same_losses_and_scans(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    options = (*REST, *STEPS, "--method.unlabelled.share=0.5", "--method.unlabelled.clean=all", "--accumulate=2")
+    options = (*REST, *STEPS, "--method.unlabelled.share=1", "--method.unlabelled.clean=all", "--accumulate=2")
     assert main(arguments(balls, tmp_path / "whole", *options)) == 0
     with monkeypatch.context() as patch:
         interrupt(patch, "on_train_batch_end", 6)
@@ -116,6 +116,11 @@ def test_two_processes_learn_what_one_does(balls: Path, tmp_path: Path) -> None:
 def test_changes_of_unlabelled_crops_leave_voxels_in_place(balls: Path, tmp_path: Path, capsys) -> None:
     assert main(arguments(balls, tmp_path / "run", *REST, "--vary.flip_axes=[0]")) == 2
     assert "vary changes intensities alone" in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_a_mask_nothing_can_be_filled(balls: Path, tmp_path: Path, capsys) -> None:
+    assert main(arguments(balls, tmp_path / "run", *REST, "--method.masking=false")) == 2
+    assert "needs the mask that --method.masking false takes away" in " ".join(capsys.readouterr().err.split())
 
 
 def test_before_their_start_unlabelled_crops_are_not_varied(balls: Path, tmp_path: Path, monkeypatch) -> None:

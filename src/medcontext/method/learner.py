@@ -131,10 +131,6 @@ class MedContext(nn.Module):
             raise InputError(f"share is a fraction of the batch, above 0 to 1; got {share}.")
         if clean == "rest" and target == "student" and mask is not None:
             raise InputError("With clean 'rest' the student does not see the masked crops whole; use target 'teacher'.")
-        if mask is None and unlabelled.view in ("filled", "masked"):
-            raise InputError(
-                f"The unlabelled view '{unlabelled.view}' needs a mask; give one, or use the view 'whole'."
-            )
         self.network = network
         self.teacher = EMATeacher(network, buffers)
         self.mask = mask
@@ -266,6 +262,10 @@ class MedContext(nn.Module):
         """A step's views, each to be computed when the graph of the one before is gone."""
         if unlabelled is not None and self.unlabelled.view == "none":
             raise InputError("This learner has no use for unlabelled scans; construct it with unlabelled=Unlabelled().")
+        if unlabelled is not None and self.mask is None and self.unlabelled.view != "whole":
+            raise InputError(
+                f"The unlabelled view '{self.unlabelled.view}' needs a mask; give one, or use view 'whole'."
+            )
         if unlabelled is not None and self.joined():
             return self._unlabelled_views(image, label, hidden, unlabelled, unlabelled if varied is None else varied)
         if unlabelled is not None or self.mask is None:

@@ -34,7 +34,7 @@ class Unlabelled:
     """
 
     view: Literal["filled", "masked", "whole", "none"] = "filled"
-    share: float = 1.0
+    share: float = 0.5
     clean: Literal["all", "rest"] = "rest"
     both: bool = False
     target: Literal["hard", "soft", "consistency"] = "hard"

@@ -316,6 +316,11 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
             f"--method {method.name} has no use for --unlabelled scans. Use --method medcontext, which is the default, "
             "or mean_teacher; or leave --unlabelled out."
         )
+    if unlabelled and not method.masking and method.unlabelled.view != "whole":
+        raise InputError(
+            f"--method.unlabelled.view {method.unlabelled.view} needs the mask that --method.masking false takes away; "
+            "leave that out, or use --method.unlabelled.view whole."
+        )
     find_network(settings.network)
     make_mask(settings.method.mask)
     check_loggers(settings.loggers)
