@@ -39,6 +39,7 @@ class Arm:
         options: of `medcontext train`.
         unlabelled: whether the scans without labels take part.
         cost: in units of the baseline's.
+        all_labels: the scans without labels have theirs after all: the ceiling of what they can bring at this cost.
         retrain: half of the cost trains on the labels, the other half anew on these and on the first network's
             predictions of the scans without labels.
     """
@@ -47,6 +48,7 @@ class Arm:
     unlabelled: bool = False
     cost: float = 1.0
     retrain: bool = False
+    all_labels: bool = False
 
 
 NONE, OURS = ("--method", "none"), ("--method", "medcontext")
@@ -62,6 +64,7 @@ ARMS = {
         (*OURS, "--method.fill", "labelled", "--method.share", "0.5", "--method.clean", "rest")
     ),
     "retrain": Arm(NONE, retrain=True),
+    "all labels": Arm(NONE, all_labels=True),
     "mean teacher": Arm(WHOLE, unlabelled=True),
     "masked": Arm(MASKED, unlabelled=True),
     "masked, equation 2": Arm((*MASKED, "--method.unlabelled.target", "consistency"), unlabelled=True),
@@ -197,9 +200,10 @@ class Work:
         split.write_text(json.dumps({**content, "few_shot": few}))
         masked = () if arm.options[1] in ("none", "mean_teacher") else self.study.masked
         scans = ("--unlabelled", "rest") if arm.unlabelled else ()
+        few_shot = () if arm.all_labels else ("--few_shot", str(len(parts.train)))
         method, more = arm.options[:2], arm.options[2:]
         return [
-            *COMMON, *self.study.common, "--split", str(split), "--few_shot", str(len(parts.train)), *scans,
+            *COMMON, *self.study.common, "--split", str(split), *few_shot, *scans,
             "--cache", str(self.folder / "cache"), "--seed", str(seed), *method, *masked, *more,
         ]  # fmt: skip
 
