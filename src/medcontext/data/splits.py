@@ -1,6 +1,6 @@
 """Which cases train, which validate, which test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medcontext.console import console
@@ -23,7 +23,7 @@ class Split:
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
-    rest: tuple[str, ...] = ()
+    rest: tuple[str, ...] = field(default=(), compare=False)
 
     def to_dict(self) -> dict[str, list[str]]:
         """Plain values for JSON, of the three parts; written to a file, they are a split file again."""
