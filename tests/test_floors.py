@@ -1,6 +1,7 @@
 """The house has floors: a room imports only from floors below its own, and no two files import in a circle."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,13 +90,5 @@ def test_the_method_needs_only_torch_and_monais_losses() -> None:
             else:
                 continue
             for name in names:
-                standard = name.split(".")[0] in {
-                    "abc",
-                    "collections",
-                    "contextlib",
-                    "copy",
-                    "dataclasses",
-                    "math",
-                    "typing",
-                }
+                standard = name.split(".")[0] in sys.stdlib_module_names
                 assert standard or any(name == known or name.startswith(f"{known}.") for known in allowed), name
