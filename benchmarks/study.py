@@ -144,7 +144,7 @@ STUDIES = {
     ),
     "btcv": Study(
         "Abdominal CT, the training part of BTCV at 4 mm, 13 organs",
-        2500,
+        1500,
         (
             *PLAIN, "--prepare.spacing", "[4,4,4]", "--prepare.intensity_range", "[-175,250]",
             "--crop_size", "[48,48,48]",
@@ -155,7 +155,7 @@ STUDIES = {
     ),
     "hippocampus": Study(
         "Hippocampus MRI, Medical Segmentation Decathlon Task04, 2 structures",
-        2000,
+        1500,
         (*PLAIN, "--crop_size", "[40,56,40]"),
         ("--method.mask.patch_size", "8"),
         counts=(110, 25),
