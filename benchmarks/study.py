@@ -26,6 +26,7 @@ from statistics import mean
 
 from medcontext.data.formats import read_dataset
 from medcontext.data.splits import patient
+from medcontext.files import write_json
 
 PROBE = (8, 40)  # steps of the two short trainings by whose difference a step's cost is measured
 FIVE = ("patient001_frame12", "patient004_frame15", "patient005_frame01", "patient013_frame14", "patient043_frame07")
@@ -197,7 +198,7 @@ class Work:
         split = self.folder / f"split-{turn}.json"
         few = {str(len(parts.train)): parts.train}
         content = {"train": parts.train + parts.rest, "validation": [], "test": parts.development + parts.report}
-        split.write_text(json.dumps({**content, "few_shot": few}))
+        write_json(split, {**content, "few_shot": few})
         masked = () if arm.options[1] in ("none", "mean_teacher") else self.study.masked
         scans = ("--unlabelled", "rest") if arm.unlabelled else ()
         few_shot = () if arm.all_labels else ("--few_shot", str(len(parts.train)))
@@ -227,7 +228,7 @@ class Work:
                 used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
             known = json.loads(costs.read_text()) if costs.exists() else {}
             known[key] = (used[1] - used[0]) / (PROBE[1] - PROBE[0])
-            costs.write_text(json.dumps(known, indent=2))
+            write_json(costs, known)
         return known[key]
 
     def steps(self, arm: Arm) -> int:
@@ -246,6 +247,7 @@ class Work:
     def run(self, name: str, turn: int, seed: int) -> None:
         """Train, predict, evaluate."""
         arm, place = ARMS[name], self.place(name, turn, seed)
+        self.check_same(place, {"steps": self.study.steps, "options": self.options(arm, turn, seed)})
         if (place / "scores" / "summary.json").exists():
             return
         if arm.retrain:
@@ -254,7 +256,7 @@ class Work:
             listed = self.relabelled(first, place, turn)
             split = place / "split.json"
             chosen = [case["name"] for case in json.loads(listed.read_text())["cases"]]
-            split.write_text(json.dumps({"train": chosen, "validation": [], "test": []}))
+            write_json(split, {"train": chosen, "validation": [], "test": []})
             few = ("--split", str(split), "--few_shot", str(len(chosen)))
             self.train(arm, second, turn, seed, self.study.steps // 2, listed, few)
         else:
@@ -263,6 +265,14 @@ class Work:
         parts = self.study.parts(self.names, turn)
         self.predict(place / "run", predictions, parts.development + parts.report)
         medcontext("evaluate", "--predictions", predictions, "--labels", self.data, "--output", place / "scores")
+
+    def check_same(self, place: Path, made: dict[str, object]) -> None:
+        """Refuse to take what was made with other settings for this arm's."""
+        record = place / "arm.json"
+        if record.exists() and json.loads(record.read_text()) != made:
+            sys.exit(f"{place} was made with other settings, see {record}; remove it, or give another --work.")
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(record, made)
 
     def train(
         self, arm: Arm, run: Path, turn: int, seed: int, steps: int, data: Path | None = None, more: tuple = ()
@@ -302,8 +312,7 @@ class Work:
             if case.name in labels
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels, "cases": cases}
-        path.write_text(json.dumps(content))
+        write_json(path, {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels, "cases": cases})
 
 
 def medcontext(*arguments: object) -> None:
@@ -322,12 +331,13 @@ def collect(work: Work, arms: list[str], seeds: list[int]) -> list[dict[str, str
                 if not (place / "scores" / "summary.json").exists():
                     continue
                 report = set(work.study.parts(work.names, turn).report)
-                facts = json.loads((place / "run" / "run.json").read_text())
+                runs = [json.loads(path.read_text()) for path in sorted(place.glob("*/run.json"))]  # of retrain two
+                steps = sum(facts["step"] for facts in runs)
                 with (place / "scores" / "metrics.csv").open(newline="") as file:
                     rows += [
                         {
-                            "arm": arm, "seed": str(seed), "turn": str(turn), "steps": str(facts["step"]),
-                            "seconds": f"{facts['seconds']:.0f}",
+                            "arm": arm, "seed": str(seed), "turn": str(turn), "steps": str(steps),
+                            "seconds": f"{sum(facts['seconds'] for facts in runs):.0f}",
                             "part": "report" if row["case"] in report else "development", **row,
                         }
                         for row in csv.DictReader(file)

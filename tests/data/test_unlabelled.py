@@ -36,7 +36,7 @@ def look(dataset: Dataset, sources: list[str], **options: bool) -> Scans:
     cache = dataset.root / "cache"
     labelled = prepare_dataset(dataset, split.train, plan, cache)
     found = find_unlabelled(sources, dataset, split.rest)
-    return prepare_unlabelled(found, sources, dataset, split, labelled, plan, cache=cache, **options)
+    return prepare_unlabelled(found, dataset, split, labelled, plan, cache=cache, **options)
 
 
 def new_scans(folder: Path, count: int, shape: tuple[int, int, int] = SHAPE, channels: int = 1) -> Path:
@@ -65,23 +65,23 @@ def test_few_shot_names_the_rest(dataset: Dataset) -> None:
 
 def test_folders_and_data_sets_of_every_layout(dataset: Dataset, tmp_path: Path) -> None:
     folder = new_scans(tmp_path / "more", 3)
-    assert [len(each.cases) for each in find_unlabelled([str(folder)], dataset, ())] == [3]
+    assert [len(each.dataset.cases) for each in find_unlabelled([str(folder)], dataset, ())] == [3]
     listed = tmp_path / "listed"
     image, label = next(iter(random_cases(1, SHAPE).values()))
     save(listed / "a.nii.gz", image), save(listed / "a_label.nii.gz", label), save(listed / "b.nii.gz", image)
     manifest = {"channels": ["MR"], "labels": {"left": 1}, "cases": [{"image": "a.nii.gz", "label": "a_label.nii.gz"}]}
     (listed / "list.json").write_text(json.dumps({**manifest, "unlabelled": ["b.nii.gz"]}))
-    assert [case.name for case in find_unlabelled([str(listed / "list.json")], dataset, ())[0].cases] == ["b"]
+    assert [case.name for case in find_unlabelled([str(listed / "list.json")], dataset, ())[0].dataset.cases] == ["b"]
 
     raw = tmp_path / "Dataset001_Raw"
     save(raw / "imagesTr/a_0000.nii.gz", image), save(raw / "labelsTr/a.nii.gz", label)
     save(raw / "imagesTs/t_0000.nii.gz", image), save(raw / "imagesUn/u_0000.nii.gz", image)
     manifest = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "left": 1, "right": 2}}
     (raw / "dataset.json").write_text(json.dumps({**manifest, "numTraining": 1, "file_ending": ".nii.gz"}))
-    assert [case.name for case in find_unlabelled([str(raw)], dataset, ())[0].cases] == ["t", "u"]
+    assert [case.name for case in find_unlabelled([str(raw)], dataset, ())[0].dataset.cases] == ["t", "u"]
     found = find_unlabelled([str(raw), str(folder), "rest"], dataset, ("case04",))
-    assert [len(each.cases) for each in found] == [2, 3, 1]
-    assert all(case.label is None for each in found for case in each.cases)
+    assert [len(each.dataset.cases) for each in found] == [2, 3, 1]
+    assert all(case.label is None for each in found for case in each.dataset.cases)
 
 
 def test_several_channels(tmp_path: Path) -> None:
@@ -108,6 +108,37 @@ def test_scans_that_are_labelled_or_tested_are_told_by_their_content(dataset: Da
     assert "Left out, because training cases with a label have the same image: copy0, copy1." in said
     assert "The images, not the labels, of 1 test case take part in the training: copy3." in said
     assert scans.facts()["tested"] == ["copy3"]
+
+
+def test_test_images_without_a_label_and_damaged_ones(dataset: Dataset, tmp_path: Path) -> None:
+    """A split's test cases may lie in imagesTs; and a damaged one is no reason not to train."""
+    folder = new_scans(tmp_path / "more", 1)
+    tested, validated = dataset.cases[3], dataset.cases[2]
+    (folder / "copy.nii.gz").write_bytes(tested.images[0].read_bytes())
+    validated.images[0].write_bytes(validated.images[0].read_bytes()[:300])
+    hidden = replace(tested, label=None)
+    other = replace(dataset, cases=tuple(case for case in dataset.cases if case != tested), unlabelled=(hidden,))
+    split = split_of(dataset)
+    plan = make_plan(dataset, [case for case in dataset.cases if case.name in split.train], PrepareSettings())
+    labelled = prepare_dataset(other, split.train, plan, tmp_path / "cache")
+    scans = prepare_unlabelled(
+        find_unlabelled([str(folder)], other, ()), other, split, labelled, plan, cache=tmp_path / "cache"
+    )
+    assert scans.tested == ("copy",)
+    assert scans.unread == (validated.name,)
+    assert f"Cannot be read, and so not be compared with these scans: {validated.name}." in scans.remarks()
+
+
+def test_scans_of_equal_names_are_all_there(dataset: Dataset, tmp_path: Path) -> None:
+    one = new_scans(tmp_path / "one", 2)
+    two = tmp_path / "two"
+    for name, (image, _) in random_cases(2, SHAPE, seed=4).items():
+        save(two / f"{name}.nii.gz", image)
+    scans = look(dataset, [str(one), str(two)])
+    assert [entry[:2] for entry in scans.facts()["scans"]] == [
+        [str(folder), name] for folder in (one, two) for name in ("case00", "case01")
+    ]
+    assert scans.facts()["scans"] != look(dataset, [str(two), str(one)]).facts()["scans"]
 
 
 def test_another_modality_is_pointed_out(dataset: Dataset, tmp_path: Path) -> None:
@@ -161,8 +192,11 @@ def test_what_cannot_be_is_refused_in_words(dataset: Dataset, tmp_path: Path) ->
     with pytest.raises(InputError, match="has the channels CT, the labelled scans have MR"):
         find_unlabelled([str(path)], dataset, ())
     path.write_text(json.dumps({**manifest, "channels": ["MR"]}))
-    with pytest.raises(InputError, match="has no scans without labels"):
+    with pytest.raises(InputError, match=r"has no scans without labels.*give their folder, \S+images; or"):
         find_unlabelled([str(path)], dataset, ())
+    entry = {"name": "more", "image": str(dataset.cases[0].images[0])}
+    path.write_text(json.dumps({**manifest, "channels": ["MR"], "unlabelled": [entry]}))
+    assert "the 2 labelled cases are not used" in find_unlabelled([str(path)], dataset, ())[0].passed
     copies = tmp_path / "copies"
     for case in dataset.cases[:2]:
         save(copies / case.images[0].name, random_cases(6, SHAPE)[case.name][0].astype(np.float32))
@@ -179,6 +213,16 @@ def test_a_full_disk_is_not_a_damaged_scan(dataset: Dataset, tmp_path: Path, mon
     monkeypatch.setattr("medcontext.data.store._write", full)
     with pytest.raises(InputError, match=r"Cannot write the prepared case .*No space left on device"):
         look(dataset, [str(folder)], skip_damaged=True)
+
+
+def test_a_folder_called_rest_is_not_taken_for_the_keyword(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_scans(tmp_path / "rest", 1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"For that one write \./rest"):
+        find_unlabelled(["rest"], dataset, ("case04",))
+    assert len(find_unlabelled(["./rest"], dataset, ("case04",))[0].dataset.cases) == 1
 
 
 def test_distance_is_how_far_intensities_would_have_to_move() -> None:

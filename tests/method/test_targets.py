@@ -50,15 +50,16 @@ def test_what_is_open_is_not_taught_away(regions: bool) -> None:
     teacher = torch.full((1, 3, 2, 2, 2), -9.0, dtype=torch.float64)
     teacher[:, 0] = 9
     options = {"threshold": 0.8, "regions": regions}
-    logits = torch.zeros(1, 3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
-    for known, pushed in ((torch.ones(3), True), (torch.tensor([1.0, 1.0, 0.0]), False)):
-        loss = TargetDiceCE(regions)(logits, teacher_target(teacher, **options).kept_open(known))
-        (gradient,) = torch.autograd.grad(loss, logits)
-        assert (gradient[:, 1] > 0).all()  # down, by the descent: it is known
-        assert (gradient[:, 2] > 0).all() == pushed
-        if not pushed and not regions:
-            # The marginal loss: class 2 gains what class 0 does, in proportion to its probability.
-            assert (gradient[:, 2] <= 0).all()
+    known = torch.tensor([1.0, 1.0, 0.0])
+    for values in ((0.0, 0.0, 0.0), (2.0, -3.0, 1.5), (3.0, -6.0, 3.0), (-1.0, 0.5, 2.0)):
+        logits = torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1, 1).repeat(1, 1, 2, 2, 2).requires_grad_()
+        target = teacher_target(teacher, **options)
+        (pushed,) = torch.autograd.grad(TargetDiceCE(regions)(logits, target), logits)
+        (spared,) = torch.autograd.grad(TargetDiceCE(regions)(logits, target.kept_open(known)), logits)
+        assert (pushed[:, 2] > 0).all()  # down, by the descent
+        assert (spared[:, 1] > 0).all()  # what is known is still taught away
+        # Not down, in either term: the marginal loss, in which class 2 gains what class 0 does.
+        assert (spared[:, 2] == 0).all() if regions else (spared[:, 2] <= 0).all()
 
 
 def test_the_teachers_target_follows_its_threshold() -> None:

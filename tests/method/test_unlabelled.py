@@ -129,6 +129,24 @@ def test_regions_take_unlabelled_scans() -> None:
     assert model.trust.share == 1
 
 
+def test_a_batch_of_one_is_also_seen_as_it_is() -> None:
+    """Else a smaller batch, as one makes it where memory is short, would be another method."""
+    network = Seen()
+    model = MedContext(network, mask=TubeMask(4), total_steps=8, unlabelled=Unlabelled(start=0))
+    model(torch.ones(1, 1, 8, 8, 4), torch.zeros(1, 1, 8, 8, 4).long(), unlabelled=torch.full((1, 1, 8, 8, 4), 2.0))
+    assert [view.unique().tolist() for view in network.inputs] == [[1], [1, 2]]
+
+
+def test_what_is_found_is_what_the_teacher_would_say_also_of_a_soft_target() -> None:
+    model = learner(Unlabelled(start=0, target="soft"))
+    with torch.no_grad():
+        model.teacher.network.weight.zero_()
+        model.teacher.network.bias.copy_(torch.tensor([4.0, 0.0, 0.0]))
+    model.found.expected = torch.tensor([0.98, 0.01, 0.01])
+    model.backward(**batch())
+    assert model.trust.known.tolist() == [1, 0, 0]
+
+
 def test_trust_is_counted_on_the_scans_voxels_alone() -> None:
     model = learner(Unlabelled(start=0, threshold=0.0))
     model.backward(**batch())

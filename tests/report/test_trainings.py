@@ -90,7 +90,15 @@ def test_the_methods_section_says_how_many_unlabelled_scans_there_were(scores: P
     facts = scores.parent / "run" / "run.json"
     trainings, _ = find_trainings(read_models([str(scores)], least=1))
     assert "scans without labels" not in dict(methods_rows(trainings))
-    change(facts, unlabelled={"sources": ["more"], "scans": {"a": "1", "b": "2"}, "tested": ["b"], "labelled": ["c"]})
+    change(
+        facts,
+        unlabelled={
+            "sources": ["more"],
+            "scans": [["more", "a", "1"], ["more", "b", "2"]],
+            "tested": ["b"],
+            "labelled": ["c"],
+        },
+    )
     trainings, _ = find_trainings(read_models([str(scores)], least=1))
     rows = dict(methods_rows(trainings))
     assert rows["scans without labels"] == ["2; 1 are test images, seen without their labels; 1 more were left out"]

@@ -6,6 +6,7 @@ the killed one stopped.
 C: channels; h, w, d: the crop's size.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -163,6 +164,27 @@ class StepSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+def shares_in_crops(label: Tensor, crop_size: Triple, classes: int) -> Tensor:
+    """(K,): the share of each class in crops from anywhere in a case, the mean over all places of the crop.
+
+    The middle of a scan lies in more crops than its border does, and padding is background.
+
+    >>> shares_in_crops(torch.tensor([1, 2, 0, 0]).view(4, 1, 1), (2, 1, 1), 3).tolist()
+    [0.5, 0.166..., 0.333...]
+    """
+    chances = []
+    for size, crop in zip(label.shape, crop_size, strict=True):
+        starts = max(1, size - crop + 1)
+        place = torch.arange(size)
+        covering = torch.minimum(place, torch.tensor(starts - 1)) - (place - crop + 1).clamp_min(0) + 1
+        chances.append(covering.float() / starts)
+    h, w, d = chances
+    weights = (h.view(-1, 1, 1) * w.view(-1, 1) * d).flatten()  # how often a voxel lies in a crop
+    shares = torch.bincount(label.flatten().long(), weights, minlength=classes).float() / math.prod(crop_size)
+    shares[0] += 1 - shares.sum()
+    return shares
 
 
 def cut(case: StoredCase, start: Triple, crop_size: Triple) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ def _described(file: Path) -> tuple[Dataset, list[str]]:
         cases, unlabelled, problems = _nnunet(manifest, file, len(channels))
     else:
         cases, unlabelled, problems = _listed(manifest, file)
-    if not cases and not problems:
+    if not cases and not unlabelled and not problems:
         raise InputError(f"No labelled cases in {file}. {LAYOUTS}")
     return Dataset(str(name), file.parent, channels, labels, tuple(cases), tuple(unlabelled), regions), problems
 

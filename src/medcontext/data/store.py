@@ -136,8 +136,15 @@ class StoredCase:
         Raises:
             InputError: if the files are damaged.
         """
-        label = _read(self.folder / LABEL, crop)
-        return self.read_image(crop), torch.from_numpy(label[None])
+        return self.read_image(crop), self.read_label(crop)
+
+    def read_label(self, crop: Slices = (slice(None), slice(None), slice(None))) -> Tensor:
+        """A crop's class indices (1, h, w, d), uint8 or int16.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        return torch.from_numpy(_read(self.folder / LABEL, crop)[None])
 
     def read_image(self, crop: Slices = (slice(None), slice(None), slice(None))) -> Tensor:
         """A crop's image (C, h, w, d), float32; also of scans without a label.

@@ -29,35 +29,41 @@ class Scans:
     Args:
         sources: as they were given.
         cases: prepared.
+        origins: of each case, its source.
+        passed: what each source has beside them that is not used, in words.
         damaged: what is wrong with each scan that was left out, in words.
         labelled: those left out because a training case has the same image.
         doubled: those left out because another scan here has the same image.
         validated: names of those whose image a validation case has.
         tested: names of those whose image a test case has.
+        unread: validation and test cases that cannot be read, so that nobody knows whether a scan is one of them.
         unlike: names of those whose intensities are far from all labelled scans', with the distance.
     """
 
     sources: tuple[str, ...] = ()
     cases: tuple[StoredCase, ...] = ()
+    origins: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     labelled: tuple[str, ...] = ()
     doubled: tuple[str, ...] = ()
     validated: tuple[str, ...] = ()
     tested: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, object]:
         """Plain values for `run.json`."""
-        lists = ("damaged", "labelled", "doubled", "validated", "tested", "unlike")
+        lists = ("damaged", "labelled", "doubled", "validated", "tested", "unread", "unlike")
         return {
             "sources": list(self.sources),
-            "scans": {case.name: case.digest for case in self.cases},
+            "scans": [[origin, case.name, case.digest] for origin, case in zip(self.origins, self.cases, strict=True)],
             **{name: list(getattr(self, name)) for name in lists if getattr(self, name)},
         }
 
     def remarks(self) -> list[str]:
         """What a person should know before the training starts, a sentence each."""
-        said = []
+        said = list(self.passed)
         if self.damaged:
             said.append(f"Left out, because they cannot be used: {shortened(list(self.damaged))}.")
         if self.labelled:
@@ -70,6 +76,8 @@ class Scans:
                     f"The images, not the labels, of {len(names)} {part} case{'s' * (len(names) > 1)} take part in the "
                     f"training: {_listed(names)}. Scores on them are those of scans that the network has seen."
                 )
+        if self.unread:
+            said.append(f"Cannot be read, and so not be compared with these scans: {_listed(self.unread)}.")
         if self.unlike:
             said.append(
                 f"Intensities far from those of the labelled scans, perhaps another modality: {_listed(self.unlike)}. "
@@ -78,12 +86,27 @@ class Scans:
         return said
 
 
-def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str]) -> list[Dataset]:
-    """What each source has, as data sets whose cases have no label. No image is opened, no label is ever read.
+@dataclass(frozen=True)
+class Source:
+    """The scans of one source.
+
+    Args:
+        name: as it was given.
+        dataset: whose cases have no label; channels and labels are those of the labelled data set.
+        passed: what it has beside them that is not used, in words; or empty.
+    """
+
+    name: str
+    dataset: Dataset
+    passed: str = ""
+
+
+def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str]) -> list[Source]:
+    """What each source has. No image is opened, no label is ever read.
 
     Args:
         sources: folders of NIfTI files, data sets (their scans without labels), or `rest`.
-        dataset: that of the labelled cases; channels are as in it.
+        dataset: that of the labelled cases.
         rest: names of its training cases that few_shot leaves out.
 
     Raises:
@@ -91,35 +114,56 @@ def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str
     """
     found = []
     for source in dict.fromkeys(sources):
-        name, root = Path(source).resolve().name, Path(source)
-        if source == REST and not root.exists():
-            if not rest:
-                raise InputError(
-                    "--unlabelled rest takes the training cases that --few_shot leaves out, and it leaves none out. "
-                    "Give --few_shot a smaller number, or a folder of scans instead of rest."
-                )
-            chosen = set(rest)
-            cases = tuple(replace(case, label=None) for case in dataset.cases if case.name in chosen)
-            name, root = dataset.name, dataset.root
+        root = Path(source)
+        if source == REST:
+            found.append(Source(source, _rest(dataset, rest)))
         elif is_dataset(root):
             other = read_dataset(root)
-            cases, name, root = other.unlabelled, other.name, other.root
             _check_channels(other, dataset, source)
-            if not cases:
-                raise InputError(
-                    f"The data set {source} has no scans without labels: no imagesTs or imagesUn, and no "
-                    '"unlabelled" in its JSON file. To use all its images without their labels, give their folder, '
-                    f"such as {Path(source) / 'imagesTr'}; or --unlabelled rest for what --few_shot leaves out."
-                )
+            if not other.unlabelled:
+                raise _none_without_label(other, source)
+            labelled = "" if other.root == dataset.root else f"{len(other.cases)} labelled cases"
+            passed = f"Of {source} the {labelled} are not used, only its scans without labels." if labelled else ""
+            found.append(Source(source, _bare(dataset, other.name, other.root, other.unlabelled), passed))
         else:
             cases = find_images(root, len(dataset.channels))
-        found.append(replace(dataset, name=f"{name}-unlabelled", root=root, cases=cases, unlabelled=()))
+            found.append(Source(source, _bare(dataset, root.resolve().name, root, cases)))
     return found
 
 
+def _bare(dataset: Dataset, name: str, root: Path, cases: Sequence[Case]) -> Dataset:
+    """Cases without labels as a data set with the channels of another."""
+    cases = tuple(replace(case, label=None) for case in cases)
+    return replace(dataset, name=f"{name}-unlabelled", root=root, cases=cases, unlabelled=())
+
+
+def _rest(dataset: Dataset, rest: Sequence[str]) -> Dataset:
+    if Path(REST).exists():
+        raise InputError(
+            f"--unlabelled {REST} are the training cases that --few_shot leaves out, but there is a folder or file of "
+            f"that name here, too. For that one write ./{REST}; for the cases, start from another folder."
+        )
+    if not rest:
+        raise InputError(
+            f"--unlabelled {REST} takes the training cases that --few_shot leaves out, and it leaves none out. "
+            f"Give --few_shot a smaller number, or a folder of scans instead of {REST}."
+        )
+    chosen = set(rest)
+    return _bare(dataset, dataset.name, dataset.root, [case for case in dataset.cases if case.name in chosen])
+
+
+def _none_without_label(other: Dataset, source: str) -> InputError:
+    folders = {image.parent for case in other.cases for image in case.images}
+    give = f"give their folder, {folders.pop()}" if len(folders) == 1 else 'list them as "unlabelled" in a JSON file'
+    return InputError(
+        f'The data set {source} has no scans without labels: no imagesTs or imagesUn, and no "unlabelled" in a JSON '
+        f"file. To use all its images without their labels, {give}; or use --unlabelled {REST} for what --few_shot "
+        "leaves out."
+    )
+
+
 def prepare_unlabelled(
-    found: Sequence[Dataset],
-    sources: Sequence[str],
+    found: Sequence[Source],
     dataset: Dataset,
     split: Split,
     labelled: Store,
@@ -133,7 +177,6 @@ def prepare_unlabelled(
 
     Args:
         found: from `find_unlabelled`.
-        sources: as given, to be named.
         dataset: of the labelled cases.
         split: their parts.
         labelled: their store, with all training cases.
@@ -145,43 +188,57 @@ def prepare_unlabelled(
     Raises:
         InputError: naming all scans that cannot be used; if none is left.
     """
-    cases: list[StoredCase] = []
+    cases: list[tuple[str, StoredCase]] = []
     damaged: list[str] = []
-    for each in found:
-        root = open_store(each, plan, cache)
-        todo = [case for case in each.cases if not is_prepared(case, root)]
-        work = partial(_attempt, dataset=replace(each, cases=()), plan=plan, root=root)
-        wrong = {}
-        if todo:
-            done = in_processes(work, todo, workers, "preparing the unlabelled scans")
-            wrong = {todo[index].name: problem for index, problem in done if problem}
-        damaged += [wrong[case.name] for case in todo if case.name in wrong]
-        cases += [StoredCase(root / case.name) for case in each.cases if case.name not in wrong]
+    for source in found:
+        ready, wrong = _prepare(source.dataset, plan, cache, workers)
+        cases += [(source.name, case) for case in ready]
+        damaged += wrong
     if damaged and not skip_damaged:
         raise InputError(
             f"{len(damaged)} of {len(cases) + len(damaged)} unlabelled scans cannot be used: {shortened(damaged)}. "
             "Correct or remove them, or leave them out with --skip_damaged."
         )
-    known = {labelled.case(name).digest for name in split.train}
-    kept = [case for case in cases if case.digest not in known]
-    if not kept:
+    training = [labelled.case(name) for name in split.train]
+    known = {case.digest for case in training}
+    first: dict[str, tuple[str, StoredCase]] = {}
+    doubled = []
+    for origin, case in cases:
+        if case.digest in first:
+            doubled.append(case.name)
+        elif case.digest not in known:
+            first[case.digest] = (origin, case)
+    if not first:
         why = shortened(damaged) or "training cases with a label have the same images"
-        raise InputError(f"No unlabelled scan is left of {', '.join(sources)}: {why}.")
-    first: dict[str, StoredCase] = {}
-    for case in kept:
-        first.setdefault(case.digest, case)
-    once = list(first.values())
-    parts = {part: _digests(dataset, getattr(split, part), once) for part in ("validation", "test")}
+        raise InputError(f"No unlabelled scan is left of {', '.join(source.name for source in found)}: {why}.")
+    kept = [case for _, case in first.values()]
+    validation, test, unread = _compare(dataset, split, kept, workers)
     return Scans(
-        sources=tuple(sources),
-        cases=tuple(once),
+        sources=tuple(source.name for source in found),
+        cases=tuple(kept),
+        origins=tuple(origin for origin, _ in first.values()),
+        passed=tuple(source.passed for source in found if source.passed),
         damaged=tuple(damaged),
-        labelled=tuple(case.name for case in cases if case.digest in known),
-        doubled=tuple(case.name for case in kept if case not in once),
-        validated=tuple(case.name for case in once if case.digest in parts["validation"]),
-        tested=tuple(case.name for case in once if case.digest in parts["test"]),
-        unlike=tuple(_unlike(once, [labelled.case(name) for name in split.train])),
+        labelled=tuple(case.name for _, case in cases if case.digest in known),
+        doubled=tuple(doubled),
+        validated=tuple(case.name for case in kept if case.digest in validation),
+        tested=tuple(case.name for case in kept if case.digest in test),
+        unread=tuple(unread),
+        unlike=tuple(_unlike(kept, training)),
     )
+
+
+def _prepare(dataset: Dataset, plan: Plan, cache: Path | None, workers: int) -> tuple[list[StoredCase], list[str]]:
+    """A source's cases that are prepared, and what is wrong with each of the others."""
+    root = open_store(dataset, plan, cache)
+    todo = [case for case in dataset.cases if not is_prepared(case, root)]
+    work = partial(_attempt, dataset=replace(dataset, cases=()), plan=plan, root=root)
+    wrong = {}
+    if todo:
+        done = in_processes(work, todo, workers, "preparing the unlabelled scans")
+        wrong = {todo[index].name: problem for index, problem in done if problem}
+    ready = [StoredCase(root / case.name) for case in dataset.cases if case.name not in wrong]
+    return ready, [wrong[case.name] for case in todo if case.name in wrong]
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -214,15 +271,32 @@ def _check_channels(other: Dataset, dataset: Dataset, source: str) -> None:
         )
 
 
-def _digests(dataset: Dataset, names: Sequence[str], scans: Sequence[StoredCase]) -> set[str]:
-    """Digests of a part's images, of those alone that some scan could equal: only they are read."""
+def _compare(
+    dataset: Dataset, split: Split, scans: Sequence[StoredCase], workers: int
+) -> tuple[set[str], set[str], list[str]]:
+    """Digests of the validation and test images that some scan could equal, and the cases that cannot be read."""
     shapes = {tuple(case.geometry.shape) for case in scans}
-    chosen = set(names)
-    digests = set()
-    for case in dataset.cases:
-        if case.name in chosen and tuple(read_header(case.images[0]).shape[:3]) in shapes:
-            digests.add(image_digest(read_image(case, dataset.channels)[0]))
-    return digests
+    parts = {**dict.fromkeys(split.validation, 0), **dict.fromkeys(split.test, 1)}
+    cases = [case for case in (*dataset.cases, *dataset.unlabelled) if case.name in parts]
+    digests: tuple[set[str], set[str]] = (set(), set())
+    unread = []
+    work = partial(_digest, channels=dataset.channels, shapes=shapes)
+    for index, digest in in_processes(work, cases, workers, "comparing with validation and test cases"):
+        if digest is None:
+            unread.append(cases[index].name)
+        else:
+            digests[parts[cases[index].name]].add(digest)
+    return *digests, sorted(unread)
+
+
+def _digest(case: Case, channels: tuple[str, ...], shapes: set[tuple[int, ...]]) -> str | None:
+    """Of a case's image; empty where its shape is none of these, None where it cannot be read."""
+    try:
+        if tuple(read_header(case.images[0]).shape[:3]) not in shapes:
+            return ""
+        return image_digest(read_image(case, channels)[0])
+    except InputError:
+        return None
 
 
 def _unlike(scans: Sequence[StoredCase], labelled: Sequence[StoredCase]) -> list[str]:

@@ -136,7 +136,6 @@ class MedContext(nn.Module):
         self.mask = mask
         self.adapter = None if mask is None else adapter or VoxelAdapter(in_channels)
         self.supervised = DeepSupervision(supervised or DiceCE())
-        self.membership = getattr(supervised, "membership", None)  # of classes in regions, where these are segmented
         self.targeted = DeepSupervision(TargetDiceCE(regions=self.membership is not None))
         self.total_steps = total_steps
         self.momentum = momentum
@@ -154,6 +153,11 @@ class MedContext(nn.Module):
         self.observing = True  # whether a step notes `trust`, for curves
         self.trust: Trust | None = None  # of the last such step with unlabelled scans
         self.step = 0
+
+    @property
+    def membership(self) -> Tensor | None:
+        """(R, K) booleans, which class belongs to which region, where regions are segmented."""
+        return getattr(self.supervised.loss, "membership", None)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """The student's parameters and the embedding `xi`, never the teacher's."""
@@ -271,7 +275,7 @@ class MedContext(nn.Module):
         if unlabelled is not None or self.mask is None:
             return [lambda: self._with_token(self._whole(image, label))]
         number = max(1, round(self.share * len(image)))
-        seen = len(image) if self.clean == "all" else len(image) - number
+        seen = clean_crops(len(image), number, self.clean, self.share)
         kept: list[Tensor] = []  # the student's answer on the whole view, where that is the target
         views = [lambda: self._whole(image[:seen], label[:seen], kept, number)] if seen else []
         return [*views, lambda: self._masked(image[-number:], label[-number:], hidden, kept)]
@@ -318,7 +322,7 @@ class MedContext(nn.Module):
                 f"Filled views need a labelled crop for each unlabelled one: got {number} beside {len(image)}."
             )
         hidden = self.draw_filled(scans) if hidden is None else hidden
-        seen = len(image) - number if filled and self.unlabelled.clean == "rest" else len(image)
+        seen = clean_crops(len(image), number, self.unlabelled.clean if filled else "all", self.unlabelled.share)
         answer = functools.cache(lambda: self._answer(scans, label))  # when the first view's graph is gone
         views: list[Callable[[], Losses]] = []
         if seen:
@@ -331,33 +335,36 @@ class MedContext(nn.Module):
             functools.partial(self._filled, image[-number:], label[-number:], varied, mask, answer) for mask in masks
         ]
 
-    def _answer(self, scans: Tensor, label: Tensor) -> tuple[Tensor, Target]:
-        """The teacher's logits on whole unlabelled scans (M, C, H, W, D), and the target that they make."""
-        rule, regions = self.unlabelled, self.membership is not None
+    def _answer(self, scans: Tensor, label: Tensor) -> tuple[Target, Tensor | None]:
+        """The target that the teacher's answer on whole scans (M, C, H, W, D) makes; its logits where these count."""
+        rule, membership = self.unlabelled, self.membership
         logits = heads(self.teacher(scans))[0]
-        target = teacher_target(logits, threshold=rule.threshold, soft=rule.target == "soft", regions=regions)
-        classes = logits.shape[1] if self.membership is None else self.membership.shape[1]
-        labels = torch.bincount(label.flatten().long(), minlength=classes) / label.numel()
-        if self.membership is not None:
-            labels = self.membership.to(labels) @ labels
-        said = target.share.mean(dim=(0, 2, 3, 4))
+        labels = class_shares(label, logits.shape[1] if membership is None else membership.shape[1])
+        if membership is None:
+            said = class_shares(logits.argmax(1), logits.shape[1])
+        else:
+            labels = membership.to(labels) @ labels
+            said = (logits > 0).float().mean(dim=(0, 2, 3, 4))
         known = self.found.update(self._average(said), self._average(labels))
-        return logits, target.kept_open(known) if rule.keep_open else target
+        regions = membership is not None
+        target = teacher_target(logits, threshold=rule.threshold, soft=rule.target == "soft", regions=regions)
+        target = target.kept_open(known) if rule.keep_open else target
+        return target, logits if rule.target == "consistency" else None
 
     def _filled(
-        self, image: Tensor, label: Tensor, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Tensor, Target]]
+        self, image: Tensor, label: Tensor, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Target, Any]]
     ) -> Losses:
         """Labelled crops where the mask says so, unlabelled ones elsewhere, and their targets likewise."""
-        logits, target = answer()
+        target, _ = answer()
         mask = expand(hidden, (scans.shape[2], scans.shape[3], scans.shape[4]))
         outputs = self.network(torch.where(mask, image, scans))
         self._observe(outputs, target, ~mask)
         weighted = target._replace(weight=target.weight * self.current_weight())
-        labelled = label_target(label, logits.shape[1], self.membership)
+        labelled = label_target(label, target.share.shape[1], self.membership)
         loss = self.targeted(outputs, weighted.filled(mask, labelled))
         return self._with_token(Losses.of(loss, unlabelled=loss))
 
-    def _alone(self, scans: Tensor, hidden: Tensor | None, logits: Tensor, target: Target) -> Losses:
+    def _alone(self, scans: Tensor, hidden: Tensor | None, target: Target, logits: Tensor | None) -> Losses:
         """Unlabelled crops, masked or whole, against the teacher's answer."""
         if self.unlabelled.view == "masked":
             assert self.adapter is not None
@@ -365,11 +372,12 @@ class MedContext(nn.Module):
             outputs = self.adapter.masked(self.network, scans, hidden)
         else:
             outputs = self.network(scans)
-        self._observe(outputs, target, torch.ones_like(target.weight[:, :1], dtype=torch.bool))
-        if self.unlabelled.target == "consistency":
-            loss = consistency(heads(outputs)[0], logits)
-        else:
+        if logits is None:
             loss = self.targeted(outputs, target)
+        else:
+            loss = consistency(heads(outputs)[0], logits)
+            target = target._replace(weight=torch.ones_like(target.weight))
+        self._observe(outputs, target, torch.ones_like(target.weight[:, :1], dtype=torch.bool))
         return self._with_token(Losses.of(self.current_weight() * loss, unlabelled=loss))
 
     def _with_token(self, losses: Losses) -> Losses:
@@ -400,10 +408,11 @@ class MedContext(nn.Module):
 
     def _average(self, share: Tensor) -> Tensor:
         """The mean over all processes, so that all of them know the same."""
-        if isinstance(self.network, DistributedDataParallel):
-            torch.distributed.all_reduce(share, group=self.network.process_group)
-            share = share / torch.distributed.get_world_size(self.network.process_group)
-        return share
+        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+            return share
+        group = self.network.process_group if isinstance(self.network, DistributedDataParallel) else None
+        torch.distributed.all_reduce(share, group=group)
+        return share / torch.distributed.get_world_size(group)
 
     def _average_embedding_gradient(self) -> None:
         # The embedding lives outside the wrapped network, so DistributedDataParallel does not average its gradient.
@@ -419,6 +428,23 @@ class MedContext(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.found.restore(state.get("found", {"updates": 0}))  # older checkpoints lack it
+
+
+def clean_crops(batch: int, second: int, clean: str, share: float) -> int:
+    """How many of a batch's crops are seen as they are, the first ones, where so many get a second view.
+
+    A batch too small to be shared is seen whole: with a share below 1 some labelled crop is always seen as it is.
+
+    >>> clean_crops(4, 2, "rest", 0.5), clean_crops(1, 1, "rest", 0.5), clean_crops(4, 4, "rest", 1.0)
+    (2, 1, 0)
+    """
+    rest = batch - second
+    return rest if clean == "rest" and (rest or share == 1) else batch
+
+
+def class_shares(label: Tensor, classes: int) -> Tensor:
+    """(K,): the share of each class among the voxels of class indices of any shape."""
+    return torch.bincount(label.flatten().long(), minlength=classes) / label.numel()
 
 
 def risen(step: float, length: float) -> float:

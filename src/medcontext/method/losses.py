@@ -69,8 +69,8 @@ class TargetDiceCE(nn.Module):
     """Equation 3 for a `Target`: every voxel counts by its weight, and what is open is not taught away.
 
     Cross-entropy is the mean over the summed weights. A class that stays open at a voxel is not told from the
-    voxel's target: `-log(p_target + sum over the open of p)`, the marginal loss, and its probability there does
-    not count in the Dice term. With labels alone it is equation 3.
+    voxel's target: both terms see `p_target + sum over the open of p` (the marginal loss) in the target's place, and
+    nothing in the open class's. With labels alone it is equation 3.
 
     Args:
         regions: the outputs are regions, each with a sigmoid, instead of classes with a softmax.
@@ -91,24 +91,21 @@ class TargetDiceCE(nn.Module):
                 entropy = F.binary_cross_entropy_with_logits(logits, share, reduction="none")
                 counted = weight = weight if left is None else weight * (1 - left)  # (B, R, H, W, D)
             else:
-                probability = logits.softmax(1)
-                entropy = self._marginal(logits, probability, share, left)  # (B, 1, H, W, D)
-                counted = weight if left is None else weight * (1 - left)  # (B, 1 or K, H, W, D)
+                probability, logarithm = logits.softmax(1), logits.log_softmax(1)
+                counted = weight  # (B, 1, H, W, D)
+                if left is not None:
+                    # The target's probability together with that of the classes left open there, (B, K, H, W, D).
+                    others = (left * probability).sum(1, keepdim=True) - left * probability
+                    logarithm = torch.where(others > 0, (probability + others).clamp_min(1e-12).log(), logarithm)
+                    probability = probability + share * others
+                    counted = weight * (1 - left)
+                entropy = -(share * logarithm).sum(1, keepdim=True)
             weight = weight.expand_as(entropy)
             entropy = (weight * entropy).sum() / weight.sum().clamp_min(1e-6)
             overlap = (counted * probability * share).flatten(2).sum(2)  # (B, K)
             size = (counted * (probability.square() + share.square())).flatten(2).sum(2)
             dice = 1 - 2 * overlap / (size + 1e-6)
             return entropy + (dice * (size > 0)).mean()
-
-    @staticmethod
-    def _marginal(logits: Tensor, probability: Tensor, share: Tensor, left: Tensor | None) -> Tensor:
-        """`-sum over classes of share * log(p + sum over the open of p)`, (B, 1, H, W, D)."""
-        logarithm = logits.log_softmax(1)
-        if left is not None:
-            others = (left * probability).sum(1, keepdim=True) - left * probability
-            logarithm = torch.where(others > 0, (probability + others).clamp_min(1e-12).log(), logarithm)
-        return -(share * logarithm).sum(1, keepdim=True)
 
 
 class DeepSupervision(nn.Module):

@@ -19,7 +19,7 @@ import medcontext
 from medcontext.configuration import read_settings
 from medcontext.console import console
 from medcontext.data.cases import Dataset
-from medcontext.data.crops import CropDataset, ScanCrops, StepSampler
+from medcontext.data.crops import CropDataset, ScanCrops, StepSampler, shares_in_crops
 from medcontext.data.formats import read_dataset
 from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset
@@ -40,7 +40,7 @@ from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
 
-NO_SCANS: dict[str, Any] = {"sources": [], "scans": {}}
+NO_SCANS: dict[str, Any] = {"sources": [], "scans": []}
 VALIDATIONS = 10  # in a run, where the settings do not say how often
 FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settings that may change when a run is resumed
 
@@ -85,7 +85,10 @@ def train(
     )
     found = find_unlabelled(unlabelled, dataset, split.rest)
     run, store = prepare_run(dataset, split, output, settings, cache)
-    scans = prepare_scans(run, store, dataset, found, unlabelled, cache, skip_damaged) if found else Scans()
+    scans = Scans()
+    if found:
+        options = {"cache": cache, "workers": preparing_workers(settings), "skip_damaged": skip_damaged}
+        scans = prepare_unlabelled(found, dataset, split, store, run.plan, **options)  # type: ignore[arg-type]
     note_scans(run, scans)
     torch.manual_seed(settings.seed)
     network = make_network(run)
@@ -154,33 +157,6 @@ def prepare_run(
     return Run(output, settings, plan, split, facts), store
 
 
-def prepare_scans(
-    run: Run,
-    store: Store,
-    dataset: Dataset,
-    found: Sequence[Dataset],
-    sources: Sequence[str],
-    cache: Path | None,
-    skip_damaged: bool,
-) -> Scans:
-    """Prepare the unlabelled scans like the labelled ones.
-
-    Raises:
-        InputError: if one cannot be used.
-    """
-    return prepare_unlabelled(
-        found,
-        sources,
-        dataset,
-        run.split,
-        store,
-        run.plan,
-        cache=cache,
-        workers=preparing_workers(run.settings),
-        skip_damaged=skip_damaged,
-    )
-
-
 def note_scans(run: Run, scans: Scans) -> None:
     """Note in a run's facts which unlabelled scans it is trained with.
 
@@ -199,13 +175,10 @@ def note_scans(run: Run, scans: Scans) -> None:
 
 
 def expected_shares(store: Store, run: Run) -> torch.Tensor:
-    """(K,): the share of each class, or region, among the voxels of the training cases, the mean over the cases."""
+    """(K,): the share of each class, or region, in crops from anywhere in the training cases, the mean over these."""
     inside = torch.eye(len(run.plan.values)) if not run.regions else membership(run.regions, run.plan.values).float()
-    shares = []
-    for name in run.split.train:
-        label = store.case(name).read()[1].flatten().long()
-        shares.append(inside @ torch.bincount(label, minlength=inside.shape[1]).float() / len(label))
-    return torch.stack(shares).mean(0)
+    labels = (store.case(name).read_label()[0] for name in run.split.train)
+    return torch.stack([inside @ shares_in_crops(label, run.crop_size, inside.shape[1]) for label in labels]).mean(0)
 
 
 def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress) -> None:
@@ -315,6 +288,11 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
         raise InputError(
             f"--method {method.name} has no use for --unlabelled scans. Use --method medcontext, which is the default, "
             "or mean_teacher; or leave --unlabelled out."
+        )
+    if not unlabelled and not method.masking and method.unlabelled.view == "whole":
+        raise InputError(
+            f"--method {method.name} learns from scans without labels, and --unlabelled names none. Name some, or use "
+            "--method none."
         )
     if unlabelled and not method.masking and method.unlabelled.view != "whole":
         raise InputError(

@@ -14,7 +14,7 @@ from medcontext.method import Losses, MedContext
 from medcontext.settings import Settings
 from medcontext.training.assemble import make_optimizer
 
-UNLABELLED = 1 << 62  # sets the changes of unlabelled crops apart from those of labelled ones
+UNLABELLED, VARIED = 1 << 62, 1 << 61  # set the changes of these crops apart from those of labelled ones
 
 
 class Task(LightningModule):
@@ -64,7 +64,7 @@ class Task(LightningModule):
         if not self.learner.joined():
             return {"unlabelled": image}
         image = self.augment.images(image, seed ^ UNLABELLED)
-        return {"unlabelled": image, "varied": self.vary.images(image, seed ^ UNLABELLED)}
+        return {"unlabelled": image, "varied": self.vary.images(image, seed ^ UNLABELLED ^ VARIED)}
 
     def step_seed(self) -> int:
         """A different seed for every run, step, micro-batch and rank."""
@@ -116,6 +116,6 @@ class Task(LightningModule):
         values = {"unlabelled/trusted": trust.share}
         for key in ("sure", "agreement", "known"):
             each = getattr(trust, key)
-            values[f"unlabelled/{key}"] = each.nanmean()
+            values[f"unlabelled/{key}"] = (each if self.learner.membership is not None else each[1:]).nanmean()
             values |= {f"unlabelled/{key}/{name}": value for name, value in zip(self.structures, each, strict=False)}
         return values
