@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from medcontext.data.crops import CropDataset, StepSampler
+from medcontext.data.crops import CropDataset, ScanCrops, StepSampler, shares_in_crops
 from medcontext.data.geometry import Geometry
-from medcontext.data.store import Store, write_case
+from medcontext.data.store import Store, StoredCase, write_case
 from medcontext.errors import InputError
 
 SHAPE = (20, 24, 10)
@@ -209,3 +209,38 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
     before, after = json.loads(ran.stdout)
     assert after - before < 2 * 64**3 * 5 / 2**20  # image and label
+
+
+@pytest.mark.parametrize("crop", [(4, 3, 2), (9, 3, 8), (20, 20, 20)])
+def test_shares_in_crops_are_the_mean_over_all_places(crop: tuple[int, int, int]) -> None:
+    label = torch.randint(0, 3, (7, 5, 6), generator=torch.Generator().manual_seed(0))
+    padding = sum(max(0, wanted - size) > 0 for wanted, size in zip(crop, label.shape, strict=True))
+    starts = [range(max(1, size - wanted + 1)) for wanted, size in zip(crop, label.shape, strict=True)]
+    found = []
+    for a in starts[0]:
+        for b in starts[1]:
+            for c in starts[2]:
+                part = label[a : a + crop[0], b : b + crop[1], c : c + crop[2]]
+                counts = torch.bincount(part.flatten(), minlength=3).float()
+                counts[0] += np.prod(crop) - part.numel()  # padding
+                found.append(counts / np.prod(crop))
+    expected = torch.stack(found).mean(0)
+    torch.testing.assert_close(shares_in_crops(label, crop, 3), expected)
+    assert padding or len(found) > 1
+
+
+def test_scan_crops_visit_every_scan_in_turn_and_need_no_label(tmp_path: Path) -> None:
+    for name in "ab":
+        image = torch.arange(240.0).reshape(1, 10, 6, 4)
+        write_case(tmp_path / name, image, None, Geometry.create((10, 6, 4), np.eye(4)), (-1.0,), [])
+    cases = [StoredCase(tmp_path / name) for name in "ab"]
+    items = ScanCrops(cases, (4, 8, 4), length=20, seed=3)
+    seen = [items[index] for index in range(20)]
+    assert all(sorted(item["name"] for item in seen[start : start + 2]) == ["a", "b"] for start in range(0, 20, 2))
+    assert all(item["image"].shape == (1, 4, 8, 4) for item in seen)
+    assert all((item["image"][0, :, 0] == -1).all() for item in seen)  # padded where the scan is smaller
+    again = ScanCrops(cases, (4, 8, 4), length=20, seed=3)[7]
+    assert torch.equal(again["image"], seen[7]["image"])
+    assert len({item["image"][0, 0, 1, 0].item() for item in seen}) > 3
+    with pytest.raises(InputError, match="No unlabelled scan"):
+        ScanCrops([], (4, 8, 4), length=1)
