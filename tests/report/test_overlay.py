@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 
 from medcontext.errors import InputError
 from medcontext.report.mosaic import MosaicCase
-from medcontext.report.overlay import DPI, GAP, LEFT, WIDTH, _legend_lines, draw_overlay
+from medcontext.report.overlay import DPI, GAP, LEFT, WIDTH, _legend_lines, draw_overlay, draw_unlabelled
 from medcontext.report.panel import COLOURS, ERROR
 
 STRUCTURES = {"liver": [1], "right_kidney": [7]}
@@ -102,3 +102,17 @@ def test_a_name_with_dollars_is_no_formula() -> None:
     assert (
         draw_overlay(case(), names, r"case $a \frac$, step 1 of 2").shape == draw_overlay(case(), STRUCTURES, "").shape
     )
+
+
+def test_of_a_scan_without_a_label_only_the_student_is_compared_and_what_is_no_target_is_dark() -> None:
+    shown = replace(case(), predictions={"Student": case().predictions["Student"]})
+    everywhere = np.ones(shown.truth.shape, bool)
+    inside = everywhere & (shown.truth == 0)
+    whole, part = (draw_unlabelled(shown, sure, STRUCTURES, "a (no label)") for sure in (everywhere, inside))
+    assert whole.shape == part.shape
+    start, end = (int(edge) for edge in columns(2, of=4))
+    dark = [(picture[80:, start:end].max(axis=-1) < 40).mean() for picture in (whole, part)]
+    assert dark[1] > dark[0] + 0.05  # the structures are no target there
+    assert np.array_equal(whole[80:, :start], part[80:, :start])
+    red = where(whole, ERROR)
+    assert red[:, 1].min() > columns(3, of=4)[0]  # where the student differs from the teacher, in its panel alone
