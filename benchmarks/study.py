@@ -263,6 +263,34 @@ class Work:
         self.predict(place / "run", predictions, parts.development + parts.report)
         medcontext("evaluate", "--predictions", predictions, "--labels", self.data, "--output", place / "scores")
 
+    def reported(self, name: str, turn: int, seed: int) -> Path | None:
+        """The evaluation of the reported cases alone, of an arm that is done."""
+        place = self.place(name, turn, seed)
+        if not (place / "scores" / "summary.json").exists():
+            return None
+        scores = place / "reported" / "scores"
+        if not (scores / "summary.json").exists():
+            chosen = place / "reported" / "predictions"
+            chosen.mkdir(parents=True, exist_ok=True)
+            for case in self.study.parts(self.names, turn).report:
+                (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
+                (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
+            medcontext("evaluate", "--predictions", chosen, "--labels", self.data, "--output", scores)
+        return scores
+
+    def compared(self, arms: list[str], seeds: list[int]) -> str:
+        """`medcontext compare` of every arm with the first one, on the reported cases: its Markdown."""
+        models = []
+        for arm in arms:
+            found = [self.reported(arm, turn, seed) for seed in seeds for turn in range(self.study.turns)]
+            if done := [str(scores) for scores in found if scores]:
+                models.append(f"{arm}={','.join(done)}")
+        if len(models) < 2:
+            return "Nothing to compare yet."
+        output = self.folder / "comparison"
+        medcontext("compare", *models, "--output", output, "--overwrite")
+        return (output / "comparison.md").read_text()
+
     def check_same(self, place: Path, made: dict[str, object]) -> None:
         """Refuse to take what was made with other settings for this arm's."""
         record = place / "arm.json"
@@ -375,6 +403,7 @@ def table(rows: list[dict[str, str]], arms: list[str], seeds: list[int], part: s
 
 def report(options: argparse.Namespace, work: Work, rows: list[dict[str, str]]) -> str:
     study = work.study
+    compared = work.compared(options.arms, options.seeds)
     versions = ", ".join(f"{name} {version(name)}" for name in ("medcontext", "torch", "monai", "lightning"))
     parts = [study.parts(work.names, turn) for turn in range(study.turns)]
     costs = json.loads((work.folder / "costs.json").read_text())
@@ -400,6 +429,8 @@ Minutes are those of the clock, beside other work. {versions}; {options.machine}
 ## Reported cases
 
 {table(rows, options.arms, options.seeds, "report")}
+
+{compared}
 
 ## Cases to choose settings on
 
