@@ -291,7 +291,7 @@ def networks(parser: ArgumentParser, values: Namespace) -> None:
 
 def configure_demo(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything, new or empty")
-    parser.add_argument("--steps", type=int, default=1000, help="optimizer steps of the baseline")
+    parser.add_argument("--steps", type=int, default=800, help="optimizer steps of the baseline")
     parser.add_argument("--seed", type=int, default=0, help="of the scans and the trainings")
 
 

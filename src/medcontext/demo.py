@@ -28,7 +28,7 @@ COMMON = ["--batch_size=2", f"--crop_size={list(SIZE)}", "--optimizer.lr=2e-3", 
 ARMS = {"baseline": "none", "MedContext": "medcontext"}
 
 
-def demo(output: Path, steps: int = 1000, seed: int = 0) -> Path:
+def demo(output: Path, steps: int = 800, seed: int = 0) -> Path:
     """Generate scans, train both, predict, evaluate, and show one table and one picture.
 
     The baseline has the labelled scans alone, MedContext also those without labels, and as many steps as cost the same.
