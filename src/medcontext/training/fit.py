@@ -40,7 +40,6 @@ from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
 
-NO_SCANS: dict[str, Any] = {"sources": [], "scans": []}
 VALIDATIONS = 10  # in a run, where the settings do not say how often
 FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settings that may change when a run is resumed
 
@@ -163,15 +162,16 @@ def note_scans(run: Run, scans: Scans) -> None:
     Raises:
         InputError: if a resumed run had others, by their images.
     """
-    before = run.facts.get("unlabelled", NO_SCANS if "parameters" in run.facts else scans.facts())
-    if before["scans"] != scans.facts()["scans"]:
+    facts = scans.facts()
+    before = run.facts.get("unlabelled", Scans().facts() if "parameters" in run.facts else facts)
+    if before["scans"] != facts["scans"]:
         raise InputError(
             f"{run.folder} was trained with {len(before['scans'])} unlabelled scans of "
             f"{', '.join(before['sources']) or 'no source'}, now there are {len(scans.cases)}, or some have other "
             "images. Resume with the same scans, or choose another output."
         )
     if scans.cases:
-        run.facts["unlabelled"] = scans.facts()
+        run.facts["unlabelled"] = facts
 
 
 def expected_shares(store: Store, run: Run) -> torch.Tensor:
