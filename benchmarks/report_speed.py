@@ -20,11 +20,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the browser of the tests
 
-from tests.report.browser import Browser, browser
+from tests.reporting.browser import Browser, browser
 
+from medcontext.commands.evaluate import evaluate
 from medcontext.data.phantom import write_phantom
-from medcontext.evaluation.evaluate import evaluate_folder
-from medcontext.report.make import make_report
+from medcontext.reporting.make import make_report
 
 OPENINGS = 5
 
@@ -39,7 +39,7 @@ def models(data: Path, work: Path) -> list[str]:
             label = nib.load(path)
             moved = np.roll(np.asanyarray(label.dataobj), steps, axis=0)
             nib.save(nib.Nifti1Image(moved, label.affine), predictions / path.name)
-        evaluate_folder(predictions, data, work / name / "scores")
+        evaluate(predictions, data, work / name / "scores")
         found.append(f"{name}={work / name / 'scores'}")
     return found
 

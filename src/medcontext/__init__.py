@@ -1,28 +1,71 @@
-"""MedContext: better 3D medical image segmentation when labelled scans are few."""
+"""MedContext: better 3D medical image segmentation when labelled scans are few.
 
+Each command of `medcontext` is a function here, and takes what the one before returned:
+
+    import medcontext as mc
+
+    run = mc.train("data", "run", mc.Settings(steps=2000, few_shot=5), unlabelled=["rest"])
+    mc.predict(run, "data", "predictions")
+    scores = mc.evaluate("predictions", "data", "scores")
+
+`MedContext` and what it is made of are for loops of your own.
+"""
+
+import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medcontext.commands.check import check
+    from medcontext.commands.compare import compare
+    from medcontext.commands.evaluate import evaluate
+    from medcontext.commands.predict import predict
+    from medcontext.commands.prepare import prepare
+    from medcontext.commands.report import report
+    from medcontext.commands.train import train
+    from medcontext.errors import InputError
+    from medcontext.evaluation.summary import Scores
+    from medcontext.experiments.reproduce import reproduce
+    from medcontext.inference.run import Run
     from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, Unlabelled, VoxelAdapter
+    from medcontext.settings import Settings
 
 __version__ = version("medcontext")
 __all__ = [
     "CubeMask",
+    "InputError",
     "MedContext",
     "Momentum",
+    "Run",
+    "Scores",
+    "Settings",
     "TokenAdapter",
     "TubeMask",
     "Unlabelled",
     "VoxelAdapter",
     "__version__",
+    "check",
+    "compare",
+    "evaluate",
+    "predict",
+    "prepare",
+    "report",
+    "reproduce",
+    "train",
 ]
+ELSEWHERE = {
+    "InputError": "errors",
+    "Run": "inference.run",
+    "Scores": "evaluation.summary",
+    "Settings": "settings",
+    "reproduce": "experiments.reproduce",
+}
+"""Where names come from; commands, in small letters, from `commands`, all others from `method`."""
 
 
 def __getattr__(name: str) -> Any:
     # Importing torch and MONAI takes seconds; `medcontext --help` should not.
     if name in __all__:
-        from medcontext import method
-
-        return getattr(method, name)
+        module = ELSEWHERE.get(name, f"commands.{name}" if name.islower() else "method")
+        return getattr(importlib.import_module(f"medcontext.{module}"), name)
     raise AttributeError(f"module 'medcontext' has no attribute '{name}'")

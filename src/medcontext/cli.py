@@ -1,45 +1,66 @@
-"""The command line: one function a command."""
+"""The command line: each command is a public function; its parameters and their texts are the options."""
 
-import difflib
+import ast
 import errno
+import importlib
+import inspect
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
-from jsonargparse import ArgumentParser, Namespace
 from rich.markup import escape
 
-from medcontext.console import console, errors
+from medcontext.console import errors
 from medcontext.errors import InputError, unknown_name
 
-DATA = "data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list"
+if TYPE_CHECKING:
+    from medcontext.configuration import Parser
+
+SOURCE = Path(__file__).parent
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
-class Parser(ArgumentParser):
-    """Reports a wrong option as one clear message, with the nearest option that exists."""
+@dataclass(frozen=True)
+class Command:
+    """A public function that is a command.
 
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        cause: BaseException | None = ex
-        while cause is not None:
-            if isinstance(cause, InputError):
-                raise cause
-            cause = cause.__cause__ or cause.__context__
-        message = " ".join(message.split()).rstrip(".")
-        unknown = re.search(r"--[\w.]+", message) if message.startswith("unrecognized") else None
-        if unknown or (unknown := re.search(r"Key '([\w.]+)' is not expected", message)):
-            name = unknown[unknown.re.groups].removeprefix("--")
-            known = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else "."
-            raise InputError(f"Unknown option '{name}'{hint} See {self.prog} --help.")
-        wrong = re.match(r'Parser key "([\w.]+)": (.*)', message)
-        if wrong:
-            raise InputError(f"Option --{wrong[1]}: {wrong[2]}. See {self.prog} --help.")
-        raise InputError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
+    Args:
+        module: of the package; the function has the command's name.
+        positional: the parameter that needs no option.
+        values: what the help calls an option's value, where its name does not say it.
+    """
+
+    module: str
+    positional: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+EVALUATIONS = "[NAME=]EVAL[,EVAL...]"
+COMMANDS = {
+    "train": Command("commands.train", values={"unlabelled": "rest|DIR|DATASET"}),
+    "predict": Command("commands.predict"),
+    "evaluate": Command("commands.evaluate"),
+    "compare": Command("commands.compare", "models", {"models": EVALUATIONS}),
+    "report": Command("commands.report", "models", {"models": EVALUATIONS, "cases": "N", "live": "RUN"}),
+    "check": Command("commands.check", "data"),
+    "prepare": Command("commands.prepare"),
+    "networks": Command("commands.networks"),
+    "demo": Command("demo"),
+    "reproduce": Command(
+        "experiments.reproduce",
+        "tables",
+        {
+            "tables": "TABLE",
+            "data": "NAME=DIR",
+            "only": "KEY=VALUE",
+            "set": "[DATASET:]SETTING=VALUE",
+            "slurm": "NAME=VALUE",
+        },
+    ),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,9 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command(arguments: list[str]) -> None:
     """Parse the arguments of one command and run it."""
-    import medcontext
-
     if arguments in (["--version"], ["-V"]):
+        import medcontext
+
         sys.stdout.write(f"medcontext {medcontext.__version__}\n")
         return
     if not arguments or arguments[0] in ("--help", "-h", "help"):
@@ -75,26 +96,97 @@ def command(arguments: list[str]) -> None:
     name, *rest = arguments
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
-    function, configure = COMMANDS[name]
-    parser = Parser(prog=f"medcontext {name}", description=function.__doc__)
-    configure(parser)
-    parser.usage = usage(parser)
-    if name == "train":
-        from medcontext.configuration import named_options
+    from medcontext.configuration import named_options, settings_from
+    from medcontext.settings import Settings
 
-        rest = named_options(rest)
-    function(parser, parser.parse_args(flags(parser, rest)))
+    function = getattr(importlib.import_module(f"medcontext.{COMMANDS[name].module}"), name)
+    parser = make_parser(name, function)
+    values = parser.parse_args(flags(parser, named_options(rest) if name == "train" else rest))
+    parameters = inspect.signature(function).parameters
+    if settings := [parameter for parameter in parameters if parameters[parameter].annotation is Settings]:
+        values[settings[0]] = settings_from(parser, values, Settings)
+    else:
+        values = parser.instantiate_classes(values)
+    function(**{parameter: values[parameter] for parameter in parameters})
+
+
+def make_parser(name: str, function: Callable[..., Any]) -> "Parser":
+    """The options of a command: its function's parameters, with their texts."""
+    import docstring_parser
+
+    from medcontext.configuration import Parser, add_settings
+    from medcontext.data.plan import PrepareSettings
+    from medcontext.settings import Settings
+
+    described = docstring_parser.parse(function.__doc__ or "")
+    texts = {parameter.arg_name: " ".join((parameter.description or "").split()) for parameter in described.params}
+    parser = Parser(prog=f"medcontext {name}", description=described.short_description)
+    settings = False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.annotation is Settings:
+            settings = True
+        elif parameter.annotation is PrepareSettings:
+            parser.add_class_arguments(PrepareSettings, parameter.name, help=texts[parameter.name])
+        else:
+            add_option(parser, COMMANDS[name], parameter, texts[parameter.name])
+    if settings:  # after what a person gives in any case
+        parser.add_argument("--config", action="config", help="YAML file of settings; later options override it")
+        parser.add_argument("--preset", metavar="NAME", help="settings by name, as `medcontext networks` lists them")
+        add_settings(parser, Settings)
+    parser.usage = usage(parser)
+    return parser
+
+
+def add_option(parser: "Parser", command: Command, parameter: inspect.Parameter, text: str) -> None:
+    """The option of one parameter; of a sequence it takes several values."""
+    kind, several = read_as(parameter.annotation)
+    needed = parameter.default is parameter.empty
+    options: dict[str, Any] = {"type": kind, "help": text}
+    if parameter.name in command.values:
+        options["metavar"] = command.values[parameter.name]
+    positional = parameter.name == command.positional
+    if several:
+        options["nargs"] = "+" if needed or not positional else "*"
+    if not needed:
+        default = parameter.default
+        options["default"] = list(default) if isinstance(default, tuple) else default
+    if positional:
+        parser.add_argument(parameter.name, **options)
+    else:
+        parser.add_argument(f"--{parameter.name}", required=needed, **options)
+
+
+def read_as(annotation: Any) -> tuple[Any, bool]:
+    """What the command line reads for a parameter, and whether several: a path for anything that has one.
+
+    >>> from medcontext.files import AnyPath
+    >>> read_as(AnyPath | None), read_as(str | Sequence[str]), read_as(int | None)
+    ((pathlib.Path | None, False), (<class 'str'>, True), (int | None, False))
+    """
+    members = get_args(annotation) if get_origin(annotation) in (Union, type(int | str)) else (annotation,)
+    for member in members:
+        if get_origin(member) is Sequence:
+            return read_as(get_args(member)[0])[0], True
+    if any(get_origin(member) is os.PathLike for member in members):
+        return (Path | None if type(None) in members else Path), False
+    return annotation, False
 
 
 def overview() -> str:
     """The text of `medcontext --help`."""
     lines = ["usage: medcontext COMMAND [options]", "", "3D medical image segmentation from few labelled scans.", ""]
-    for name, (function, _) in COMMANDS.items():
-        lines.append(f"  {name:10} {(function.__doc__ or '').splitlines()[0]}")
+    lines += [f"  {name:10} {purpose(name, command)}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "medcontext COMMAND --help lists a command's options.", ""])
 
 
-def usage(parser: ArgumentParser) -> str:
+def purpose(name: str, command: Command) -> str:
+    """The first line of a command's text, read from the source: to import torch and MONAI takes seconds."""
+    source = SOURCE.joinpath(*command.module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return (ast.get_docstring(next(functions)) or "").partition("\n")[0]
+
+
+def usage(parser: "Parser") -> str:
     """One line: what must be given; a training has too many options to list them all twice."""
     pieces = [parser.prog]
     for action in parser._actions:
@@ -106,309 +198,21 @@ def usage(parser: ArgumentParser) -> str:
     return " ".join([*pieces, "[options]"])
 
 
-def flags(parser: ArgumentParser, arguments: list[str]) -> list[str]:
-    """Let a yes-or-no option stand alone: `--resume` means `--resume true`."""
-    booleans = {
-        option
-        for action in parser._actions
-        if getattr(action, "_typehint", None) in (bool, bool | None)
-        for option in action.option_strings
-    }
+def flags(parser: "Parser", arguments: list[str]) -> list[str]:
+    """Let a yes-or-no option stand alone, `--resume` for `--resume true`, and `--dry-run` mean `--dry_run`."""
+    known = {option: action for action in parser._actions for option in action.option_strings}
     result = []
     for position, argument in enumerate(arguments):
-        result.append(argument)
+        option, equals, value = argument.partition("=")
+        underscored = f"--{option[2:].replace('-', '_')}"
+        if option.startswith("--") and option not in known and underscored in known:
+            option = underscored
+        result.append(option + equals + value)
         following = arguments[position + 1 : position + 2]
-        if argument in booleans and (not following or following[0].startswith("--")):
+        boolean = option in known and getattr(known[option], "_typehint", None) in (bool, bool | None)
+        if boolean and not equals and (not following or following[0].startswith("--")):
             result.append("true")
     return result
-
-
-# Each command: what it runs, and the options it takes.
-
-
-def configure_train(parser: ArgumentParser) -> None:
-    from medcontext.configuration import add_settings
-
-    parser.add_argument("--config", action="config", help="YAML file of settings; later options override it")
-    parser.add_argument("--data", type=Path, required=True, help=DATA)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run, new or empty")
-    parser.add_argument(
-        "--unlabelled",
-        type=str,
-        nargs="+",
-        default=[],
-        metavar="rest|DIR|DATASET",
-        help="scans without labels that join the training: folders of NIfTI files, data sets (their imagesTs, imagesUn "
-        'or "unlabelled"), or rest, the training cases that --few_shot leaves out, without their labels',
-    )
-    parser.add_argument(
-        "--skip_damaged", type=bool, default=False, help="leave out unlabelled scans that cannot be used, and say so"
-    )
-    parser.add_argument(
-        "--cache", type=Path | None, help="folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache"
-    )
-    parser.add_argument("--resume", type=bool, default=False, help="go on from the output folder's last checkpoint")
-    parser.add_argument("--preset", metavar="NAME", help="settings by name, as `medcontext networks` lists them")
-    add_settings(parser)
-
-
-def train(parser: ArgumentParser, values: Namespace) -> None:
-    """Train a network with MedContext, or the plain baseline with --method none."""
-    from medcontext.configuration import settings_from
-    from medcontext.training.fit import train as run
-
-    settings = settings_from(parser, values)
-    run(
-        values.data,
-        values.output,
-        settings,
-        unlabelled=values.unlabelled,
-        skip_damaged=values.skip_damaged,
-        cache=values.cache,
-        resume=values.resume,
-    )
-
-
-def configure_predict(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--run", type=Path, nargs="+", required=True, help="folder of a training run; several: ensemble"
-    )
-    parser.add_argument("--input", type=Path, required=True, help="a NIfTI file, a folder of them, or a data set")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the segmentations, new or empty")
-    parser.add_argument(
-        "--checkpoint", type=str, nargs="+", default=["last"], help="last, best or files; several: ensemble"
-    )
-    parser.add_argument("--weights", type=Literal["student", "teacher"], default="student", help="whose weights")
-    parser.add_argument(
-        "--part",
-        type=Literal["auto", "train", "validation", "test", "all"],
-        default="auto",
-        help="of a data set that the run split; auto is its test cases where it has some, else all",
-    )
-    parser.add_argument("--overlap", type=float | None, help="of neighbouring windows; default as in the training")
-    parser.add_argument(
-        "--mirror", type=bool | None, help="average over the eight mirrored views; default as in the training"
-    )
-    parser.add_argument("--probabilities", type=bool, default=False, help="also write every class's probability")
-    parser.add_argument("--device", type=Literal["auto", "cpu", "gpu"], default="auto", help="where to compute")
-    parser.add_argument("--resume", type=bool, default=False, help="skip the cases that are in the output already")
-
-
-def predict(parser: ArgumentParser, values: Namespace) -> None:
-    """Segment scans with a trained run, in their own geometry."""
-    from medcontext.inference.predict import predict as run
-
-    run(
-        values.run,
-        values.input,
-        values.output,
-        checkpoints=values.checkpoint,
-        weights=values.weights,
-        part=values.part,
-        overlap=values.overlap,
-        mirror=values.mirror,
-        probabilities=values.probabilities,
-        device=values.device,
-        resume=values.resume,
-    )
-
-
-def configure_evaluate(parser: ArgumentParser) -> None:
-    from medcontext.evaluation.evaluate import evaluate_folder
-
-    parser.add_function_arguments(evaluate_folder, as_group=False)
-
-
-def evaluate(parser: ArgumentParser, values: Namespace) -> None:
-    """Score segmentations: DSC and HD95 for every case and structure."""
-    from medcontext.evaluation.evaluate import evaluate_folder
-
-    evaluate_folder(**vars(parser.instantiate_classes(values)))
-
-
-def configure_check(parser: ArgumentParser) -> None:
-    parser.add_argument("data", type=Path, help=DATA)
-    parser.add_argument("--all", type=bool, default=False, help="list every case, however many there are")
-    parser.add_argument("--output", type=Path | None, help="also write the table of cases to this CSV file")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-
-
-def check(parser: ArgumentParser, values: Namespace) -> None:
-    """Look at every scan and label of a data set and list all problems, before anyone trains."""
-    from medcontext.data.check import check_dataset
-    from medcontext.data.check_table import print_report, write_csv
-
-    report = check_dataset(values.data, workers=values.workers)
-    print_report(report, all_rows=values.all)
-    if values.output:
-        write_csv(report, values.output)
-    report.raise_errors()
-
-
-def configure_prepare(parser: ArgumentParser) -> None:
-    from medcontext.data.plan import PrepareSettings
-
-    parser.add_argument("--data", type=Path, required=True, help=DATA)
-    parser.add_argument(
-        "--cache", type=Path | None, help="folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache"
-    )
-    parser.add_argument("--split", type=Path | None, help="split file; statistics come from its training cases alone")
-    parser.add_argument("--fold", type=int, default=0, help="which fold of a split file with several")
-    parser.add_argument("--few_shot", type=int | None, help="prepare for a training on so many cases")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, where there is no split file")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_class_arguments(PrepareSettings, "prepare", help="spacing and intensities")
-
-
-def prepare(parser: ArgumentParser, values: Namespace) -> None:
-    """Resample and normalise a data set once, for all trainings with the same settings."""
-    from medcontext.data.formats import read_dataset
-    from medcontext.data.planning import make_plan
-    from medcontext.data.prepare import prepare_dataset, print_plan
-    from medcontext.data.splits import make_split
-
-    dataset = read_dataset(values.data)
-    split = make_split(dataset, file=values.split, seed=values.seed, few_shot=values.few_shot, fold=values.fold)
-    settings = parser.instantiate_classes(values).prepare
-    training = [case for case in dataset.cases if case.name in split.train]
-    plan = make_plan(dataset, training, settings, values.workers)
-    print_plan(plan)
-    store = prepare_dataset(dataset, split.train + split.validation, plan, values.cache, values.workers)
-    console.print(f"{len(store.names)} cases prepared: {store.root}", highlight=False, markup=False, soft_wrap=True)
-
-
-def configure_networks(parser: ArgumentParser) -> None:
-    pass
-
-
-def networks(parser: ArgumentParser, values: Namespace) -> None:
-    """List the networks that --network knows by name, with their presets."""
-    from medcontext.training.listing import network_lines
-
-    for line in network_lines():
-        console.print(line, highlight=False, soft_wrap=True)
-
-
-def configure_demo(parser: ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything, new or empty")
-    parser.add_argument("--steps", type=int, default=800, help="optimizer steps of the baseline")
-    parser.add_argument("--seed", type=int, default=0, help="of the scans and the trainings")
-
-
-def demo(parser: ArgumentParser, values: Namespace) -> None:
-    """Generate scans, train MedContext and the baseline, and show the difference; minutes on a CPU."""
-    from medcontext.demo import demo as run
-
-    run(values.output, values.steps, values.seed)
-
-
-def configure_reproduce(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("tables", nargs="+", metavar="TABLE", help="table1, 2, 3, 4, 6, 7, 8, 9, or all")
-    add("--output", type=Path, required=True, help="folder of everything; what is done there is not run again")
-    add("--data", nargs="+", default=[], metavar="NAME=DIR", help="data sets: btcv=DIR acdc=DIR brats21=DIR ...")
-    add("--seeds", type=int, nargs="+", default=[0], help="one run of every cell for each")
-    add("--only", nargs="+", default=[], metavar="KEY=VALUE", help="a part: model=unetr,nnformer medcontext=yes ...")
-    add("--method", default="paper", help="of the cells with MedContext: paper, medcontext, reference, or a YAML file")
-    add("--scale", type=Literal["full", "smoke"], default="full", help="smoke: tiny networks on generated scans")
-    add("--steps", type=int | None, help="of every training, instead of the presets'")
-    add("--few_shot", type=int | None, help="training cases, where the table does not say")
-    add(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="[DATASET:]SETTING=VALUE",
-        help="of every training, or of one data set's: precision=32 acdc:split=FILE acdc:prepare.spacing=original ...",
-    )
-    add("--launcher", type=Literal["local", "slurm"], default="local", help="here, one after the other, or as jobs")
-    add("--slurm", nargs="+", default=[], metavar="NAME=VALUE", help="of those jobs: partition=gpu timeout_min=600 ...")
-    add("--dry_run", "--dry-run", type=bool, default=False, help="list the cells and their cost, and run nothing")
-
-
-def reproduce(parser: ArgumentParser, values: Namespace) -> None:
-    """Run the grid of one of the paper's tables, and print the paper's numbers, ours, and the difference."""
-    from medcontext.experiments.reproduce import reproduce as run
-
-    run(
-        values.tables,
-        values.output,
-        data=values.data,
-        seeds=values.seeds,
-        only=values.only,
-        method=values.method,
-        scale=values.scale,
-        steps=values.steps,
-        few_shot=values.few_shot,
-        settings=values.set,
-        launcher=values.launcher,
-        slurm=values.slurm,
-        dry_run=values.dry_run,
-    )
-
-
-def configure_compare(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "models",
-        nargs="+",
-        metavar="[NAME=]EVAL[,EVAL...]",
-        help="folders that `medcontext evaluate` wrote; of one model several seeds, joined by commas",
-    )
-    parser.add_argument("--output", type=Path | None, help="folder for comparison.csv, .json, .md and .tex")
-    parser.add_argument("--overwrite", type=bool, default=False, help="replace what the output folder holds")
-
-
-def compare(parser: ArgumentParser, values: Namespace) -> None:
-    """Is one model better than another, for which structures, and is it more than chance?"""
-    from medcontext.evaluation.compare_command import compare_folders
-
-    compare_folders(values.models, values.output, values.overwrite)
-
-
-def configure_report(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "models",
-        nargs="*",
-        metavar="[NAME=]EVAL[,EVAL...]",
-        help="folders that `medcontext evaluate` wrote; of one model several seeds, joined by commas",
-    )
-    add("--output", type=Path | None, help="the HTML file, such as report.html")
-    add("--cases", nargs="+", default=["12"], metavar="N", help="in the file's viewer: a number, all, or names")
-    add("--figures", type=Path | None, help="folder for every figure as SVG and PNG, new or empty")
-    add("--serve", type=bool, default=False, help="show all cases in a browser, read from disk, until Ctrl-C")
-    add("--live", type=Path | None, metavar="RUN", help="instead of evaluations: a training that is still going on")
-    add("--port", type=int, default=0, help="of --serve and --live, on this machine alone; 0 for any that is free")
-    add("--overwrite", type=bool, default=False, help="replace the file, and what the figures' folder holds")
-
-
-def report(parser: ArgumentParser, values: Namespace) -> None:
-    """Show results in one HTML page: tables, curves, and every error in a case viewer."""
-    from medcontext.report.command import report as run
-
-    run(
-        values.models,
-        output=values.output,
-        cases=values.cases,
-        figures=values.figures,
-        serve=values.serve,
-        live=values.live,
-        port=values.port,
-        overwrite=values.overwrite,
-    )
-
-
-COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], None]]] = {
-    "train": (train, configure_train),
-    "predict": (predict, configure_predict),
-    "evaluate": (evaluate, configure_evaluate),
-    "compare": (compare, configure_compare),
-    "report": (report, configure_report),
-    "check": (check, configure_check),
-    "prepare": (prepare, configure_prepare),
-    "networks": (networks, configure_networks),
-    "demo": (demo, configure_demo),
-    "reproduce": (reproduce, configure_reproduce),
-}
 
 
 if __name__ == "__main__":

@@ -1,20 +1,49 @@
-"""Settings from the command line and from YAML, and back to YAML."""
+"""Dataclasses of settings from the command line and from YAML, and back to YAML.
 
+Below `medcontext.settings`, which says what the settings are.
+"""
+
+import difflib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import write_text
-from medcontext.settings import Settings
 
-PRESETS = Path(__file__).parent / "training" / "presets"
+PRESETS = Path(__file__).parent / "presets"
+
+T = TypeVar("T")
+
+
+class Parser(ArgumentParser):
+    """Reports a wrong option as one clear message, with the nearest option that exists."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        cause: BaseException | None = ex
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause
+            cause = cause.__cause__ or cause.__context__
+        message = " ".join(message.split()).rstrip(".")
+        unknown = re.search(r"--[\w.]+", message) if message.startswith("unrecognized") else None
+        if unknown or (unknown := re.search(r"Key '([\w.]+)' is not expected", message)):
+            name = unknown[unknown.re.groups].removeprefix("--")
+            known = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else "."
+            raise InputError(f"Unknown option '{name}'{hint} See {self.prog} --help.")
+        wrong = re.match(r'Parser key "([\w.]+)": (.*)', message)
+        if wrong:
+            raise InputError(f"Option --{wrong[1]}: {wrong[2]}. See {self.prog} --help.")
+        raise InputError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
 
 def preset_path(kind: str, name: str) -> Path:
@@ -76,58 +105,68 @@ def _method_options(preset: Path) -> list[str]:
 
 
 def _flat(name: str, value: Any) -> list[str]:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping) and value:
         return [option for key, item in value.items() for option in _flat(f"{name}.{key}", item)]
-    return [name, json.dumps(value)]
+    return [name, value if isinstance(value, str) else json.dumps(plain(value))]
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """Give a parser one option for each setting."""
-    parser.add_class_arguments(Settings, nested_key=None, help="settings of the training")
+def options_of(values: Mapping[str, Any]) -> list[str]:
+    """Options as on the command line, of values by name; of settings within settings, by their names.
+
+    >>> options_of({"steps": 5, "method": {"mask": {"patch_size": (16, 16, 14)}}, "method.share": 0.5})
+    ['--steps', '5', '--method.mask.patch_size', '[16, 16, 14]', '--method.share', '0.5']
+    """
+    return [option for name, value in values.items() for option in _flat(f"--{name}", value)]
 
 
-def settings_from(parser: ArgumentParser, values: Namespace) -> Settings:
+def add_settings(parser: ArgumentParser, kind: type) -> None:
+    """Give a parser one option for each field of a dataclass of settings."""
+    parser.add_class_arguments(kind, nested_key=None, help="settings of the training")
+
+
+def settings_from(parser: ArgumentParser, values: Namespace, kind: type[T]) -> T:
     """The settings among parsed values."""
     objects = parser.instantiate_classes(values)
-    return Settings(**{field.name: objects[field.name] for field in fields(Settings)})
+    return kind(**{field.name: objects[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 
-def parse_settings(arguments: Sequence[str]) -> Settings:
+def parse(arguments: Sequence[str], kind: type[T]) -> T:
     """Settings from options as on the command line.
 
-    >>> parse_settings(["--preset", "btcv_unetr", "--method", "none", "--steps", "600"]).crop_size
-    (96, 96, 96)
+    Raises:
+        InputError: for an option or a value that is not allowed.
     """
-    parser = ArgumentParser(exit_on_error=False)
+    parser = Parser(prog="medcontext train")
     parser.add_argument("--config", action="config")
-    add_settings(parser)
-    return settings_from(parser, parser.parse_args(named_options(arguments)))
+    add_settings(parser, kind)
+    return settings_from(parser, parser.parse_args(named_options(arguments)), kind)
 
 
-def write_settings(path: Path, settings: Settings) -> None:
-    """Save the resolved settings as YAML, every field."""
-    write_text(path, yaml.safe_dump(_plain(asdict(settings)), sort_keys=False))
+def write_yaml(path: Path, settings: Any) -> None:
+    """Save settings, every field."""
+    write_text(path, yaml.safe_dump(plain(asdict(settings)), sort_keys=False))
 
 
-def read_settings(path: Path) -> Settings:
-    """Settings that `write_settings` saved.
+def read_yaml(path: Path, kind: type[T]) -> T:
+    """Settings that `write_yaml` saved.
 
     Raises:
         InputError: if the file is missing or a field is unknown.
     """
     if not path.is_file():
         raise InputError(f"{path} not found: {path.parent} is not a folder that `medcontext train` wrote.")
-    parser = ArgumentParser(exit_on_error=False)
-    add_settings(parser)
+    parser = Parser()
+    add_settings(parser, kind)
     try:
-        return settings_from(parser, parser.parse_object(yaml.safe_load(path.read_text())))
+        return settings_from(parser, parser.parse_object(yaml.safe_load(path.read_text())), kind)
     except Exception as error:
         raise InputError(f"{path} holds settings that this version does not know: {error}") from error
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+def plain(value: Any) -> Any:
+    """A value that YAML and JSON can hold, with lists for tuples and text for paths."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -9,27 +9,34 @@ import nibabel as nib
 import numpy as np
 from rich.table import Table
 
-from medcontext.configuration import parse_settings, preset_path
+from medcontext.commands.evaluate import evaluate
+from medcontext.commands.predict import predict
+from medcontext.commands.report import report
+from medcontext.commands.train import train
 from medcontext.console import console
 from medcontext.data.formats import read_dataset
 from medcontext.data.phantom import write_phantom
-from medcontext.evaluation.evaluate import evaluate_folder
-from medcontext.files import output_folder, write_json
-from medcontext.inference.predict import predict
+from medcontext.evaluation.summary import Scores
+from medcontext.files import AnyPath, output_folder, write_json
 from medcontext.method import Unlabelled
-from medcontext.report.make import make_report
-from medcontext.report.mosaic import MosaicCase, draw_mosaic
-from medcontext.report.niivue import has_niivue
-from medcontext.training.fit import train
+from medcontext.reporting.mosaic import MosaicCase, draw_mosaic
+from medcontext.reporting.niivue import has_niivue
+from medcontext.settings import Settings
 
 SIZE, SPACING = (56, 56, 40), (6.0, 6.0, 6.0)  # small enough for two cores, large enough for every organ
 TRAINING, UNLABELLED, TESTING = 5, 20, 8
-COMMON = ["--batch_size=2", f"--crop_size={list(SIZE)}", "--optimizer.lr=2e-3", "--network_args.num_res_units=0"]
+COMMON: dict[str, Any] = {
+    "batch_size": 2,
+    "crop_size": SIZE,
+    "optimizer.lr": 2e-3,
+    "network_args.num_res_units": 0,
+    "method.mask.patch_size": 8,
+}
 ARMS = {"baseline": "none", "MedContext": "medcontext"}
 
 
-def demo(output: Path, steps: int = 800, seed: int = 0) -> Path:
-    """Generate scans, train both, predict, evaluate, and show one table and one picture.
+def demo(output: AnyPath = Path("demo"), steps: int = 800, seed: int = 0) -> Path:
+    """Generate scans, train MedContext and the baseline, and show the difference; minutes on a CPU.
 
     The baseline has the labelled scans alone, MedContext also those without labels, and as many steps as cost the same.
 
@@ -41,29 +48,29 @@ def demo(output: Path, steps: int = 800, seed: int = 0) -> Path:
     Returns:
         The path of the picture.
     """
-    output_folder(output)
+    output = output_folder(Path(output))
     counts = {"cases": TRAINING + TESTING, "test_cases": UNLABELLED}
     data = write_phantom(output / "data", **counts, size=SIZE, spacing=SPACING, seed=seed)  # type: ignore[arg-type]
     names = sorted(path.name.removesuffix(".nii.gz") for path in (data / "labelsTr").iterdir())
     split = output / "split.json"
     write_json(split, {"train": names[:TRAINING], "validation": [], "test": names[TRAINING:]})
-    summaries = {}
+    arms: dict[str, Scores] = {}
     for arm, method in ARMS.items():
         console.rule(f"[bold]{arm}")
         folder = output / arm.lower()
-        options = ["--method", str(preset_path("method", method)), "--method.mask.patch_size", "8", *COMMON]
-        settings = parse_settings([*options, f"--split={split}", f"--steps={steps}", f"--seed={seed}"])
-        scans = () if method == "none" else (str(data),)  # its imagesTs
+        settings = Settings.preset(method=method, split=str(split), steps=steps, seed=seed, **COMMON)
+        scans = () if method == "none" else (data,)  # its imagesTs
         settings = replace(settings, steps=equal_steps(steps, settings.method.unlabelled) if scans else steps)
-        train(data, folder / "run", settings, unlabelled=scans, cache=output / "cache")
-        predict([folder / "run"], data, folder / "predictions")
-        summaries[arm] = evaluate_folder(folder / "predictions", data, folder / "scores")
+        run = train(data, folder / "run", settings, unlabelled=scans, cache=output / "cache")
+        predict(run, data, folder / "predictions")
+        arms[arm] = evaluate(folder / "predictions", data, folder / "scores")
     console.rule("[bold]Result")
-    console.print(compare(summaries))
+    console.print(result_table({arm: scores.summary for arm, scores in arms.items()}))
     picture = output / "demo.png"
     draw(data, output, names[TRAINING:], picture)
-    evaluations = [f"{arm}={output / arm.lower() / 'scores'}" for arm in ARMS]
-    make_report(evaluations, output / "report.html", cases=["all" if has_niivue() else "0"])
+    report(
+        {arm: [scores] for arm, scores in arms.items()}, output / "report.html", cases=["all" if has_niivue() else "0"]
+    )
     for arm in ARMS:
         console.print(f"Predictions, {arm}: {output / arm.lower() / 'predictions'}", highlight=False, soft_wrap=True)
     console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
@@ -82,7 +89,7 @@ def equal_steps(steps: int, rule: Unlabelled) -> int:
     return round(steps / (1 + (1 - rule.start) * rule.share / 3))
 
 
-def compare(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
+def result_table(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     """Both means for every structure and their difference, with misses and false alarms beside them."""
     first, second = summaries.values()
     names = list(summaries)

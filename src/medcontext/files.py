@@ -11,6 +11,9 @@ from medcontext.errors import InputError
 
 LONGEST_END = 200  # bytes
 
+AnyPath = str | os.PathLike[str]
+"""A path as people write it, or what has one: a `Run`, `Scores`."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

@@ -3,9 +3,12 @@
 Each field's text is its `--help`. YAML files and the command line set the same names.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from medcontext.configuration import options_of, parse, read_yaml, write_yaml
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
 from medcontext.errors import InputError, unknown_name
@@ -245,3 +248,50 @@ class Settings:
         for name in self.loggers:
             if name not in LOGGERS:
                 raise unknown_name("logger", name, LOGGERS)
+
+    @classmethod
+    def preset(cls, name: str | None = None, *, method: str | None = None, **values: Any) -> "Settings":
+        """Settings by name, as `--preset` and `--method` take them, with some changed.
+
+        Args:
+            name: a preset that `medcontext networks` lists, or a YAML file; None for the defaults.
+            method: `paper`, `medcontext`, `mean_teacher`, `reference`, `none`, or a YAML file.
+            values: further settings; those within others as dictionaries or, as `**{"method.share": 0.5}`, by their
+                whole names.
+
+        Raises:
+            InputError: for a name or a value that is not allowed.
+
+        Example:
+            >>> settings = Settings.preset("unetr", method="paper", steps=2000, prepare={"spacing": (2, 2, 2)})
+            >>> settings.network, settings.method.name, settings.prepare.spacing
+            ('unetr', 'paper', (2.0, 2.0, 2.0))
+        """
+        named = {key: value for key, value in {"preset": name, "method": method}.items() if value is not None}
+        return cls.parse(options_of({**named, **values}))
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> "Settings":
+        """Settings from options as on the command line.
+
+        Raises:
+            InputError: for an option or a value that is not allowed.
+
+        Example:
+            >>> Settings.parse(["--preset", "btcv_unetr", "--method", "none", "--steps", "600"]).crop_size
+            (96, 96, 96)
+        """
+        return parse(arguments, cls)
+
+    @classmethod
+    def read(cls, path: Path) -> "Settings":
+        """Those that `write` saved.
+
+        Raises:
+            InputError: if the file is missing or a field is unknown.
+        """
+        return read_yaml(path, cls)
+
+    def write(self, path: Path) -> None:
+        """Save every field as YAML."""
+        write_yaml(path, self)

@@ -14,7 +14,7 @@ from medcontext.evaluation.comparison_text import conclusion, to_latex
 from medcontext.evaluation.metrics import Score
 from medcontext.evaluation.protocols import PROTOCOLS
 from medcontext.evaluation.scores import read_models
-from medcontext.evaluation.summary import summarise, to_csv
+from medcontext.evaluation.summary import make_rows, summarise, to_csv
 
 UNITS = {"dsc": "fraction, 0 to 1", "hd95_pooled": "mm", "hd95_max": "mm"}
 Write = Callable[..., str]
@@ -33,7 +33,7 @@ def write(tmp_path: Path) -> Write:
     def evaluation(name: str, cases: dict[str, list[Score]], protocol: str = "standard") -> str:
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "metrics.csv").write_text(to_csv(cases))
+        (folder / "metrics.csv").write_text(to_csv(make_rows(cases)))
         summary = {"protocol": PROTOCOLS[protocol].name, "units": UNITS, **summarise(cases)}
         (folder / "summary.json").write_text(json.dumps(summary))
         return str(folder)

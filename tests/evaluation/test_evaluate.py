@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import medcontext
+from medcontext.commands.evaluate import evaluate
 from medcontext.errors import InputError
-from medcontext.evaluation.evaluate import evaluate_folder
 
 AFFINE = np.diag([0.5, 2.0, 3.0, 1.0])
 NAMES = {"background": 0, "left": 200, "right": 500}
@@ -51,14 +51,14 @@ def rows_of(output: Path) -> dict[tuple[str, str], dict[str, str]]:
 def refused(folders: tuple[Path, Path, Path], **options: Any) -> str:
     """The message, once it is sure that nothing was written."""
     with pytest.raises(InputError) as caught:
-        evaluate_folder(*folders, **{"workers": 1, **options})
+        evaluate(*folders, **{"workers": 1, **options})
     assert not folders[2].exists() or list(folders[2].iterdir()) == []
     return str(caught.value)
 
 
 def test_the_files_hold_what_was_worked_out_by_hand(folders, capsys) -> None:
     predictions, _, output = folders
-    summary = evaluate_folder(*folders, workers=1)
+    summary = evaluate(*folders, workers=1).summary
     rows = rows_of(output)
     assert list(rows) == [(case, structure) for case in "abc" for structure in ("left", "right")]
     assert {float(rows["a", structure]["dsc"]) for structure in ("left", "right")} == {1.0}
@@ -84,7 +84,7 @@ def test_the_files_hold_what_was_worked_out_by_hand(folders, capsys) -> None:
 
 
 def test_the_legacy_protocol(folders) -> None:
-    summary = evaluate_folder(*folders, workers=1, protocol="legacy")
+    summary = evaluate(*folders, workers=1, protocol="legacy").summary
     rows = rows_of(folders[2])
     assert float(rows["b", "left"]["hd95_pooled"]) == 1.0
     assert float(rows["c", "right"]["hd95_max"]) == 0
@@ -96,8 +96,8 @@ def test_several_processes_write_the_same_files_in_the_same_order(folders) -> No
     for number in range(6):
         save(labels / f"m{number}.nii.gz", volume(left=number + 1))
         save(predictions / f"m{number}.nii.gz", volume(left=3))
-    evaluate_folder(predictions, labels, output, workers=1)
-    evaluate_folder(predictions, labels, output.parent / "parallel", workers=3)
+    evaluate(predictions, labels, output, workers=1)
+    evaluate(predictions, labels, output.parent / "parallel", workers=3)
     for name in ("metrics.csv", "summary.json"):
         assert (output / name).read_bytes() == (output.parent / "parallel" / name).read_bytes()
 
@@ -110,7 +110,7 @@ def test_spacing_comes_from_an_oblique_affine(folders) -> None:
     for folder, array in ((labels, volume()), (predictions, volume(shift=1))):
         save(folder / "b.nii.gz", array, turned @ AFFINE)
     (predictions / "b.nii").unlink()
-    summary = evaluate_folder(*folders, workers=1)
+    summary = evaluate(*folders, workers=1).summary
     assert summary["cases"][1]["spacing"] == pytest.approx([0.5, 2.0, 3.0])
     assert float(rows_of(output)["b", "left"]["hd95_max"]) == pytest.approx(0.5)
 
@@ -120,7 +120,7 @@ def test_names_come_from_any_dataset_json(folders, place: str) -> None:
     predictions, labels, _ = folders
     manifest = labels / "dataset.json"
     manifest.rename({"labels": labels, "above": labels.parent, "predictions": predictions}[place] / "dataset.json")
-    summary = evaluate_folder(*folders, workers=1)
+    summary = evaluate(*folders, workers=1).summary
     assert list(summary["structures"]) == ["left", "right"]
     assert summary["structures_from"].endswith("dataset.json")
 
@@ -131,14 +131,14 @@ def test_without_names_values_are_names_and_absent_ones_are_filled_in(folders) -
     extra = volume()
     extra[0, 0, 0] = 9
     save(predictions / "a.nii.gz", extra)
-    summary = evaluate_folder(*folders, workers=1)
+    summary = evaluate(*folders, workers=1).summary
     assert list(summary["structures"]) == ["9", "200", "500"]
     assert [rows_of(output)[case, "9"]["status"] for case in "abc"] == ["spurious", "absent", "absent"]
     assert (summary["structures"]["9"]["n"], summary["structures"]["9"]["absent"]) == (1, 2)
 
 
 def test_the_user_may_name_structures_of_several_values(folders) -> None:
-    summary = evaluate_folder(*folders, workers=1, structures={"both": [200, 500], "left": 200})
+    summary = evaluate(*folders, workers=1, structures={"both": [200, 500], "left": 200}).summary
     assert summary["values"] == {"both": [200, 500], "left": [200]}
     assert float(rows_of(folders[2])["c", "both"]["dsc"]) == pytest.approx(2 * 12 / (12 + 24))
 
@@ -150,7 +150,7 @@ def test_a_data_set_gives_names_labels_and_images(folders, balls: Path) -> None:
     for name in ("ball_2", "ball_0"):
         source = balls / "labelsTr" / f"{name}.nii.gz"
         (predictions / source.name).write_bytes(source.read_bytes())
-    summary = evaluate_folder(predictions, balls, output, workers=1)
+    summary = evaluate(predictions, balls, output, workers=1).summary
     assert list(summary["structures"]) == ["left", "right"]
     assert summary["mean"]["dsc"] == 1
     assert [case["name"] for case in summary["cases"]] == ["ball_0", "ball_2"]
@@ -162,7 +162,7 @@ def test_images_are_listed_whatever_the_channel_names(folders) -> None:
     images = folders[0].parent / "images"
     for name in ("a", "b_0000", "b_0001", "c_0000"):
         save(images / f"{name}.nii.gz", np.zeros((2, 2, 2), np.int16))
-    summary = evaluate_folder(*folders, workers=1, images=images)
+    summary = evaluate(*folders, workers=1, images=images).summary
     assert [[Path(image).name for image in case["images"]] for case in summary["cases"]] == [
         ["a.nii.gz"],
         ["b_0000.nii.gz", "b_0001.nii.gz"],
@@ -173,23 +173,23 @@ def test_images_are_listed_whatever_the_channel_names(folders) -> None:
 
 
 def test_scores_are_replaced_only_when_asked(folders) -> None:
-    evaluate_folder(*folders, workers=1)
+    evaluate(*folders, workers=1)
     with pytest.raises(InputError, match="--overwrite"):
-        evaluate_folder(*folders, workers=1)
-    evaluate_folder(*folders, workers=1, protocol="legacy", overwrite=True)
+        evaluate(*folders, workers=1)
+    evaluate(*folders, workers=1, protocol="legacy", overwrite=True)
     assert json.loads((folders[2] / "summary.json").read_text())["protocol"] == "legacy"
 
 
 def test_a_disk_that_fills_up_leaves_the_old_scores(folders, monkeypatch) -> None:
-    evaluate_folder(*folders, workers=1)
+    evaluate(*folders, workers=1)
     before = {file.name: file.read_bytes() for file in folders[2].iterdir()}
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medcontext.evaluation.evaluate.write_json", full)
+    monkeypatch.setattr("medcontext.evaluation.summary.write_json", full)
     with pytest.raises(OSError, match="No space"):
-        evaluate_folder(*folders, workers=1, protocol="legacy", overwrite=True)
+        evaluate(*folders, workers=1, protocol="legacy", overwrite=True)
     assert {file.name: file.read_bytes() for file in folders[2].iterdir()} == before
 
 
@@ -230,7 +230,7 @@ def test_voxels_that_cannot_be_trusted_are_refused(folders, folder: int, edit, w
 def test_another_affine_is_refused_and_rounding_is_not(folders) -> None:
     predictions = folders[0]
     save(predictions / "a.nii.gz", volume(), AFFINE + 1e-5)
-    evaluate_folder(*folders, workers=1)
+    evaluate(*folders, workers=1)
     save(predictions / "a.nii.gz", volume(), np.diag([-0.5, 2.0, 3.0, 1.0]))
     message = refused((*folders[:2], folders[2].parent / "again"))
     assert "affine" in message
@@ -257,7 +257,7 @@ def test_names_that_contradict_each_other_are_refused(folders) -> None:
     assert "'left' is 200 in the first and 500 in the second" in message
     (predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "left": 200, "liver": 500}}))
     assert "500 is 'right' in the first and 'liver' in the second" in refused(folders)
-    evaluate_folder(*folders, workers=1, structures={"left": 200, "right": 500})
+    evaluate(*folders, workers=1, structures={"left": 200, "right": 500})
 
 
 def test_folders_without_cases_are_refused(folders) -> None:
@@ -311,7 +311,7 @@ def test_a_real_data_set_against_itself(shared_data: Path, tmp_path: Path) -> No
     predictions.mkdir()
     for file in sorted((root / "labelsTr").glob("hippocampus_*.nii.gz"))[:4]:
         (predictions / file.name).symlink_to(file)
-    summary = evaluate_folder(predictions, root, tmp_path / "scores", workers=1)
+    summary = evaluate(predictions, root, tmp_path / "scores", workers=1).summary
     assert summary["mean"]["dsc"] == 1
     assert summary["mean"]["hd95_max"] == 0
     assert list(summary["structures"]) == ["Anterior", "Posterior"]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from medcontext.evaluation.metrics import Score, Status, absent
 from medcontext.evaluation.protocols import PROTOCOLS
-from medcontext.evaluation.summary import make_table, summarise, to_csv
+from medcontext.evaluation.summary import make_rows, make_table, summarise, to_csv
 
 STANDARD = PROTOCOLS["standard"]
 
@@ -63,7 +63,7 @@ def test_one_case_has_no_standard_deviation() -> None:
 
 
 def test_the_csv_has_a_row_for_each_case_and_structure() -> None:
-    rows = list(csv.DictReader(to_csv(CASES).splitlines()))
+    rows = list(csv.DictReader(to_csv(make_rows(CASES)).splitlines()))
     assert [(row["case"], row["structure"]) for row in rows[:4]] == [
         ("a", "liver"),
         ("a", "spleen"),
@@ -76,7 +76,7 @@ def test_the_csv_has_a_row_for_each_case_and_structure() -> None:
 
 
 def test_the_csv_keeps_full_precision_and_awkward_names() -> None:
-    (row,) = csv.DictReader(to_csv({'x, "1"': [score("aorta, left", 1 / 3, 2)]}).splitlines())
+    (row,) = csv.DictReader(to_csv(make_rows({'x, "1"': [score("aorta, left", 1 / 3, 2)]})).splitlines())
     assert float(row["dsc"]) == 1 / 3
     assert (row["case"], row["structure"]) == ('x, "1"', "aorta, left")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from medcontext.configuration import write_settings
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.experiments.cells import PROTOCOLS, Cell, DamagedCellError, make_cell
@@ -24,7 +23,7 @@ def started(output: Path, *settings: str, seed: int = 0) -> Cell:
     cell = replace(make_cell(Variant("acdc", "unetr", True), seed, conditions), split=SPLIT)
     cell.write()
     (cell.folder / "run").mkdir()
-    write_settings(cell.folder / "run" / "settings.yaml", cell.settings)
+    cell.settings.write(cell.folder / "run" / "settings.yaml")
     return cell
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from medcontext.cli import main
-from medcontext.configuration import read_settings
 from medcontext.experiments.smoke import SMALL
+from medcontext.settings import Settings
 
 TINY = [option.removeprefix("--") for option in SMALL["unetr"]]
 TINY += ["accelerator=cpu", "workers=1", "batch_size=1", "validation_cases=0", "window.overlap=0"]
@@ -43,7 +43,7 @@ def test_table_4_on_real_scans_with_a_split_and_a_spacing_for_each_data_set(shar
     }
     assert all(0 <= float(row["ours"]) <= 100 for row in rows)
     spacings = {
-        name: read_settings(tmp_path / "out" / "cells" / f"{name}_unetr-paper-5cases-seed0" / "settings.yaml").prepare
+        name: Settings.read(tmp_path / "out" / "cells" / f"{name}_unetr-paper-5cases-seed0" / "settings.yaml").prepare
         for name in splits
     }
     assert spacings["acdc"].spacing == "original"

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from medcontext.cli import main
-from medcontext.configuration import read_settings
 from medcontext.errors import InputError
 from medcontext.experiments.cells import Cell, make_cell, step_cost
 from medcontext.experiments.conditions import Conditions
@@ -21,6 +20,7 @@ from medcontext.experiments.launch import import_submitit, run_on_cluster
 from medcontext.experiments.smoke import split_file, write_data
 from medcontext.experiments.tables import Variant
 from medcontext.experiments.work import check_whole, failure, locked
+from medcontext.settings import Settings
 
 SMOKE = ("--scale=smoke", "--steps=1")
 
@@ -74,7 +74,7 @@ def test_a_table_is_trained_evaluated_and_compared(grid: Path, capsys: pytest.Ca
 
 def test_both_arms_are_what_they_say(grid: Path) -> None:
     arms = {
-        name: read_settings(grid / "cells" / f"acdc_unetr-{name}-seed0" / "run" / "settings.yaml")
+        name: Settings.read(grid / "cells" / f"acdc_unetr-{name}-seed0" / "run" / "settings.yaml")
         for name in ("none", "paper")
     }
     assert not arms["none"].method.masking

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from medcontext.cli import main
+from medcontext.commands.predict import predict
 from medcontext.data.plan import Normalization
 from medcontext.errors import InputError
 from medcontext.inference import predict as module
-from medcontext.inference.predict import predict
 from medcontext.inference.run import Run
 from tests.data.scans import affine_of, rotation
 from tests.inference.runs import level_run, levels_image, make_run, nearest_level, random_run, read, save, save_networks

@@ -6,8 +6,9 @@ import torch
 import yaml
 
 from medcontext.cli import main
-from medcontext.configuration import PRESETS, read_settings
+from medcontext.configuration import PRESETS
 from medcontext.inference.run import load_network, read_run
+from medcontext.settings import Settings
 from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
 
@@ -22,7 +23,7 @@ def test_every_method_trains_through_the_same_command(balls: Path, tmp_path: Pat
     assert main([*command, *more]) == 0
     settings = yaml.safe_load((run / "settings.yaml").read_text())
     assert settings["method"]["name"] == method
-    assert read_settings(run / "settings.yaml").steps == 4
+    assert Settings.read(run / "settings.yaml").steps == 4
     split = json.loads((run / "split.json").read_text())
     assert len(split["train"]) == 3
     losses = logged(run, "train/loss")
@@ -84,7 +85,7 @@ def test_a_yaml_file_and_the_command_line_set_the_same_names(balls: Path, tmp_pa
     config.write_text("steps: 7\nbatch_size: 1\nmethod:\n  beta: 0.25\noptimizer:\n  lr: 0.02\n")
     command = ["train", "--config", str(config), *arguments(balls, tmp_path / "run", "--steps=1")[1:]]
     assert main([*command, "--optimizer.name=sgd"]) == 0
-    saved = read_settings(tmp_path / "run" / "settings.yaml")
+    saved = Settings.read(tmp_path / "run" / "settings.yaml")
     assert (saved.steps, saved.batch_size, saved.method.beta) == (1, 1, 0.25)
     assert (saved.optimizer.lr, saved.optimizer.name, saved.method.mask.patch_size) == (0.02, "sgd", 8)
 

@@ -8,13 +8,14 @@ import pytest
 import yaml
 
 from medcontext.cli import main
-from medcontext.configuration import PRESETS, parse_settings, read_settings
+from medcontext.configuration import PRESETS
 from medcontext.experiments.smoke import SMALL, SMOKE, split_file, write_data
 from medcontext.experiments.tables import STRUCTURES, plain
 from medcontext.inference.run import read_run
+from medcontext.listing import count_parameters, network_lines, presets
 from medcontext.networks import NETWORKS
+from medcontext.settings import Settings
 from medcontext.training.assemble import make_mask
-from medcontext.training.listing import count_parameters, network_lines, presets
 
 NAMES = sorted(path.stem for path in (PRESETS / "run").glob("*.yaml"))
 OFFICIAL = [name for name in NAMES if name.partition("_")[0] in ("acdc", "brats17", "brats21", "btcv")]
@@ -43,7 +44,7 @@ SMALL_OF = SMALL | {"dynunet": ["--network_args.filters=[4,8,8,8]"]}
 
 def train(data: Path, output: Path, preset: str, *more: str) -> None:
     """Two steps with a shrunken network; the preset's own settings are left alone otherwise."""
-    network = parse_settings(["--preset", preset]).network
+    network = Settings.parse(["--preset", preset]).network
     command = ["train", "--data", str(data), "--output", str(output), "--preset", preset, *SMOKE, *SMALL_OF[network]]
     assert main([*command, *more]) == 0
 
@@ -56,7 +57,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_run(folder: Path, preset: str) -> None:
     saved, content = (
-        read_settings(folder / "settings.yaml"),
+        Settings.read(folder / "settings.yaml"),
         yaml.safe_load((PRESETS / "run" / f"{preset}.yaml").read_text()),
     )
     assert saved.network == content["network"]
@@ -110,7 +111,7 @@ def test_presets_for_any_data_train(balls: Path, tmp_path: Path, preset: str) ->
 
 @pytest.mark.parametrize("preset", OFFICIAL)
 def test_presets_follow_the_paper(preset: str) -> None:
-    settings = parse_settings(["--preset", preset])
+    settings = Settings.parse(["--preset", preset])
     dataset, _, network = preset.partition("_")
     assert (settings.split, settings.network) == (dataset, network)
     expected = {
@@ -121,20 +122,20 @@ def test_presets_follow_the_paper(preset: str) -> None:
     assert settings.crop_size == expected.get(preset, (96, 96, 96))
     make_mask(settings.method.mask).grid(settings.crop_size)
     for axis in (0, 1, 2):  # `reference` hides tubes along another axis
-        other = parse_settings(["--method", "reference", "--preset", preset, f"--method.mask.axis={axis}"])
+        other = Settings.parse(["--method", "reference", "--preset", preset, f"--method.mask.axis={axis}"])
         make_mask(other.method.mask).grid(settings.crop_size)
 
 
 def test_a_preset_fits_any_method_and_the_command_line_has_the_last_word() -> None:
-    chosen = [parse_settings(["--method", name, "--preset", "acdc_nnformer"]).method for name in ("none", "reference")]
+    chosen = [Settings.parse(["--method", name, "--preset", "acdc_nnformer"]).method for name in ("none", "reference")]
     assert [method.mask.patch_size for method in chosen] == [(16, 16, 14)] * 2
     assert [(method.name, method.mask.ratio, method.masking) for method in chosen] == [
         ("none", 0.4, False),
         ("reference", 0.6, True),
     ]
-    asked = parse_settings(["--method.mask.patch_size=[20,20,14]", "--preset", "acdc_nnformer"])
+    asked = Settings.parse(["--method.mask.patch_size=[20,20,14]", "--preset", "acdc_nnformer"])
     assert asked.method.mask.patch_size == (20, 20, 14)
-    asked = parse_settings(
+    asked = Settings.parse(
         ["--preset=acdc_nnformer", "--method=paper", "--method.mask.patch_size=[20,20,14]", "--steps=3"]
     )
     assert (asked.method.mask.patch_size, asked.method.name, asked.steps) == ((20, 20, 14), "paper", 3)
@@ -167,7 +168,7 @@ def test_networks_are_listed_with_their_presets_and_sizes() -> None:
 
 def test_nnformer_has_its_publications_supervision_and_size() -> None:
     """Deep supervision on Synapse alone; 37,606,726 parameters with the four classes of its tumour publication."""
-    settings = {name: parse_settings(["--preset", f"{name}_nnformer"]) for name in ("acdc", "brats17", "btcv")}
+    settings = {name: Settings.parse(["--preset", f"{name}_nnformer"]) for name in ("acdc", "brats17", "btcv")}
     supervised = {name: found.network_args["deep_supervision"] for name, found in settings.items()}
     assert supervised == {"acdc": False, "brats17": False, "btcv": True}
     assert count_parameters(replace(settings["brats17"], regions={})) == 37_606_726

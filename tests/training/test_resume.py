@@ -9,7 +9,7 @@ import torch
 
 from medcontext.cli import main
 from medcontext.files import write_json
-from medcontext.report.trainings import read_curves
+from medcontext.reporting.trainings import read_curves
 from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
 

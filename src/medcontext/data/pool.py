@@ -1,6 +1,7 @@
 """The same function over many cases, in several processes, behind a progress bar."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -46,6 +47,17 @@ def in_processes(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def processors() -> int:
+    """Processors that this process may use: its own, of which SLURM may have given it a part.
+
+    >>> processors() >= 1
+    True
+    """
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return max(1, min(own, int(given))) if given.isdecimal() else own
 
 
 def _context() -> multiprocessing.context.BaseContext:

@@ -5,15 +5,41 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from medcontext.console import console
 from medcontext.evaluation.compare import ALL, LEVEL, Comparison
+from medcontext.files import output_folder, write_json, write_text
 
 NAMES = {"dsc": "DSC", "hd95_pooled": "HD95 pooled", "hd95_max": "HD95 max"}
+
+
+def show(comparisons: Sequence[Comparison], units: dict[str, str]) -> None:
+    """Print a table for each metric and pair of models, and what can be concluded."""
+    for rows in by_table(comparisons):
+        console.print(make_table(rows, units[rows[0].metric]))
+    console.print(conclusion(comparisons), highlight=False, markup=False)
+
+
+def write(
+    found: dict[str, Any], comparisons: Sequence[Comparison], units: dict[str, str], folder: Path, overwrite: bool
+) -> None:
+    """Write comparison.json (what `to_dict` found), .csv, .md and .tex.
+
+    Raises:
+        InputError: if the folder holds files and is not to be overwritten, or cannot be written to.
+    """
+    output_folder(folder, overwrite=overwrite)
+    write_json(folder / "comparison.json", found)
+    write_text(folder / "comparison.csv", to_csv(comparisons))
+    write_text(folder / "comparison.md", to_markdown(comparisons, units))
+    write_text(folder / "comparison.tex", to_latex(comparisons, units))
+    console.print(f"Written: {folder / 'comparison'}.csv, .json, .md, .tex", highlight=False, soft_wrap=True)
 
 
 def conclusion(comparisons: Sequence[Comparison]) -> str:

@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from medcontext.data.folders import shortened
 from medcontext.errors import InputError
 from medcontext.evaluation.summary import METRICS
-from medcontext.files import read_json
+from medcontext.files import AnyPath, read_json
 
 Key = tuple[str, str]
 """Case and structure."""
@@ -52,31 +52,55 @@ class Model:
     evaluations: tuple[Evaluation, ...]
 
 
-def read_models(arguments: Sequence[str], least: int = 2) -> list[Model]:
-    """Models from the command line, each `[NAME=]FOLDER[,FOLDER...]`, the folders being seeds of one model.
+Named = Mapping[str, AnyPath | Sequence[AnyPath]]
+"""The evaluations of each model by its name."""
+
+
+def read_models(models: Named | Sequence[str], least: int = 2) -> list[Model]:
+    """The evaluations of models, the folders of one model being its seeds.
 
     A folder that exists is taken as it is called, with the "=" and "," in its name.
+
+    Args:
+        models: by name, or as on the command line, each `[NAME=]FOLDER[,FOLDER...]`.
+        least: so many must be given.
 
     Raises:
         InputError: if there are fewer than `least`, or two of one name; if a folder is not an evaluation; if they do
             not have the same protocol, structures and cases (each missing case is named).
     """
-    if len(arguments) < least:
-        raise InputError(f"{len(arguments)} evaluation is given; a comparison needs at least two.")
-    parts = [_name_and_folders(argument) for argument in arguments]
+    if isinstance(models, str):
+        raise InputError(f"models is '{models}'; give several, in a list or by name in a dictionary.")
+    if len(models) < least:
+        raise InputError(f"{len(models)} evaluation is given; a comparison needs at least two.")
+    names, folders = _named(models) if isinstance(models, Mapping) else _listed(models)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"Two models are called '{twice[0]}'; name them: A={folders[0][0]} B={folders[1][0]}.")
+    read = [
+        Model(name, tuple(read_evaluation(folder) for folder in listed))
+        for name, listed in zip(names, folders, strict=True)
+    ]
+    _check_alike(read)
+    return read
+
+
+def _named(models: Named) -> tuple[list[str], list[list[Path]]]:
+    """Names and folders of models given by name."""
+    alone = (str, os.PathLike)
+    return list(models), [
+        [Path(folder) for folder in ([listed] if isinstance(listed, alone) else listed)] for listed in models.values()
+    ]
+
+
+def _listed(arguments: Sequence[str]) -> tuple[list[str], list[list[Path]]]:
+    """Names and folders of models as on the command line; those without a name are called by their folders."""
+    parts = [_name_and_folders(os.fspath(argument)) for argument in arguments]
     names, folders = [name for name, _ in parts], [listed for _, listed in parts]
     if not all(names):
         short = _names([listed[0] for listed in folders])
         names = [name or other for name, other in zip(names, short, strict=True)]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InputError(f"Two models are called '{twice[0]}'; name them: A={folders[0][0]} B={folders[1][0]}.")
-    models = [
-        Model(name, tuple(read_evaluation(folder) for folder in listed))
-        for name, listed in zip(names, folders, strict=True)
-    ]
-    _check_alike(models)
-    return models
+    return names, folders
 
 
 def read_evaluation(folder: Path) -> Evaluation:

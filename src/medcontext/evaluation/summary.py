@@ -4,7 +4,8 @@ import csv
 import io
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from medcontext.evaluation.metrics import Score
 from medcontext.evaluation.protocols import Protocol
+from medcontext.files import atomic_path, write_json, write_text
 
 METRICS = ("dsc", "hd95_pooled", "hd95_max")
 
@@ -20,14 +22,43 @@ Cases = Mapping[str, Sequence[Score]]
 """The scores of each case by its name, every case with the same structures in the same order."""
 
 
-def to_csv(cases: Cases) -> str:
-    """One row per case and structure; a score that does not count is `nan`, `dsc` is a fraction from 0 to 1."""
+def make_rows(cases: Cases) -> list[dict[str, Any]]:
+    """One row per case and structure; a score that does not count is NaN, `dsc` is a fraction from 0 to 1."""
+    return [{"case": name, **asdict(score)} for name, scores in cases.items() for score in scores]
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as text."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", *(field.name for field in fields(Score))])
-    for name, scores in cases.items():
-        writer.writerows([name, *asdict(score).values()] for score in scores)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an evaluation found; a path, too: its folder.
+
+    Args:
+        folder: of `metrics.csv` and `summary.json`.
+        summary: means over the cases, and what they are means of.
+        rows: see `make_rows`; `pandas.DataFrame(scores.rows)` takes them.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def write(self) -> None:
+        """Write `metrics.csv` and `summary.json`, both or neither."""
+        table, report = self.folder / "metrics.csv", self.folder / "summary.json"
+        with atomic_path(table) as rows, atomic_path(report) as summary:
+            write_text(rows, to_csv(self.rows))
+            write_json(summary, self.summary)
 
 
 def summarise(cases: Cases) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import yaml
 
-from medcontext.configuration import read_settings, write_settings
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.experiments.conditions import Conditions, cell_settings
@@ -111,7 +110,7 @@ class Cell:
         """What differs between what the folder holds and this cell."""
         from medcontext.training.fit import FREE
 
-        saved, record = read_settings(self.folder / "settings.yaml"), read_json(self.folder / "cell.json")
+        saved, record = Settings.read(self.folder / "settings.yaml"), read_json(self.folder / "cell.json")
         changes = [
             f"{name} was {getattr(saved, name)}, now {value}"
             for name, value in vars(self.settings).items()
@@ -136,7 +135,7 @@ class Cell:
         split = None if self.split is None else self.split.to_dict()
         record: dict[str, Any] = {"name": self.name, "data": str(self.data.resolve()), "split": split}
         write_json(self.folder / "cell.json", record)
-        write_settings(self.folder / "settings.yaml", self.settings)
+        self.settings.write(self.folder / "settings.yaml")
 
 
 def make_cell(variant: Variant, seed: int, conditions: Conditions) -> Cell:

@@ -48,7 +48,7 @@ def check_kind(name: str, dataset: Dataset) -> None:
     Raises:
         InputError: naming the channels or structures that it should have.
     """
-    from medcontext.training.listing import SIZES
+    from medcontext.listing import SIZES
 
     wanted, found = SIZES[name][0], dataset.channels
     if len(found) != wanted:
@@ -117,7 +117,7 @@ def check_networks(cells: Sequence[Cell]) -> None:
     Raises:
         InputError: for one that cannot be built, naming the cell.
     """
-    from medcontext.training.listing import sketch
+    from medcontext.listing import sketch
 
     built: dict[str, nn.Module] = {}
     checked: list[tuple[str, object]] = []
@@ -142,8 +142,8 @@ def check_method(settings: Settings, dataset: str, network: nn.Module) -> None:
     Raises:
         InputError: if the mask does not fit the crop, or the network has no tokens to hide.
     """
+    from medcontext.listing import CROP, SIZES
     from medcontext.training.assemble import make_learner
-    from medcontext.training.listing import CROP, SIZES
 
     make_learner(
         settings.method,

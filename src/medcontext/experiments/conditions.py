@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from medcontext.configuration import parse_settings
 from medcontext.data.split_files import PACKAGED, find_split
 from medcontext.errors import InputError, unknown_name
 from medcontext.experiments.smoke import SMALL, SMOKE
@@ -133,7 +132,7 @@ def cell_settings(variant: Variant, seed: int, conditions: Conditions) -> Settin
     options += [*SMOKE, *SMALL[variant.model]] if conditions.smoke else []
     options += [] if conditions.steps is None else [f"--steps={conditions.steps}"]
     options += [f"--{item.key}={item.value}" for item in conditions.assigned(variant.dataset)]
-    settings = _parse(options)
+    settings = Settings.parse(options)
     own = {key: get_setting(method_settings(method), key) for key in of_rows()} | dict(variant.overrides)
     expected = {"network": variant.model, "seed": seed, "few_shot": cases, **own}
     for key, value in expected.items():
@@ -174,7 +173,7 @@ def of_rows() -> tuple[str, ...]:
 @cache
 def method_settings(name: str) -> MethodSettings:
     """The settings of `--method NAME`."""
-    return _parse(["--method", name]).method
+    return Settings.parse(["--method", name]).method
 
 
 def get_setting(settings: Settings | MethodSettings, key: str) -> Any:
@@ -199,12 +198,3 @@ def absolute_split(split: str | None) -> str | None:
 
 def _overlap(one: str, other: str) -> bool:
     return f"{other}.".startswith(f"{one}.") or f"{one}.".startswith(f"{other}.")
-
-
-def _parse(options: list[str]) -> Settings:
-    try:
-        return parse_settings(options)
-    except InputError:
-        raise
-    except Exception as error:  # jsonargparse's own kinds
-        raise InputError(f"These settings cannot be used: {' '.join(str(error).split())}") from error

@@ -19,11 +19,12 @@ from medcontext.experiments.only import choose, pairs
 from medcontext.experiments.smoke import split_file, write_data
 from medcontext.experiments.tables import REPRODUCED, get_grid
 from medcontext.experiments.write import write_table
+from medcontext.files import AnyPath
 
 
 def reproduce(
     tables: Sequence[str],
-    output: Path,
+    output: AnyPath,
     *,
     data: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
@@ -32,41 +33,44 @@ def reproduce(
     scale: Literal["full", "smoke"] = "full",
     steps: int | None = None,
     few_shot: int | None = None,
-    settings: Sequence[str] = (),
+    set: Sequence[str] = (),
     launcher: Literal["local", "slurm"] = "local",
     slurm: Sequence[str] = (),
     dry_run: bool = False,
 ) -> None:
-    """Run what is not done yet of the tables' grids, and print the paper's numbers, ours, and the difference.
+    """Run the grid of one of the paper's tables, and print the paper's numbers, ours, and the difference.
+
+    What is done already is not run again.
 
     Args:
-        tables: such as `table1`, or `all`.
-        output: the folder of everything; cells that tables have in common are run once.
-        data: folders of the data sets, such as `btcv=DIR`.
-        seeds: one run of every cell for each.
-        only: a part of the grid, such as `model=unetr,swin_unetr` or `medcontext=true`.
-        method: of the cells with MedContext.
-        scale: `full`, or `smoke` to see that everything runs.
-        steps: of every training, instead of the presets'.
-        few_shot: training cases, where the table does not say.
-        settings: further settings, of every training (`precision=32`) or of one data set's (`acdc:split=FILE`).
-        launcher: here, or on a cluster.
-        slurm: parameters of the jobs, such as `partition=gpu`.
-        dry_run: list the cells and their cost, and run nothing.
+        tables: table1, 2, 3, 4, 6, 7, 8, 9, or all
+        output: folder of everything; what is done there is not run again, cells that tables have in common are run once
+        data: data sets: btcv=DIR acdc=DIR brats21=DIR ...
+        seeds: one run of every cell for each
+        only: a part: model=unetr,nnformer medcontext=yes ...
+        method: of the cells with MedContext: paper, medcontext, reference, or a YAML file
+        scale: full, or smoke: tiny networks on generated scans
+        steps: of every training, instead of the presets'
+        few_shot: training cases, where the table does not say
+        set: settings of every training, or of one data set's: precision=32 acdc:split=FILE
+            acdc:prepare.spacing=original ...
+        launcher: here, one after the other, or as jobs on a cluster
+        slurm: of those jobs: partition=gpu timeout_min=600 ...
+        dry_run: list the cells and their cost, and run nothing
 
     Raises:
         InputError: if anything that the user gave cannot be used, before anything is run; if a cell failed, after all
             others.
     """
-    output, smoke = output.resolve(), scale == "smoke"
+    root, smoke = Path(output).resolve(), scale == "smoke"
     jobs = job_parameters(launcher, slurm, dry_run)
     names = REPRODUCED if "all" in tables else tuple(dict.fromkeys(tables))
     selection = choose([get_grid(name) for name in names], seeds, pairs(only, "--only"))
     variants = list(dict.fromkeys(entry.variant for found in selection.entries for entry in found if entry.variant))
     needed = sorted({variant.dataset for variant in variants})
-    folders = find_data(needed, pairs(data, "--data"), output, smoke, dry_run)
+    folders = find_data(needed, pairs(data, "--data"), root, smoke, dry_run)
     splits = {name: split_file(folder) for name, folder in folders.items()} if smoke else {}
-    conditions = Conditions(folders, output, method, smoke, steps, few_shot, settings, splits)
+    conditions = Conditions(folders, root, method, smoke, steps, few_shot, set, splits)
     check_rows(chain(*selection.entries), method)
     planned = {variant: [make_cell(variant, seed, conditions) for seed in selection.seeds] for variant in variants}
     # Seed by seed: a grid that is stopped early then has some runs for every row.
@@ -76,16 +80,16 @@ def reproduce(
     if dry_run:
         console.print(cost_table(list(cells.values()), todo, damaged))
     else:
-        output.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         say(f"{', '.join(names)}: {counted(len(cells))}, {len(cells) - len(todo) - len(damaged)} done before")
-        failed |= run_local(todo) if jobs is None or not todo else run_on_cluster(todo, output / "jobs", jobs)
+        failed |= run_local(todo) if jobs is None or not todo else run_on_cluster(todo, root / "jobs", jobs)
         sound = {
             variant: [cells[cell.name] for cell in found if cell.name not in damaged]
             for variant, found in planned.items()
         }
         for name, entries in zip(names, selection.entries, strict=True):
             write_table(get_grid(name), entries, sound, conditions, selection)
-    report_failures(failed, len(cells), output)
+    report_failures(failed, len(cells), root)
 
 
 def job_parameters(launcher: str, slurm: Sequence[str], dry_run: bool) -> dict[str, str] | None:

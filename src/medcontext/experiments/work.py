@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from medcontext.configuration import read_settings
 from medcontext.errors import InputError
 from medcontext.experiments.cells import PROTOCOLS
 from medcontext.files import read_json
+from medcontext.settings import Settings
 
 
 def run_in_process(folder: Path) -> None:
@@ -51,22 +51,23 @@ def run_cell(folder: Path) -> None:
     Raises:
         InputError: if any of these cannot be done, or another process is at it.
     """
-    from medcontext.evaluation.evaluate import evaluate_folder
-    from medcontext.inference.predict import predict
-    from medcontext.training.fit import is_first_process, preparing_workers, train
+    from medcontext.commands.evaluate import evaluate
+    from medcontext.commands.predict import predict
+    from medcontext.commands.train import train
+    from medcontext.training.fit import is_first_process, preparing_workers
 
     data = Path(read_json(folder / "cell.json")["data"])
-    settings = read_settings(folder / "settings.yaml")
+    settings = Settings.read(folder / "settings.yaml")
     with locked(folder) if is_first_process() else nullcontext():
         check_whole(folder)
-        train(data, folder / "run", settings, cache=folder.parent.parent / "cache", resume=True)
+        run = train(data, folder / "run", settings, cache=folder.parent.parent / "cache", resume=True)
         if not is_first_process():  # one of several devices of the training: it has no part in the rest
             return
-        predict([folder / "run"], data, folder / "predictions", part="test", resume=True)
+        predict(run, data, folder / "predictions", part="test", resume=True)
         workers = preparing_workers(settings)
         for protocol in PROTOCOLS:
             scores = folder / protocol
-            evaluate_folder(folder / "predictions", data, scores, protocol=protocol, workers=workers, overwrite=True)
+            evaluate(folder / "predictions", data, scores, protocol=protocol, workers=workers, overwrite=True)
 
 
 def check_whole(folder: Path) -> None:

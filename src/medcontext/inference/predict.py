@@ -1,11 +1,4 @@
-"""Files in, segmentations out, in each file's own geometry and with the user's own label values.
-
-```
-OUTPUT/<case>.nii.gz                  the segmentation, on the grid of the case's (first) image
-OUTPUT/probabilities/<case>.nii.gz    if asked for: float32, the classes along the last axis
-OUTPUT/dataset.json                   what the values mean, the classes' order, and which networks this is from
-```
-"""
+"""Predicting and writing cases, one after the other; the files are described in `medcontext.commands.predict`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,79 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medcontext.console import console, track
+from medcontext.console import track
 from medcontext.data.cases import Case
-from medcontext.data.folders import shortened
 from medcontext.data.nifti import read_image, write_image, write_label
 from medcontext.data.plan import Plan
 from medcontext.errors import InputError
 from medcontext.files import output_folder, write_json
-from medcontext.inference.ensemble import Device, Member, load_members, segment
-from medcontext.inference.origin import RECORD, check_same_origin, describe_origin
-from medcontext.inference.run import Weights, read_run
-from medcontext.inference.selection import Part, find_cases
-
-
-def predict(
-    runs: Sequence[Path],
-    input: Path,
-    output: Path,
-    *,
-    checkpoints: Sequence[str] = ("last",),
-    weights: Weights = "student",
-    part: Part = "auto",
-    overlap: float | None = None,
-    mirror: bool | None = None,
-    probabilities: bool = False,
-    device: Device = "auto",
-    resume: bool = False,
-) -> list[Path]:
-    """Segment images and write `<case>.nii.gz` for each.
-
-    A case that cannot be predicted does not stop the others; all such cases are in the error at the end.
-
-    Args:
-        runs: folders of runs; the probabilities of several are averaged.
-        input: a file, a folder of files, or a data set.
-        output: new or empty folder, unless `resume`.
-        checkpoints: `last` and `best` of every run, or the files of one run; their probabilities are averaged.
-        weights: the student's or the teacher's.
-        part: of a data set that the runs split: `auto` takes the test cases where it has some, else all.
-        overlap: of neighbouring windows, 0 to below 1; each run's own setting if None.
-        mirror: average over the eight mirrored views; each run's own setting if None.
-        probabilities: also write `probabilities/<case>.nii.gz`, float32 (X, Y, Z, K). The classes lie in the order
-            of their label values, the background first.
-        device: `auto` is a GPU where there is one.
-        resume: skip the cases that are there already; the output must come from the same input, networks and
-            options.
-
-    Returns:
-        The paths of the segmentations.
-
-    Raises:
-        InputError: if a run, checkpoint or image cannot be used, or the output cannot be written.
-    """
-    loaded = [read_run(folder) for folder in runs]
-    members = load_members(loaded, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
-    cases = find_cases(input, loaded, part)
-    origin = describe_origin(members, weights, input)
-    if resume:
-        check_same_origin(output, origin)
-    with kept_if_used(output, resume):
-        remove_leftovers(output)
-        todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
-        failed = predict_cases(todo, members, output, origin, probabilities)
-    done = len(todo) - len(failed)
-    if failed and len(todo) == 1:
-        raise InputError(f"{failed[0]}.")
-    if failed:
-        raise InputError(
-            f"{len(failed)} of {len(todo)} cases could not be predicted: {shortened(failed)}. "
-            + (f"The other {done} are in {output}; correct these and go on with --resume." if done else "")
-        )
-    there = f", {len(cases) - done} there before" if len(cases) > done else ""
-    console.print(f"{done} cases predicted{there}: {output}", highlight=False, markup=False, soft_wrap=True)
-    return [outputs(output, case, False)[0] for case in cases]
+from medcontext.inference.ensemble import Member, segment
+from medcontext.inference.origin import RECORD
 
 
 def predict_cases(

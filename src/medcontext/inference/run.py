@@ -19,7 +19,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from medcontext.configuration import read_settings, write_settings
 from medcontext.data.plan import Plan
 from medcontext.data.regions import Regions
 from medcontext.data.splits import Split
@@ -34,7 +33,7 @@ Weights = Literal["student", "teacher"]
 
 @dataclass(frozen=True)
 class Run:
-    """What was trained, on what, how.
+    """What was trained, on what, how; a path, too: its folder.
 
     Args:
         folder: the run's.
@@ -49,6 +48,9 @@ class Run:
     plan: Plan
     split: Split
     facts: dict[str, Any]
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     @property
     def crop_size(self) -> Shape3:
@@ -68,7 +70,7 @@ class Run:
 
     def write(self) -> None:
         """Write all but the checkpoints."""
-        write_settings(self.folder / "settings.yaml", self.settings)
+        self.settings.write(self.folder / "settings.yaml")
         write_json(self.folder / "plan.json", self.plan.to_dict())
         write_json(self.folder / "split.json", self.split.to_dict())
         self.write_facts()
@@ -108,7 +110,7 @@ def read_run(folder: Path) -> Run:
     if missing:
         found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
         raise InputError(f"{folder} is not a folder that `medcontext train` wrote: {found}.")
-    settings = read_settings(folder / "settings.yaml")
+    settings = Settings.read(folder / "settings.yaml")
     plan, split, facts = (read_json(folder / name) for name in ("plan.json", "split.json", "run.json"))
     try:
         parts = (tuple(split[part]) for part in ("train", "validation", "test"))

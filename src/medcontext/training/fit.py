@@ -1,4 +1,4 @@
-"""Training from a data set's folder to checkpoints."""
+"""The pieces of a training, which `medcontext.commands.train` puts together."""
 
 import logging
 import os
@@ -16,20 +16,18 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader
 
 import medcontext
-from medcontext.configuration import read_settings
 from medcontext.console import console
 from medcontext.data.cases import Dataset
 from medcontext.data.crops import CropDataset, ScanCrops, StepSampler, shares_in_crops
-from medcontext.data.formats import read_dataset
 from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
-from medcontext.data.splits import Split, make_split
+from medcontext.data.splits import Split
 from medcontext.data.store import Store
-from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
+from medcontext.data.unlabelled import Scans
 from medcontext.errors import InputError, first_line
-from medcontext.files import output_folder, read_json
-from medcontext.inference.run import Run, make_network
+from medcontext.files import read_json
+from medcontext.inference.run import Run
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network
 from medcontext.settings import Settings
@@ -44,84 +42,36 @@ VALIDATIONS = 10  # in a run, where the settings do not say how often
 FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settings that may change when a run is resumed
 
 
-def train(
-    data: Path,
-    output: Path,
-    settings: Settings,
-    *,
-    unlabelled: Sequence[str] = (),
-    skip_damaged: bool = False,
-    cache: Path | None = None,
-    resume: bool = False,
-) -> Run:
-    """Train a network and leave a run in `output`.
-
-    Args:
-        data: the data set, see `read_dataset`.
-        output: the run's folder, new or empty unless `resume`.
-        settings: of the run.
-        unlabelled: folders of scans, data sets, or `rest`, see `find_unlabelled`.
-        skip_damaged: leave out unlabelled scans that cannot be used, instead of refusing them.
-        cache: folder for prepared cases, see `prepare_dataset`.
-        resume: go on from `output`'s last checkpoint; start anew where there is none yet.
-
-    Raises:
-        InputError: if anything that the user gave cannot be used; found before the training starts.
-    """
-    check_names(settings, unlabelled)
-    first = is_first_process()
-    if first:
-        output_folder(output, overwrite=resume, flag="--resume")
-    if resume and (output / "settings.yaml").is_file():
-        check_same(settings, read_settings(output / "settings.yaml"), output)
-    dataset = read_dataset(data)
-    split = make_split(
-        dataset,
-        file=settings.split or None,
-        seed=settings.seed,
-        few_shot=settings.few_shot,
-        fold=settings.fold,
-    )
-    found = find_unlabelled(unlabelled, dataset, split.rest)
-    run, store = prepare_run(dataset, split, output, settings, cache)
-    scans = Scans()
-    if found:
-        options = {"cache": cache, "workers": preparing_workers(settings), "skip_damaged": skip_damaged}
-        scans = prepare_unlabelled(found, dataset, split, store, run.plan, **options)  # type: ignore[arg-type]
-    note_scans(run, scans)
-    torch.manual_seed(settings.seed)
-    network = make_network(run)
+def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) -> Task:
+    """The learner of a run and what trains it, before its first step."""
+    settings = run.settings
     learner = make_learner(
         settings.method,
         network,
         settings.network,
-        in_channels=len(dataset.channels),
+        in_channels=len(run.plan.channels),
         crop_size=run.crop_size,
         total_steps=settings.steps,
-        steps_per_epoch=max(1, len(split.train) // (settings.batch_size * settings.accumulate)),
+        steps_per_epoch=max(1, len(run.split.train) // (settings.batch_size * settings.accumulate)),
         supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
         expected=expected_shares(store, run) if scans.cases else None,
     )
     if settings.compile:
         learner.network.compile()
         learner.teacher.network.compile()
-    task = Task(learner, settings, tuple(run.regions) or ("background", *run.plan.structures))
-    names = split.validation[: settings.validation_cases]
+    return Task(learner, settings, tuple(run.regions) or ("background", *run.plan.structures))
+
+
+def make_progress(run: Run, store: Store, names: tuple[str, ...], scans: Scans) -> Progress:
+    """Validation on the named cases, watched cases and checkpoints of a run."""
+    settings = run.settings
     watch = watched(run, names)
-    progress = Progress(
+    return Progress(
         run,
         Validation(store, names, run, keep=watch) if names else None,
         Watch(store, watch, run, scans.cases[0] if scans.cases else None) if watch else None,
         settings.validate_every or -(-settings.steps // VALIDATIONS),
     )
-    if resume and run.checkpoint("last").is_file():
-        progress.restore(task)
-    if first:
-        run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-        run.write()
-        print_run(run, dataset, scans, len(names), learner.step)
-    fit(run, store, scans, task, progress)
-    return run
 
 
 def prepare_run(

@@ -38,9 +38,9 @@ from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext, TokenAdapter
 from medcontext.method.losses import heads
 from medcontext.method.masking import CubeMask, expand, hide
-from medcontext.report.mosaic import MosaicCase
-from medcontext.report.overlay import draw_overlay, draw_unlabelled
-from medcontext.report.slices import window_of
+from medcontext.reporting.mosaic import MosaicCase
+from medcontext.reporting.overlay import draw_overlay, draw_unlabelled
+from medcontext.reporting.slices import window_of
 from medcontext.training.loggers import log_picture
 from medcontext.training.task import Task
 from medcontext.training.validation import Predictions, evaluating, predict_classes

@@ -1,0 +1,88 @@
+"""Files in, segmentations out, in each file's own geometry and with the user's own label values.
+
+```
+OUTPUT/<case>.nii.gz                  the segmentation, on the grid of the case's (first) image
+OUTPUT/probabilities/<case>.nii.gz    if asked for: float32, the classes along the last axis
+OUTPUT/dataset.json                   what the values mean, the classes' order, and which networks these are from
+```
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from medcontext.console import console
+from medcontext.errors import InputError
+from medcontext.files import AnyPath
+
+
+def predict(
+    run: AnyPath | Sequence[AnyPath],
+    input: AnyPath,
+    output: AnyPath,
+    *,
+    checkpoint: str | Sequence[str] = ("last",),
+    weights: Literal["student", "teacher"] = "student",
+    part: Literal["auto", "train", "validation", "test", "all"] = "auto",
+    overlap: float | None = None,
+    mirror: bool | None = None,
+    probabilities: bool = False,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    resume: bool = False,
+) -> list[Path]:
+    """Segment scans with a trained run, in their own geometry.
+
+    A case that cannot be predicted does not stop the others; all such cases are in the error at the end.
+
+    Args:
+        run: folder of a training run; several: ensemble, the mean of their probabilities
+        input: a NIfTI file, a folder of them, or a data set
+        output: folder of the segmentations, new or empty
+        checkpoint: last, best or files; several: ensemble
+        weights: the student's, as in the paper, or the EMA teacher's
+        part: of a data set that the run split; auto is its test cases where it has some, else all
+        overlap: of neighbouring windows, 0 to below 1; default as in the training
+        mirror: average over the eight mirrored views; default as in the training
+        probabilities: also write every class's probability, float32 (X, Y, Z, K); the classes lie in the order of their
+            label values, the background first
+        device: where to compute; auto is a GPU where there is one
+        resume: skip the cases that are in the output already; it must come from the same input, networks and options
+
+    Returns:
+        The paths of the segmentations.
+
+    Raises:
+        InputError: if a run, checkpoint or image cannot be used, or the output cannot be written.
+    """
+    from medcontext.data.folders import shortened
+    from medcontext.inference.ensemble import load_members
+    from medcontext.inference.origin import check_same_origin, describe_origin
+    from medcontext.inference.predict import kept_if_used, outputs, predict_cases, remove_leftovers
+    from medcontext.inference.run import read_run
+    from medcontext.inference.selection import find_cases
+
+    input, output = Path(input), Path(output)
+    folders = [run] if isinstance(run, str | os.PathLike) else run
+    checkpoints = [checkpoint] if isinstance(checkpoint, str) else checkpoint
+    runs = [read_run(Path(folder)) for folder in folders]
+    members = load_members(runs, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
+    cases = find_cases(input, runs, part)
+    origin = describe_origin(members, weights, input)
+    if resume:
+        check_same_origin(output, origin)
+    with kept_if_used(output, resume):
+        remove_leftovers(output)
+        todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
+        failed = predict_cases(todo, members, output, origin, probabilities)
+    done = len(todo) - len(failed)
+    if failed and len(todo) == 1:
+        raise InputError(f"{failed[0]}.")
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(todo)} cases could not be predicted: {shortened(failed)}. "
+            + (f"The other {done} are in {output}; correct these and go on with --resume." if done else "")
+        )
+    there = f", {len(cases) - done} there before" if len(cases) > done else ""
+    console.print(f"{done} cases predicted{there}: {output}", highlight=False, markup=False, soft_wrap=True)
+    return [outputs(output, case, False)[0] for case in cases]

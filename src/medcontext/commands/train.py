@@ -1,0 +1,84 @@
+"""Training from a data set's folder to checkpoints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medcontext.files import AnyPath, output_folder
+from medcontext.settings import Settings
+
+if TYPE_CHECKING:
+    from medcontext.inference.run import Run
+
+
+def train(
+    data: AnyPath,
+    output: AnyPath,
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    *,
+    unlabelled: Sequence[str | Path] = (),
+    skip_damaged: bool = False,
+    cache: AnyPath | None = None,
+    resume: bool = False,
+) -> "Run":
+    """Train a network with MedContext, or the plain baseline with --method none.
+
+    Args:
+        data: data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list
+        output: folder of the run, new or empty
+        settings: of the run
+        unlabelled: scans without labels that join the training: folders of NIfTI files, data sets (their imagesTs,
+            imagesUn or "unlabelled"), or rest, the training cases that --few_shot leaves out, without their labels
+        skip_damaged: leave out unlabelled scans that cannot be used, and say so
+        cache: folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache
+        resume: go on from the output folder's last checkpoint; start anew where there is none yet
+
+    Returns:
+        The run, a path, too: its folder.
+
+    Raises:
+        InputError: if anything that the user gave cannot be used; found before the training starts.
+    """
+    import torch
+
+    from medcontext.data.formats import read_dataset
+    from medcontext.data.splits import make_split
+    from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
+    from medcontext.inference.run import make_network
+    from medcontext.training import fit
+
+    data, output = Path(data), Path(output)
+    cache = None if cache is None else Path(cache)
+    sources = [str(source) for source in unlabelled]
+    fit.check_names(settings, sources)
+    first = fit.is_first_process()
+    if first:
+        output_folder(output, overwrite=resume, flag="--resume")
+    if resume and (output / "settings.yaml").is_file():
+        fit.check_same(settings, Settings.read(output / "settings.yaml"), output)
+    dataset = read_dataset(data)
+    split = make_split(
+        dataset, file=settings.split or None, seed=settings.seed, few_shot=settings.few_shot, fold=settings.fold
+    )
+    found = find_unlabelled(sources, dataset, split.rest)
+    run, store = fit.prepare_run(dataset, split, output, settings, cache)
+    scans = Scans()
+    if found:
+        workers = fit.preparing_workers(settings)
+        scans = prepare_unlabelled(
+            found, dataset, split, store, run.plan, cache=cache, workers=workers, skip_damaged=skip_damaged
+        )
+    fit.note_scans(run, scans)
+    torch.manual_seed(settings.seed)
+    network = make_network(run)
+    task = fit.make_task(run, store, network, scans)
+    validated = split.validation[: settings.validation_cases]
+    progress = fit.make_progress(run, store, validated, scans)
+    if resume and run.checkpoint("last").is_file():
+        progress.restore(task)
+    if first:
+        run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        run.write()
+        fit.print_run(run, dataset, scans, len(validated), task.learner.step)
+    fit.fit(run, store, scans, task, progress)
+    return run

@@ -1,0 +1,202 @@
+"""What a report of evaluated runs is made from: scores, comparisons, trainings and the files of every case."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medcontext.data.splits import patient
+from medcontext.evaluation.compare import Cases, Comparison, compare_models
+from medcontext.evaluation.comparison_text import conclusion
+from medcontext.evaluation.protocols import HD95_DEFINITIONS
+from medcontext.evaluation.scores import Model, Named, read_models
+from medcontext.reporting.choice import CaseScores, case_scores, dsc_by_structure, rankings
+from medcontext.reporting.figures import difference_figures, score_figures, training_figures
+from medcontext.reporting.page import MOST_VALUES, Page, ShownCase
+from medcontext.reporting.result_tables import result_tables
+from medcontext.reporting.trainings import Training, find_trainings, methods_rows
+from medcontext.reporting.volumes import CaseFiles
+
+LISTED = 6  # cases of a ranking
+
+
+@dataclass(frozen=True)
+class Content:
+    """Evaluated runs, read.
+
+    Args:
+        models: one or more.
+        comparisons: of the first with every other.
+        dsc: of every structure, in every case.
+        scores: of each case, the mean over its structures.
+        trainings: as far as they are known.
+        unknown: a sentence for each that is not.
+        files: of each case.
+        values: that the files hold, by the name of what they mean.
+        unseen: why no segmentation can be drawn; empty where they can.
+    """
+
+    models: Sequence[Model]
+    comparisons: Sequence[Comparison]
+    dsc: Mapping[str, Cases]
+    scores: CaseScores
+    trainings: Sequence[Training]
+    unknown: Sequence[str]
+    files: Mapping[str, CaseFiles]
+    values: Mapping[str, tuple[int, ...]]
+    unseen: str = ""
+
+
+def read_content(given: Named | Sequence[str]) -> Content:
+    """Read evaluations, given as for `medcontext compare`, and find what is behind them.
+
+    Raises:
+        InputError: see `read_models`.
+    """
+    models = read_models(given, least=1)
+    comparisons = compare_models(models) if len(models) > 1 else []
+    trainings, unknown = find_trainings(models)
+    declared: list[Any] = [run.summary.get("values") for model in models for run in model.evaluations]
+    unseen = ""
+    if not all(declared):
+        unseen = "An evaluation does not say which values its files hold; evaluate again to see the cases."
+    elif any(values != declared[0] for values in declared):
+        unseen = "The models were evaluated with different label values; their cases cannot be shown side by side."
+    files = {} if unseen else case_files(models)
+    values = {} if unseen else named_values(declared[0])
+    dsc = dsc_by_structure(models)
+    return Content(models, comparisons, dsc, case_scores(dsc), trainings, unknown, files, values, unseen)
+
+
+def named_values(structures: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """What is told apart in a picture: the values that belong to the same structures, for these may overlap.
+
+    >>> named_values({"kidneys": [1, 3], "WT": [2, 4], "ET": [4]})
+    {'kidneys': (1, 3), 'WT': (2,), 'WT + ET': (4,)}
+    """
+    owners: dict[int, list[str]] = {}
+    for name, values in structures.items():
+        for value in values:
+            owners.setdefault(value, []).append(name)
+    named: dict[str, tuple[int, ...]] = {}
+    for value, names in owners.items():
+        together = " + ".join(names)
+        named[together] = (*named.get(together, ()), value)
+    return dict(list(named.items())[:MOST_VALUES])
+
+
+def case_files(models: Sequence[Model]) -> dict[str, CaseFiles]:
+    """The files of every case, as the evaluations remember them; of each model the first seed's that has the case."""
+    entries = [
+        {entry["name"]: entry for run in reversed(model.evaluations) for entry in run.summary.get("cases", [])}
+        for model in models
+    ]
+    names = [name for name in entries[0] if all(name in listed for listed in entries)]
+    found = {}
+    for name in names:
+        images: list[str] = next((listed[name]["images"] for listed in entries if listed[name].get("images")), [])
+        predictions = {
+            model.name: Path(listed[name]["prediction"]) for model, listed in zip(models, entries, strict=True)
+        }
+        found[name] = CaseFiles(name, Path(images[0]) if images else None, Path(entries[0][name]["label"]), predictions)
+    return found
+
+
+def shown_case(content: Content, name: str, packed: str | None = None) -> ShownCase:
+    """A case of the viewer, with its scores: as its files, those of the first seed that has the case."""
+    scores: dict[str, list[float | None]] = {}
+    for structure, cases in content.dsc.items():
+        sides = cases.get(name)
+        scores[structure] = [next(iter(side.values())) for side in sides] if sides else [None] * len(content.models)
+    known = [[score for score in column if score is not None] for column in zip(*scores.values(), strict=True)]
+    return ShownCase(name, [sum(each) / len(each) if each else None for each in known], scores, packed)
+
+
+def make_page(content: Content, cases: Sequence[ShownCase], viewer_note: str = "") -> Page:
+    """The page of evaluated runs.
+
+    Args:
+        content: the runs.
+        cases: to be shown in the viewer.
+        viewer_note: which cases these are.
+    """
+    models = content.models
+    names = [model.name for model in models]
+    summary = models[0].evaluations[0].summary
+    text = conclusion(content.comparisons).splitlines() if content.comparisons else []
+    return Page(
+        title=f"{' and '.join(names[1:]) or names[0]}{f' against {names[0]}' if names[1:] else ''}",
+        subtitle=_subtitle(content),
+        models=names,
+        conclusion=text,
+        tables=result_tables(models, content.comparisons, summary["units"]),
+        table_note=_table_note(content),
+        rankings={
+            heading.capitalize(): {name: content.scores[name] for name in order[:LISTED]}
+            for heading, order in rankings(content.scores).items()
+        },
+        differences=difference_figures(content.comparisons),
+        figures=score_figures(models, content.scores, summary["units"]),
+        curves=training_figures(content.trainings),
+        unknown_trainings=content.unknown,
+        methods=methods(content.trainings),
+        cases=cases,
+        values=content.values,
+        viewer_note=viewer_note,
+        about=_about(content),
+    )
+
+
+def methods(trainings: Sequence[Training]) -> dict[str, object]:
+    """The table for the methods section, and every setting of each training."""
+    if not trainings:
+        return {}
+    names = [f"{each.model}, seed {each.run.settings.seed}" for each in trainings]
+    settings = [(each.run.folder / "settings.yaml").read_text(encoding="utf-8") for each in trainings]
+    return {
+        "columns": names,
+        "rows": methods_rows(trainings),
+        "settings": list(zip(names, settings, strict=True)),
+    }
+
+
+def _subtitle(content: Content) -> str:
+    cases = {case for model in content.models for run in model.evaluations for case, _ in run.rows}
+    patients = len({patient(name) for name in cases})
+    parts = [f"{len(cases)} test case{'s' * (len(cases) > 1)} of {patients} patient{'s' * (patients > 1)}"]
+    if content.trainings:
+        run = content.trainings[0].run
+        counts = sorted({len(each.run.split.train) for each in content.trainings})
+        parts.insert(0, str(run.facts["dataset"]))
+        parts.append(f"trained on {' and '.join(map(str, counts))} scans")
+        parts.append(", ".join(dict.fromkeys(each.run.settings.network for each in content.trainings)))
+    seeds = max(len(model.evaluations) for model in content.models)
+    parts.append(f"{seeds} seed{'s' * (seeds > 1)}{' of each model' * (len(content.models) > 1)}")
+    return " · ".join(parts)
+
+
+def _table_note(content: Content) -> str:
+    missing = (
+        "A structure that was missed has DSC 0 and is never left out of a mean."
+        if content.models[0].evaluations[0].summary["protocol"] == "standard"
+        else "The legacy protocol: HD95 in voxels and 0 for an empty mask, Dice 0 for what the label lacks."
+    )
+    if not content.comparisons:
+        return f"{missing} One model alone: give another evaluation to compare it with."
+    return (
+        f"{missing} Differences are from {content.models[0].name}, patient by patient, with 95 % bootstrap intervals "
+        "and the p of Wilcoxon's signed-rank test, corrected for all structures (Holm); * significant at 5 %. The best "
+        "mean of each row is bold. Missed structures and false alarms: cases, for each model in turn."
+    )
+
+
+def _about(content: Content) -> list[tuple[str, str]]:
+    summary = content.models[0].evaluations[0].summary
+    rows = [("protocol", str(summary["protocol"]))]
+    rows += [(name, text) for name, text in summary.get("conventions", {}).items()]
+    rows += [(name.replace("_", " ").replace("hd95", "HD95"), text) for name, text in HD95_DEFINITIONS.items()]
+    rows += [("cases", content.unseen)] if content.unseen else []
+    rows += [("mean", "of each case over its structures, then over patients; several seeds are averaged first")]
+    for model in content.models:
+        rows += [(f"scores of {model.name}", str(run.folder.resolve())) for run in model.evaluations]
+    return rows

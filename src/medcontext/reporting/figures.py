@@ -1,0 +1,281 @@
+"""The report's figures: for the page, and as SVG and PNG files for a paper.
+
+A model has its colour and its marker everywhere, so that colours need not be told apart. A case's point links to
+`#case=NAME`, which the page's viewer answers by showing it.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from medcontext.evaluation.compare import ALL, Comparison
+from medcontext.evaluation.scores import Model, paired_values
+from medcontext.reporting.choice import CaseScores
+from medcontext.reporting.panel import FAINT, INK
+from medcontext.reporting.save import literal, save_figure
+from medcontext.reporting.trainings import Curve, Training
+
+# Of Okabe and Ito's colours those that stand out on black and on white.
+COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
+MARKERS = ("o", "^", "s", "D", "v", "P")
+STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MOST_LINKED = 200  # points of a structure
+WIDTH = 5.2  # inches
+DPI = 200
+
+CURVES = {
+    "train/loss": "loss",
+    "train/whole": "Dice-CE, whole view",
+    "train/masked": "Dice-CE, masked view",
+    "train/consistency": "consistency with the teacher",
+    "train/unlabelled": "Dice-CE, views with unlabelled scans",
+    "unlabelled/trusted": "unlabelled voxels on which the teacher is sure, share",
+    "unlabelled/agreement": "student agrees with the teacher there, mean of the structures",
+    "unlabelled/known": "how much the teacher finds of each structure, mean",
+    "val/dice_student": "validation Dice, student",
+    "val/dice_teacher": "validation Dice, teacher",
+    "teacher/momentum": "teacher's momentum",
+    "beta": "beta, weight of the consistency",
+    "lr": "learning rate",
+}
+OF_MASKING = ("train/masked", "train/consistency", "beta")  # a baseline logs them too, but has none
+
+
+def difference_figures(comparisons: Sequence[Comparison]) -> dict[str, Figure]:
+    """The differences in DSC of every model from the first, by file name."""
+    others = list(dict.fromkeys(row.second for row in comparisons))
+    return {
+        _name("differences", other, others): differences(
+            [row for row in comparisons if row.second == other and row.metric == "dsc"]
+        )
+        for other in others
+    }
+
+
+def score_figures(models: Sequence[Model], scores: CaseScores, units: Mapping[str, str]) -> dict[str, Figure]:
+    """Figures of the scores, by file name.
+
+    Args:
+        models: one or more.
+        scores: of all cases.
+        units: of the metrics.
+    """
+    others = [model.name for model in models[1:]]
+    figures = {
+        _name("cases", other, others): scatter(models, index, scores) for index, other in enumerate(others, start=1)
+    }
+    figures["dsc"] = distributions(models, "dsc", "DSC, %")
+    figures["hd95_pooled"] = distributions(models, "hd95_pooled", f"HD95 pooled, {units['hd95_pooled']}")
+    return figures
+
+
+def _name(figure: str, other: str, others: Sequence[str]) -> str:
+    return figure if len(others) == 1 else f"{figure}_{others.index(other) + 2}_{_file_name(other)[:40]}"
+
+
+def differences(rows: Sequence[Comparison]) -> Figure:
+    """The paired difference of every structure in DSC points, with its interval; filled where it is significant."""
+    figure, axes = _figure(0.3 * len(rows) + 1.1)
+    first, second = literal(rows[0].first), literal(rows[0].second)
+    axes.axvline(0, color=FAINT, linewidth=0.8)
+    for line, row in enumerate(rows):
+        d = row.difference
+        low, mean, high = (100 * value for value in (d.low, d.mean, d.high))
+        axes.plot([low, high], [line, line], color=COLOURS[0], linewidth=2.2 if row.structure == ALL else 1.4)
+        face = COLOURS[0] if row.significant else "none"
+        axes.plot(mean, line, MARKERS[0], color=COLOURS[0], markerfacecolor=face, markersize=6)
+    _name_rows(axes, [row.structure for row in rows])
+    axes.set_xlabel(f"DSC points, {second} less {first}; 95 % interval")
+    axes.set_title(f"{second} better →" if axes.get_xlim()[1] > 0 else "", loc="right", fontsize=8, color=FAINT)
+    axes.set_title(f"← {first} better" if axes.get_xlim()[0] < 0 else "", loc="left", fontsize=8, color=FAINT)
+    return figure
+
+
+def scatter(models: Sequence[Model], other: int, scores: CaseScores) -> Figure:
+    """One model against another, a point for each case: its mean DSC."""
+    figure, axes = _figure(WIDTH * 0.92)
+    pairs = np.array([[values[0], values[other]] for values in scores.values()]) * 100
+    low, high = max(0.0, pairs.min() - 4), min(100.0, pairs.max() + 4)
+    axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8)
+    x, y = pairs.T
+    points = axes.scatter(x, y, s=34, color=COLOURS[other % 6], marker=_marker(other), alpha=0.75)
+    _link(points, scores)
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
+    first, second = literal(models[0].name), literal(models[other].name)
+    axes.set_xlabel(f"{first}: mean DSC of a case, %")
+    axes.set_ylabel(f"{second}: mean DSC, %")
+    better = int((pairs[:, 1] > pairs[:, 0]).sum())
+    axes.set_title(f"{second} ahead in {better} of {len(pairs)} cases", fontsize=9, color=INK)
+    return figure
+
+
+def distributions(models: Sequence[Model], metric: str, label: str) -> Figure:
+    """The scores of every structure, each case a point; the bar is from quartile to quartile, the tick the median."""
+    structures = list(dict.fromkeys(name for _, name in models[0].evaluations[0].rows))
+    step = 1.0 + 0.35 * (len(models) - 1)
+    figure, axes = _figure(0.24 * step * len(structures) + 1.0 + 0.2 * len(models))
+    scale = 100 if metric == "dsc" else 1
+    rng = np.random.default_rng(0)
+    for line, structure in enumerate(structures):
+        cases = paired_values(models, structure, metric)
+        for index in range(len(models)):
+            y = line + (index - (len(models) - 1) / 2) * 0.8 / len(models)
+            values = {case: scale * float(np.mean(list(sides[index].values()))) for case, sides in cases.items()}
+            if not values:
+                continue
+            spread = y + rng.uniform(-0.24, 0.24, len(values)) / len(models)
+            x = list(values.values())
+            points = axes.scatter(x, spread, s=20, color=COLOURS[index % 6], marker=_marker(index), alpha=0.5)
+            _link(points, values)
+            low, median, high = np.percentile(x, (25, 50, 75))
+            axes.plot([low, high], [y, y], color=COLOURS[index % 6], linewidth=2.4, solid_capstyle="butt")
+            axes.plot([median, median], [y - 0.36 / len(models), y + 0.36 / len(models)], color=INK, linewidth=1.4)
+    _name_rows(axes, structures)
+    axes.set_xlabel(label)
+    _legend(figure, [model.name for model in models], lines=False)
+    return figure
+
+
+def training_figures(trainings: Sequence[Training]) -> dict[str, Figure]:
+    """What was logged while training, a figure a quantity."""
+    names = list(dict.fromkeys(training.model for training in trainings))
+    figures = {}
+    for quantity, title in CURVES.items():
+        curves = [
+            (names.index(each.model), each.curves[quantity])
+            for each in trainings
+            if quantity in each.curves and (each.run.settings.method.masking or quantity not in OF_MASKING)
+        ]
+        if not curves:
+            continue
+        figure, axes = _figure(2.9)
+        for model, curve in curves:
+            _draw_curve(axes, curve, model, smooth=quantity.startswith("train/"))
+        axes.set_title(title, fontsize=10, color=INK, loc="left")
+        axes.set_xlabel("step")
+        axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
+        _legend(figure, names, lines=True)
+        figures[f"curve_{_file_name(quantity)}"] = figure
+    return figures
+
+
+def _draw_curve(axes: Axes, curve: Curve, model: int, smooth: bool) -> None:
+    """What was logged; where it is to be smoothed, faint, and over it the mean of the points about each point."""
+    steps, values = np.array(curve).T
+    reach = len(values) // 40
+    colour, style = COLOURS[model % 6], STYLES[model % 6]
+    if smooth and reach:
+        axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
+        # The window gets narrower towards both ends, so that it is about its point everywhere.
+        sums = np.concatenate([[0.0], np.cumsum(values)])
+        here = np.arange(len(values))
+        half = np.minimum(reach, np.minimum(here, here[::-1]))
+        values = (sums[here + half + 1] - sums[here - half]) / (2 * half + 1)
+    axes.plot(steps, values, color=colour, linestyle=style, linewidth=1.5, marker="." if len(values) < 30 else "")
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """A figure to stand in the page: in its font, its ink and its theme.
+
+    Names inside are made the figure's own, for several figures stand in one page.
+    """
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    changes = (
+        (r'\bid="', rf'id="{name}-'),
+        (r"url\(#", f"url(#{name}-"),
+        (r'(<use [^>]*href=")#', rf"\1#{name}-"),
+        (r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{name.replace("_", " ")}">'),
+        (r"(?s)<metadata>.*?</metadata>", ""),
+        (r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--font)"),
+    )
+    for old, new in changes:
+        svg = re.sub(old, new, svg)
+    return svg.replace(INK.lower(), "currentColor").replace(FAINT.lower(), "var(--faint)")
+
+
+def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Each figure as SVG and as PNG."""
+    paths = [folder / f"{name}.{suffix}" for name in figures for suffix in ("svg", "png")]
+    return [save_figure(figures[path.stem], path, DPI) for path in paths]
+
+
+def case_link(name: str) -> str:
+    """
+    >>> case_link("img 1&2")
+    '#case=img%201%262'
+    """
+    return f"#case={quote(name, safe='')}"
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=8.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=INK, fontsize=9)
+    axes.grid(axis="x", color=FAINT, alpha=0.18, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _marker(index: int) -> str:
+    """Another one also where the colours begin again."""
+    return MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]
+
+
+def _link(points: PathCollection, cases: Iterable[str]) -> None:
+    """Let each point lead to its case; so many that nobody could find one become a picture."""
+    links = [case_link(name) for name in cases]
+    if len(links) > MOST_LINKED:
+        points.set(linewidths=0, rasterized=True)
+    else:
+        points.set(linewidths=0, urls=links)
+
+
+def _name_rows(axes: Axes, structures: Sequence[str]) -> None:
+    axes.set_yticks(range(len(structures)), [literal(name.replace("_", " ")) for name in structures])
+    axes.set_ylim(len(structures) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _legend(figure: Figure, names: Sequence[str], lines: bool) -> None:
+    """Above the axes; a single model needs none."""
+    if len(names) < 2:
+        return
+    handles = [
+        Line2D([], [], color=COLOURS[i % 6], label=literal(name), linestyle=STYLES[i % 6])
+        if lines
+        else Line2D([], [], color=COLOURS[i % 6], label=literal(name), linestyle="", marker=_marker(i))
+        for i, name in enumerate(names)
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK, handlelength=3
+    )
+
+
+def _file_name(text: str) -> str:
+    """
+    >>> _file_name("train/loss, at 7/3")
+    'train_loss_at_7_3'
+    """
+    return re.sub(r"\W+", "_", text).strip("_")

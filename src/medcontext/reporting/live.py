@@ -1,0 +1,169 @@
+"""The report of a training that is still going on: the same page, from the run's own folder."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medcontext.console import console
+from medcontext.data.nifti import read_label
+from medcontext.errors import InputError
+from medcontext.files import read_json, write_text
+from medcontext.inference.run import read_run
+from medcontext.reporting.content import methods, named_values
+from medcontext.reporting.figures import training_figures
+from medcontext.reporting.page import Page, ShownCase, pack_case, render
+from medcontext.reporting.serve import serve
+from medcontext.reporting.slices import overlap
+from medcontext.reporting.trainings import Training, read_curves
+from medcontext.reporting.volumes import CaseFiles, read_volumes
+
+WATCH = "watch"
+VIEWS = {"student": "student", "teacher": "teacher", "student_masked": "student, masked view"}
+
+
+def serve_live(run: Path, port: int = 0) -> None:
+    """Show a training in a browser, up to date, until interrupted.
+
+    Args:
+        run: the folder that `medcontext train` writes.
+        port: of this machine alone (127.0.0.1); 0 for any that is free.
+
+    Raises:
+        InputError: if the folder is not a run, or the port is taken.
+    """
+    read_run(run)
+    serve(lambda: render(live_page(run)), lambda index: live_case(run, index), port, lambda: version(run))
+
+
+def write_live(run: Path, output: Path) -> Path:
+    """Write the page as it is now, with its cases inside.
+
+    Raises:
+        InputError: if the folder is not a run.
+    """
+    page = live_page(run, embed=True)
+    write_text(output, render(page))
+    step = page.live["step"] if page.live else "?"
+    console.print(f"Written: {output} (step {step})", highlight=False, markup=False, soft_wrap=True)
+    return output
+
+
+def version(run: Path) -> str:
+    """The steps of the last logged losses and the last watched cases: what a page sees by that it is out of date."""
+    return json.dumps({"logged": _step(read_curves(run)), "watched": read_watch(run).get("step", 0)})
+
+
+def live_page(run: Path, embed: bool = False) -> Page:
+    """The page of a run as it is now.
+
+    Args:
+        run: its folder.
+        embed: whether the cases are in the page; else the server hands them out.
+    """
+    found = read_run(run)
+    curves = read_curves(run)
+    training = Training(found.settings.method.name, found, curves, {})
+    watch = read_watch(run)
+    step, steps = max(_step(curves), found.facts.get("step", 0)), found.settings.steps
+    names = [name for panel, name in VIEWS.items() if panel in watch.get("panels", [])]
+    cases: list[ShownCase] = []
+    missing: list[str] = []
+    for index, name in enumerate(watch.get("cases", [])):
+        try:
+            cases.append(_shown(run, watch, index, live_case(run, index) if embed else None))
+        except InputError as error:
+            missing.append(f"{name} cannot be shown: {error}")
+            if not embed:  # it keeps its place, by which the server knows the cases, and may be whole the next time
+                cases.append(ShownCase(name, [], {}))
+    note = (
+        f"The cases below are as of step {watch['step']}, on the prepared grid, scored there."
+        if watch
+        else "Cases appear with the first validation."
+    )
+    return Page(
+        title=f"Training {run.resolve().name}",
+        subtitle=f"{found.facts['dataset']} · {found.settings.network} · method {found.settings.method.name} · "
+        f"{len(found.split.train)} training scans",
+        models=names,
+        curves=training_figures([training]),
+        methods=methods([training]),
+        cases=cases,
+        values=named_values(watch.get("structures", {})),
+        viewer_note="Of a masked view, the image is what the student saw.",
+        about=[("run", str(run.resolve()))],
+        live={"step": step, "steps": steps, "left": _left(found.facts, steps), "note": " ".join([note, *missing])},
+        served=not embed,
+    )
+
+
+def live_case(run: Path, index: int) -> str:
+    """A watched case, packed.
+
+    Raises:
+        InputError: if it is not there, or cannot be read.
+        IndexError: if there is no such case.
+    """
+    watch = read_watch(run)
+    case = _files(run, watch, watch["cases"][index] if watch else "")
+    return pack_case(read_volumes(case, list(named_values(watch["structures"]).values())))
+
+
+def read_watch(run: Path) -> dict[str, Any]:
+    """What `medcontext train` says of the cases that it watches; empty before the first validation.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    path = run / WATCH / "watch.json"
+    if not path.is_file():
+        return {}
+    watch = read_json(path)
+    missing = [key for key in ("step", "cases", "structures", "panels") if key not in watch]
+    if missing:
+        raise InputError(f"{path} has no {', '.join(missing)}; it was written by another version.")
+    return watch
+
+
+def _files(run: Path, watch: dict[str, Any], name: str) -> CaseFiles:
+    folder = run / WATCH / name
+    panels = [panel for panel in VIEWS if panel in watch["panels"]]
+    return CaseFiles(
+        name,
+        folder / "image.nii.gz",
+        folder / "label.nii.gz",
+        {VIEWS[panel]: folder / f"{panel}.nii.gz" for panel in panels},
+        {VIEWS["student_masked"]: folder / "masked.nii.gz"} if "masked" in watch["panels"] else {},
+    )
+
+
+def _shown(run: Path, watch: dict[str, Any], index: int, packed: str | None) -> ShownCase:
+    """The DSC of each watched prediction, on the prepared grid.
+
+    Raises:
+        InputError: if a file is missing, damaged, or of another grid.
+    """
+    files = _files(run, watch, watch["cases"][index])
+    truth = read_label(files.truth)[0]
+    predictions = [read_label(path)[0] for path in files.predictions.values()]
+    for path, each in zip(files.predictions.values(), predictions, strict=True):
+        if each.shape != truth.shape:
+            raise InputError(f"{path} has shape {each.shape}, its label {truth.shape}.")
+    scores: dict[str, list[float | None]] = {}
+    for structure, values in watch["structures"].items():
+        found = [overlap(np.isin(truth, values), np.isin(each, values)) for each in predictions]
+        scores[structure] = [None if np.isnan(score) else score for score in found]
+    by_model = zip(*scores.values(), strict=True)
+    known = [[score for score in column if score is not None] for column in by_model]
+    return ShownCase(files.name, [sum(each) / len(each) if each else None for each in known], scores, packed)
+
+
+def _step(curves: dict[str, Any]) -> int:
+    return max((curve[-1][0] for curve in curves.values()), default=0)
+
+
+def _left(facts: dict[str, Any], steps: int) -> str:
+    done, seconds = facts.get("step", 0), facts.get("seconds", 0.0)
+    return str(timedelta(seconds=round((steps - done) * seconds / done))) if done and done < steps else ""

@@ -1,0 +1,179 @@
+"""The report of evaluated runs, from their folders to one HTML file or to a server that shows every case."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
+
+from medcontext.console import console, track
+from medcontext.data.nifti import read_header, read_label
+from medcontext.errors import InputError
+from medcontext.evaluation.scores import Named
+from medcontext.files import output_folder, write_text
+from medcontext.reporting.choice import choose_cases
+from medcontext.reporting.content import Content, make_page, read_content, shown_case
+from medcontext.reporting.figures import difference_figures, save_figures, score_figures, training_figures
+from medcontext.reporting.mosaic import MosaicCase, draw_mosaic
+from medcontext.reporting.page import ShownCase, pack_case, render
+from medcontext.reporting.serve import serve
+from medcontext.reporting.volumes import CaseFiles, Volumes, first_channel, read_volumes
+
+MOSAIC_CASES = 3
+LARGEST = 100 << 20  # bytes of a page whose cases were not asked for by name
+
+
+def make_report(
+    models: Named | Sequence[str], output: Path, *, cases: Sequence[str] = ("12",), overwrite: bool = False
+) -> Path:
+    """Write one HTML file with the results, the training and a viewer of chosen cases.
+
+    Args:
+        models: one or more, see `read_models`.
+        output: the HTML file.
+        cases: those in the viewer: a number, `all`, or names; see `choose_cases`.
+        overwrite: replace the file.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: see `read_content` and `choose_cases`; if the file exists already, or the viewer is not installed.
+    """
+    html_file(output, overwrite)
+    content = read_content(models)
+    chosen = choose_cases(content.scores, cases, list(content.files))
+    asked_for_by_name = list(cases) == ["all"] or list(cases) == chosen
+    shown, missing = pack_cases(content, chosen, None if asked_for_by_name else LARGEST)
+    for sentence in missing:
+        console.print(f"In the viewer: {sentence}", highlight=False, markup=False, soft_wrap=True)
+    page = render(make_page(content, shown, _viewer_note(content, shown, missing)))
+    write_text(output, page)
+    size = f"{output.stat().st_size / 2**20:.1f} MiB"
+    console.print(
+        f"Written: {output} ({size}, {len(shown)} cases in the viewer)", highlight=False, markup=False, soft_wrap=True
+    )
+    return output
+
+
+def html_file(path: Path, overwrite: bool) -> Path:
+    """The path, if a page can be written there.
+
+    Raises:
+        InputError: if it is not an HTML file's, exists already, or its folder cannot be written to.
+    """
+    if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--output {path} must be an HTML file, such as report.html.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; choose another file, or pass --overwrite.")
+    output_folder(path.parent, overwrite=True)
+    return path
+
+
+def pack_cases(content: Content, names: Sequence[str], largest: int | None = None) -> tuple[list[ShownCase], list[str]]:
+    """The cases that can be shown, and a sentence on each that cannot.
+
+    Args:
+        content: the runs.
+        names: of the cases.
+        largest: bytes in all, after which the cases that are left are not packed; None for no limit.
+    """
+    shown: list[ShownCase] = []
+    missing: list[str] = []
+    size = 0
+    for index, name in enumerate(track(names, "packing cases")):
+        try:
+            volumes = read_case(content, name)
+        except InputError as error:
+            missing.append(f"{name}: {error}")
+            continue
+        missing += [f"{name}: {volumes.note}"] if volumes.note else []
+        packed = pack_case(volumes)
+        size += len(packed)
+        if shown and largest is not None and size > largest:
+            rest = ", ".join(names[index:])
+            missing.append(f"{rest}: the page would be above {largest >> 20} MiB; name cases, or use --serve.")
+            break
+        shown.append(shown_case(content, name, packed))
+    return shown, missing
+
+
+def read_case(content: Content, name: str) -> Volumes:
+    """A case's volumes.
+
+    Raises:
+        InputError: if its files are not known, or cannot be read.
+    """
+    if name not in content.files:
+        raise InputError(content.unseen or "the evaluations do not say where its files are; evaluate again.")
+    return read_volumes(content.files[name], list(content.values.values()))
+
+
+def serve_report(models: Named | Sequence[str], port: int = 0) -> None:
+    """Show a report of all cases in a browser, read from disk as they are looked at, until interrupted.
+
+    Args:
+        models: as for `make_report`.
+        port: of this machine alone (127.0.0.1); 0 for any that is free.
+    """
+    content = read_content(models)
+    names = list(content.files)
+    page = render(make_page(content, [shown_case(content, name) for name in names], "Every case, read from disk."))
+    serve(lambda: page, lambda index: pack_case(read_case(content, names[index])), port)
+
+
+def write_figures(models: Named | Sequence[str], folder: Path, overwrite: bool = False) -> list[Path]:
+    """Every figure of the report as SVG and PNG, among them slices of cases with the errors outlined.
+
+    Raises:
+        InputError: see `read_content`; if the folder has files already.
+    """
+    content = read_content(models)
+    output_folder(folder, overwrite=overwrite)
+    units = content.models[0].evaluations[0].summary["units"]
+    figures = difference_figures(content.comparisons) | score_figures(content.models, content.scores, units)
+    paths = save_figures(figures | training_figures(content.trainings), folder)
+    cases = mosaic_cases(content)
+    if cases:
+        structures = content.models[0].evaluations[0].summary["values"]
+        for name in ("mosaic.svg", "mosaic.png"):
+            paths.append(draw_mosaic(cases, structures, folder / name, slices=2))
+    console.print(f"Written: {len(paths)} figures in {folder}", highlight=False, markup=False, soft_wrap=True)
+    return paths
+
+
+def mosaic_cases(content: Content) -> list[MosaicCase]:
+    """The first of the cases that a report chooses, those whose files can be read, for a picture."""
+    found: list[MosaicCase] = []
+    for name in choose_cases(content.scores, [str(2 * MOSAIC_CASES)]):
+        files = content.files.get(name)
+        if files is not None and files.image is not None and len(found) < MOSAIC_CASES:
+            try:
+                found.append(_mosaic_case(files))
+            except InputError as error:
+                console.print(f"Not in the picture: {name}: {error}", highlight=False, markup=False, soft_wrap=True)
+    return found
+
+
+def _mosaic_case(files: CaseFiles) -> MosaicCase:
+    assert files.image is not None
+    files.check_grid(files.image, *files.predictions.values())
+    affine = read_header(files.truth).affine
+    turn = io_orientation(affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(turn[:, 0])]
+    image, truth = (
+        apply_orientation(array, turn) for array in (first_channel(files.image), read_label(files.truth)[0])
+    )
+    predictions = {name: apply_orientation(read_label(path)[0], turn) for name, path in files.predictions.items()}
+    x, y, z = (float(size) for size in spacing)
+    return MosaicCase(files.name, image, truth, predictions, (x, y, z))
+
+
+def _viewer_note(content: Content, shown: Sequence[ShownCase], missing: Sequence[str]) -> str:
+    text = (
+        f"This page holds {len(shown)} of {len(content.scores)} cases, cropped to what is labelled or predicted and a "
+        "margin, the images in 256 greys."
+    )
+    seeds = any(len(model.evaluations) > 1 for model in content.models)
+    text += " Of several seeds it shows, and scores here, the first that has the case." * seeds
+    return " ".join([text, *(f"Not as it should be: {sentence}" for sentence in missing)])

@@ -1,0 +1,157 @@
+"""One HTML file that opens from disk without a network: everything it needs is in it."""
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from matplotlib.figure import Figure
+
+import medcontext
+from medcontext.reporting.figures import COLOURS as MODEL_COLOURS
+from medcontext.reporting.figures import case_link, to_svg
+from medcontext.reporting.niivue import niivue_script
+from medcontext.reporting.panel import COLOURS
+from medcontext.reporting.result_tables import ResultTable
+from medcontext.reporting.volumes import Volumes
+
+ASSETS = Path(__file__).parent / "assets"
+ERRORS = (
+    {"name": "missed", "colour": "#FF1F1F"},
+    {"name": "spurious", "colour": "#FFA39A"},
+    {"name": "wrong structure", "colour": "#B4004E"},
+)
+MOST_VALUES = 255 - len(ERRORS)  # that 8 bits tell apart
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A case in the viewer.
+
+    Args:
+        name: of the case.
+        means: of each model its mean DSC, a fraction; None where it is not known.
+        scores: for each structure the DSC of each model.
+        packed: its volumes, from `pack_case`; None where a server hands them out.
+    """
+
+    name: str
+    means: Sequence[float | None]
+    scores: Mapping[str, Sequence[float | None]]
+    packed: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page shows; parts that are empty are left out.
+
+    Args:
+        title: of the page.
+        subtitle: what was trained on what.
+        models: names.
+        conclusion: sentences.
+        tables: of results.
+        table_note: on their reading.
+        rankings: heading to cases, each with the mean DSC of every model.
+        differences: figures beside the tables.
+        figures: of the scores.
+        curves: of the trainings.
+        unknown_trainings: a sentence for each training that is not shown.
+        methods: `columns`, `rows` and `settings` of the trainings.
+        cases: in the viewer.
+        values: of the segmentations, in the order of the colours, with their names.
+        viewer_note: what the viewer shows of which cases.
+        about: headings and texts.
+        live: of a training that goes on: `step`, `steps`, `left`, `note`.
+        served: whether a server hands the page out, which its script may ask for more.
+    """
+
+    title: str
+    subtitle: str
+    models: Sequence[str]
+    conclusion: Sequence[str] = ()
+    tables: Sequence[ResultTable] = ()
+    table_note: str = ""
+    rankings: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    differences: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    curves: Mapping[str, Figure] = field(default_factory=dict)
+    unknown_trainings: Sequence[str] = ()
+    methods: Mapping[str, Any] = field(default_factory=dict)
+    cases: Sequence[ShownCase] = ()
+    values: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    viewer_note: str = ""
+    about: Sequence[tuple[str, str]] = ()
+    live: Mapping[str, Any] | None = None
+    served: bool = False
+
+
+def pack_case(volumes: Volumes) -> str:
+    """A case's volumes as JSON, for the page or for a server's answer."""
+    content = volumes._asdict() | {"volumes": {key: b64encode(file).decode() for key, file in volumes.files.items()}}
+    del content["files"]
+    return json.dumps(content)
+
+
+def render(page: Page) -> str:
+    """The page's HTML.
+
+    Raises:
+        InputError: if there are cases to show and NiiVue is not installed.
+    """
+    viewer = bool(page.cases)
+    served = page.served or any(case.packed is None for case in page.cases)
+    environment = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("page.html").render(
+        vars(page)
+        | {
+            "version": medcontext.__version__,
+            "served": served,
+            "viewer": viewer,
+            "data": _embedded(_viewer_data(page)) if viewer else "",
+            "packed": {f"case-{i}": _embedded(case.packed) for i, case in enumerate(page.cases) if case.packed},
+            "niivue": niivue_script() if viewer else "",
+            "rankings": {heading: _ranking(rows) for heading, rows in page.rankings.items()},
+            "differences": [to_svg(figure, name) for name, figure in page.differences.items()],
+            "figures": [to_svg(figure, name) for name, figure in page.figures.items()],
+            "curves": [to_svg(figure, name) for name, figure in page.curves.items()],
+            "css": _asset("page.css"),
+            "colours": MODEL_COLOURS,
+            "page_js": _asset("page.js"),
+            "viewer_js": _asset("viewer.js"),
+        }
+    )
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _viewer_data(page: Page) -> str:
+    names = list(page.values)
+    return json.dumps(
+        {
+            "models": list(page.models),
+            "values": [{"name": name, "colour": COLOURS[i % len(COLOURS)]} for i, name in enumerate(names)],
+            "errors": ERRORS,
+            "cases": [
+                {"name": case.name, "means": list(case.means), "scores": case.scores, "packed": case.packed is not None}
+                for case in page.cases
+            ],
+        }
+    )
+
+
+def _embedded(text: str) -> str:
+    """JSON that can stand inside a script: nothing in it looks like a tag."""
+    return text.replace("<", "\\u003c")
+
+
+def _ranking(rows: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "link": case_link(name), "scores": [f"{100 * score:.1f}" for score in scores]}
+        for name, scores in rows.items()
+    ]

@@ -1,0 +1,88 @@
+"""One slice of a scan with its labels in colour, as every picture of the project shows it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+
+from medcontext.reporting.slices import display, outlines
+
+# Okabe and Ito's colours without their red, which is for errors, then others that stay apart for colour-blind eyes.
+COLOURS = (
+    *("#56B4E9", "#E69F00", "#0072B2", "#FFFFFF", "#CC79A7", "#009E73", "#F0E442"),
+    *("#7A52C7", "#A8743A", "#B7E07A", "#9A9A9A", "#F2C6A8", "#2B5F3A", "#C9B6F2"),
+)
+ERROR, ERROR_TEXT = "#FF1F1F", "#C00000"
+INK, FAINT = "#1A1A1A", "#6B6B6B"
+OPACITY = 0.55
+
+Structures = Mapping[str, int | Sequence[int]]
+
+
+def draw_panel(
+    axes: Axes,
+    image: np.ndarray,
+    structures: Structures,
+    window: tuple[float, float],
+    aspect: float,
+    label: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
+) -> None:
+    """Draw a slice; all planes are (H, W), of a RAS volume.
+
+    Args:
+        axes: where.
+        image: what lies behind.
+        structures: name to value or values.
+        window: the intensities shown black and white.
+        aspect: the size of a voxel along W over that along H.
+        label: what lies over it in colour.
+        truth: every voxel that it and the label do not give to the same structures is outlined in red.
+    """
+    low, high = window
+    grey = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
+    axes.set_axis_off()
+    axes.imshow(display(grey), cmap="gray", vmin=0, vmax=1, interpolation="bilinear", aspect=aspect)
+    if label is None:
+        return
+    axes.imshow(display(coloured(label, structures)), interpolation="nearest", aspect=aspect)
+    if truth is not None:
+        lines = list(outlines(display(differs(label, truth, structures))))
+        axes.add_collection(LineCollection(lines, colors=ERROR, linewidths=1.0, capstyle="projecting"))
+
+
+def caption(axes: Axes, text: str) -> None:
+    """Name a row of panels: upright text left of its first one."""
+    axes.text(
+        -0.025,
+        0.5,
+        text,
+        transform=axes.transAxes,
+        rotation=90,
+        ha="right",
+        va="center",
+        multialignment="center",
+        fontsize=8,
+        color=FAINT,
+    )
+
+
+def differs(label: np.ndarray, truth: np.ndarray, structures: Structures) -> np.ndarray:
+    """Where the two do not belong to the same structures."""
+    return np.any([np.isin(label, own) != np.isin(truth, own) for own in structures.values()], axis=0)
+
+
+def coloured(label: np.ndarray, structures: Structures) -> np.ndarray:
+    """A label as see-through colours, (..., 4); of structures that share values, such as regions, the last one's."""
+    picture = np.zeros((*label.shape, 4))
+    for index, values in enumerate(structures.values()):
+        picture[np.isin(label, values)] = (*to_rgb(COLOURS[index % len(COLOURS)]), OPACITY)
+    return picture
+
+
+def mean(scores: np.ndarray) -> float:
+    """Of those that are defined; NaN if none is."""
+    known = scores[~np.isnan(scores)]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,170 @@
+"""The volumes of a case as the page shows them: cropped to what is labelled, 8 bits, compressed NIfTI.
+
+Arrays are (X, Y, Z) along the file's axes, whatever their orientation; the affine goes with them.
+"""
+
+import gzip
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from medcontext.data.cases import Case
+from medcontext.data.nifti import check_same_grid, read_header, read_image, read_label
+from medcontext.errors import InputError
+from medcontext.reporting.slices import window_of
+
+MARGIN = 0.15  # around what is labelled, as a share of its extent
+LEAST_MARGIN = 4  # voxels
+OUTLIERS = 0.05  # per cent of the voxels at either end that share the darkest and the brightest grey
+LEVELS = 255
+
+Box = tuple[slice, ...]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where the volumes of a case are.
+
+    Args:
+        name: of the case.
+        image: None where it is not known; of a file with several channels the first is shown.
+        truth: the label.
+        predictions: model to segmentation.
+        own_images: models that saw another image, such as one with parts hidden, which is shown below theirs.
+    """
+
+    name: str
+    image: Path | None
+    truth: Path
+    predictions: Mapping[str, Path]
+    own_images: Mapping[str, Path] = field(default_factory=dict)
+
+    def check_grid(self, *paths: Path) -> None:
+        """Raise InputError where a file does not lie on the label's grid."""
+        header = read_header(self.truth)
+        for path in paths:
+            check_same_grid(header, read_header(path), (f"label {self.truth}", str(path)))
+
+
+class Volumes(NamedTuple):
+    """A case, ready for the page.
+
+    `files` are compressed NIfTI: `image`, `truth`, each prediction by its position, `0`, `1`, ..., and where it has an
+    image of its own `image-0`. In segmentations a voxel holds the position of its value among those shown, from 1; 0 is
+    the background. `window` has the intensities shown black and white at first, `limits` the darkest and brightest that
+    the 8 bits hold; `box` what is left of the whole `shape`, start and stop along each axis; `note` what is amiss.
+    """
+
+    files: dict[str, bytes]
+    window: Range
+    limits: Range
+    box: list[tuple[int, int]]
+    shape: tuple[int, ...]
+    note: str = ""
+
+
+def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> Volumes:
+    """Read, crop and pack a case.
+
+    Args:
+        case: its files.
+        values: that share a colour, in the order of the colours.
+
+    Raises:
+        InputError: if a label or prediction is missing or damaged, or lies on another grid than the label. An image
+            that is such only leaves its place black, and a note.
+    """
+    paths = {"truth": case.truth, **{str(index): path for index, path in enumerate(case.predictions.values())}}
+    header = read_header(case.truth)
+    images = {"image": case.image} if case.image else {}
+    images |= {
+        f"image-{i}": case.own_images[name] for i, name in enumerate(case.predictions) if name in case.own_images
+    }
+    case.check_grid(*case.predictions.values())
+    labels = {key: read_label(path)[0] for key, path in paths.items()}
+    box = labelled_box(list(labels.values()))
+    affine = header.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    shown, note = {}, ""
+    for key, path in images.items():
+        try:
+            case.check_grid(path)
+            shown[key] = first_channel(path)[box]
+        except InputError as error:
+            note = f"shown without its image: {error}"
+    image = shown.setdefault("image", np.zeros([part.stop - part.start for part in box], np.float32))
+    window = window_of(image, labels["truth"][box])
+    limits = limits_of(image, window)
+    files = {key: pack(grey_levels(array, limits), affine, limits) for key, array in shown.items()}
+    files |= {key: pack(positions(label[box], values), affine) for key, label in labels.items()}
+    return Volumes(files, window, limits, [(part.start, part.stop) for part in box], header.shape[:3], note)
+
+
+def labelled_box(labels: Sequence[np.ndarray]) -> Box:
+    """Where any of the labels has a structure, with a margin; the whole where none has.
+
+    >>> label = np.zeros((40, 40, 40), dtype=int)
+    >>> label[10:30, 0:20, 39] = 1
+    >>> [(part.start, part.stop) for part in labelled_box([label])]
+    [(6, 34), (0, 24), (35, 40)]
+    """
+    parts = []
+    for axis, size in enumerate(labels[0].shape):
+        others = tuple(other for other in range(3) if other != axis)
+        inside = np.flatnonzero(np.any([(label != 0).any(axis=others) for label in labels], axis=0))
+        low, high = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, size)
+        margin = max(LEAST_MARGIN, round(MARGIN * (high - low)))
+        parts.append(slice(max(0, low - margin), min(size, high + margin)))
+    return tuple(parts)
+
+
+def limits_of(image: np.ndarray, window: Range) -> Range:
+    """Intensities that 256 greys are spread over: all but outliers, and the window where it reaches further."""
+    low, high = (float(value) for value in np.percentile(image, (OUTLIERS, 100 - OUTLIERS)))
+    low, high = min(low, max(window[0], float(image.min()))), max(high, min(window[1], float(image.max())))
+    return low, max(high, low + 1e-6)
+
+
+def grey_levels(image: np.ndarray, limits: Range) -> np.ndarray:
+    """
+    >>> grey_levels(np.array([-5.0, 0.0, 1.0, 2.0, 9.0]), (0.0, 2.0)).tolist()
+    [0, 0, 128, 255, 255]
+    """
+    scaled = (image.astype(np.float64) - limits[0]) / (limits[1] - limits[0])
+    return np.rint(LEVELS * np.clip(scaled, 0, 1)).astype(np.uint8)
+
+
+def positions(label: np.ndarray, values: Sequence[Sequence[int]]) -> np.ndarray:
+    """The position of each voxel's value among `values`, from 1; any other value is 0.
+
+    >>> positions(np.array([0, 500, 200, 7, 9]), [(200, 9), (500,)]).tolist()
+    [0, 2, 1, 0, 1]
+    """
+    result = np.zeros(label.shape, np.uint8)
+    for position, together in enumerate(values, start=1):
+        result[np.isin(label, together)] = position
+    return result
+
+
+def pack(array: np.ndarray, affine: np.ndarray, limits: Range | None = None) -> bytes:
+    """An 8-bit array as compressed NIfTI, the same bytes each time; with limits, its values are intensities."""
+    file = nib.Nifti1Image(array, affine)
+    file.header.set_xyzt_units("mm")
+    if limits:
+        file.header.set_slope_inter((limits[1] - limits[0]) / LEVELS, limits[0])
+    else:
+        file.header.set_intent("label")  # only then does NiiVue draw outlines
+    file.header["cal_min"], file.header["cal_max"] = limits or (0, LEVELS)  # else NiiVue guesses
+    return gzip.compress(file.to_bytes(), compresslevel=6, mtime=0)
+
+
+def first_channel(path: Path) -> np.ndarray:
+    """The image (X, Y, Z); of a file with several channels the first."""
+    shape = read_header(path).shape
+    channels = [f"channel {index}" for index in range(shape[3] if len(shape) == 4 else 1)]
+    return read_image(Case(path.name, (path,), None), channels)[0][0]
