@@ -3,8 +3,8 @@
     python benchmarks/study.py acdc --data ACDC --work DIR --seeds 0 1 2 [--arms baseline medcontext ...]
 
 Five labelled scans, others without their labels, tests on patients that are neither. Every arm costs what the
-baseline's steps cost, in processor time that is measured first, for each arm by itself (augmentation, loading and
-losses included). Every step of a study is a command that goes on where it was killed: train, predict, evaluate. At the
+baseline's steps cost, in processor time that is measured first, for each arm and the baseline by turns (augmentation,
+loading and losses included). A study goes on where it was killed: in a training, a prediction, an evaluation. At the
 end a table, with every case in a CSV beside it, is written to benchmarks/results/. `development` cases are those that
 settings were chosen on; what is reported are the others.
 """
@@ -12,23 +12,29 @@ settings were chosen on; what is reported are the others.
 import argparse
 import csv
 import json
+import multiprocessing
 import os
 import re
 import resource
 import shutil
-import subprocess
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
+import medcontext as mc
+from medcontext.configuration import plain
 from medcontext.data.formats import read_dataset
 from medcontext.data.splits import patient
 from medcontext.files import write_json
 
 PROBE = (8, 40)  # steps of the two short trainings by whose difference a step's cost is measured
+TURNS = 3  # such measurements, of an arm and the baseline by turns
 FIVE = ("patient001_frame12", "patient004_frame15", "patient005_frame01", "patient013_frame14", "patient043_frame07")
 
 
@@ -37,7 +43,8 @@ class Arm:
     """One way to spend the hours.
 
     Args:
-        options: of `medcontext train`.
+        method: a name, as `--method` takes it.
+        changes: settings that differ from the method's, and from those of all arms.
         unlabelled: whether the scans without labels take part.
         cost: in units of the baseline's.
         all_labels: the scans without labels have theirs after all: the ceiling of what they can bring at this cost.
@@ -45,44 +52,44 @@ class Arm:
             predictions of the scans without labels.
     """
 
-    options: tuple[str, ...] = ()
+    method: str = "none"
+    changes: dict[str, Any] = field(default_factory=dict)
     unlabelled: bool = False
     cost: float = 1.0
     retrain: bool = False
     all_labels: bool = False
 
 
-NONE, OURS = ("--method", "none"), ("--method", "medcontext")
-PAPER = ("--method", "paper", "--method.teacher.warmup", "true")
-HALF = (*PAPER, "--method.share", "0.5", "--method.clean", "rest")
-WHOLE, MASKED = ("--method", "mean_teacher"), (*OURS, "--method.unlabelled.view", "masked")
+def ours(**changes: Any) -> Arm:
+    """The default with scans without labels, where settings of these differ."""
+    return Arm("medcontext", {f"method.unlabelled.{name}": value for name, value in changes.items()}, unlabelled=True)
+
+
+HALF = {"method.share": 0.5, "method.clean": "rest"}
 ARMS = {
-    "baseline": Arm(NONE),
-    "baseline twice": Arm(NONE, cost=2.0),
-    "equation 4": Arm(PAPER),
-    "equation 4, half": Arm((*OURS, "--method.share", "0.5", "--method.clean", "rest")),
-    "labelled in labelled": Arm(
-        (*OURS, "--method.fill", "labelled", "--method.share", "0.5", "--method.clean", "rest")
-    ),
-    "retrain": Arm(NONE, retrain=True),
-    "all labels": Arm(NONE, all_labels=True),
-    "mean teacher": Arm(WHOLE, unlabelled=True),
-    "masked": Arm(MASKED, unlabelled=True),
-    "masked, equation 2": Arm((*MASKED, "--method.unlabelled.target", "consistency"), unlabelled=True),
-    "medcontext": Arm(OURS, unlabelled=True),
-    "not kept open": Arm((*OURS, "--method.unlabelled.keep_open", "false"), unlabelled=True),
-    "no start": Arm((*OURS, "--method.unlabelled.start", "0"), unlabelled=True),
-    "clean pass": Arm((*OURS, "--method.unlabelled.clean", "all"), unlabelled=True),
-    "every crop filled": Arm((*OURS, "--method.unlabelled.share", "1"), unlabelled=True),
-    "every crop filled, both ways": Arm(
-        (*OURS, "--method.unlabelled.share", "1", "--method.unlabelled.both", "true"), unlabelled=True
-    ),
-    "threshold 0.95": Arm((*OURS, "--method.unlabelled.threshold", "0.95"), unlabelled=True),
-    "weight 1": Arm((*OURS, "--method.unlabelled.weight", "1"), unlabelled=True),
-    "soft": Arm((*OURS, "--method.unlabelled.target", "soft"), unlabelled=True),
-    "cubes": Arm((*OURS, "--method.mask.shape", "cube"), unlabelled=True),
+    "baseline": Arm(),
+    "baseline twice": Arm(cost=2.0),
+    "equation 4": Arm("paper", {"method.teacher.warmup": True}),
+    "equation 4, half": Arm("medcontext", HALF),
+    "labelled in labelled": Arm("medcontext", {**HALF, "method.fill": "labelled"}),
+    "retrain": Arm(retrain=True),
+    "all labels": Arm(all_labels=True),
+    "mean teacher": Arm("mean_teacher", unlabelled=True),
+    "masked": ours(view="masked"),
+    "masked, equation 2": ours(view="masked", target="consistency"),
+    "medcontext": ours(),
+    "medcontext twice": Arm("medcontext", unlabelled=True, cost=2.0),
+    "not kept open": ours(keep_open=False),
+    "no start": ours(start=0),
+    "clean pass": ours(clean="all"),
+    "every crop filled": ours(share=1),
+    "every crop filled, both ways": ours(share=1, both=True),
+    "threshold 0.95": ours(threshold=0.95),
+    "weight 1": ours(weight=1),
+    "soft": ours(target="soft"),
+    "cubes": Arm("medcontext", {"method.mask.shape": "cube"}, unlabelled=True),
     "momentum 0.999": Arm(
-        (*OURS, "--method.teacher.momentum", "0.999", "--method.teacher.momentum_end", "0.999"), unlabelled=True
+        "medcontext", {"method.teacher.momentum": 0.999, "method.teacher.momentum_end": 0.999}, unlabelled=True
     ),
 }
 
@@ -104,8 +111,8 @@ class Study:
     Args:
         title: of the report.
         steps: of the baseline.
-        common: options of all arms.
-        masked: options of the arms that hide something.
+        common: settings of all arms.
+        masked: settings of the arms that hide something.
         train: the labelled cases; None for the first five patients.
         counts: patients without labels, and to choose settings on; all others are reported.
         turns: the patients without labels are these parts by turns, and the others are tested, so that each is once.
@@ -113,8 +120,8 @@ class Study:
 
     title: str
     steps: int
-    common: tuple[str, ...]
-    masked: tuple[str, ...]
+    common: dict[str, Any]
+    masked: dict[str, Any]
     train: tuple[str, ...] | None = None
     counts: tuple[int, int] = (0, 0)
     turns: int = 1
@@ -132,45 +139,39 @@ class Study:
         return Parts(sorted(chosen), *([name for name in names if patient(name) in set(group)] for group in groups))
 
 
-PLAIN = ("--network_args.num_res_units", "0")  # half the cost of a step; thin organs need the residual units
+PLAIN = {"network_args.num_res_units": 0}  # half the cost of a step; thin organs need the residual units
+TURNED = {  # in the plane alone, where slices are thick, and more than the default does
+    "augment.rotation": (0, 0, 30),
+    "augment.scale": (0.7, 1.4),
+    "augment.affine_probability": 0.8,
+}
 STUDIES = {
     "acdc": Study(
         "Cardiac cine MRI, the training part of ACDC at half its in-plane resolution, 3 structures (the spacing is "
         "unknown: HD95 is in units of the header)",
         4000,
-        (*PLAIN, "--prepare.spacing", "[2,2,1]", "--crop_size", "[96,96,8]"),
-        ("--method.mask.patch_size", "16"),
+        {**PLAIN, **TURNED, "prepare.spacing": (2, 2, 1), "crop_size": (96, 96, 8)},
+        {"method.mask.patch_size": 16},
         train=FIVE,
         counts=(25, 20),
     ),
     "btcv": Study(
         "Abdominal CT, the training part of BTCV at 4 mm, 13 organs",
         2500,
-        ("--prepare.spacing", "[4,4,4]", "--prepare.intensity_range", "[-175,250]", "--crop_size", "[48,48,48]"),
-        ("--method.mask.patch_size", "8"),
+        {"prepare.spacing": (4, 4, 4), "prepare.intensity_range": (-175, 250), "crop_size": (48, 48, 48)},
+        {"method.mask.patch_size": 8},
         train=("img0006", "img0007", "img0009", "img0010", "img0021"),
         turns=2,
     ),
     "hippocampus": Study(
         "Hippocampus MRI, Medical Segmentation Decathlon Task04, 2 structures",
         1000,
-        (*PLAIN, "--crop_size", "[40,56,40]"),
-        ("--method.mask.patch_size", "8"),
+        {**PLAIN, "crop_size": (40, 56, 40)},
+        {"method.mask.patch_size": 8},
         counts=(110, 25),
     ),
-}  # fmt: skip
-COMMON = (
-    "--batch_size",
-    "2",
-    "--validation_cases",
-    "0",
-    "--watch_cases",
-    "0",
-    "--workers",
-    "0",
-    "--accelerator",
-    "cpu",
-)
+}
+COMMON = {"batch_size": 2, "validation_cases": 0, "watch_cases": 0, "workers": 0, "accelerator": "cpu"}
 
 
 @dataclass
@@ -189,79 +190,80 @@ class Work:
     def place(self, arm: str, turn: int, seed: int) -> Path:
         return self.folder / re.sub(r"[^a-z0-9]+", "_", arm) / f"{turn}-{seed}"
 
-    def options(self, arm: Arm, turn: int, seed: int) -> list[str]:
-        """Of `medcontext train`, but for data, output and steps."""
+    def settings(self, arm: Arm, turn: int, seed: int, **changes: Any) -> mc.Settings:
+        """Of an arm's training, with the study's number of steps where the changes have no other."""
         parts = self.study.parts(self.names, turn)
         split = self.folder / f"split-{turn}.json"
         few = {str(len(parts.train)): parts.train}
         content = {"train": parts.train + parts.rest, "validation": [], "test": parts.development + parts.report}
         write_json(split, {**content, "few_shot": few})
-        masked = () if arm.options[1] in ("none", "mean_teacher") else self.study.masked
-        scans = ("--unlabelled", "rest") if arm.unlabelled else ()
-        few_shot = () if arm.all_labels else ("--few_shot", str(len(parts.train)))
-        method, more = arm.options[:2], arm.options[2:]
-        return [
-            *COMMON, *self.study.common, "--split", str(split), *few_shot, *scans,
-            "--cache", str(self.folder / "cache"), "--seed", str(seed), *method, *masked, *more,
-        ]  # fmt: skip
+        masked = {} if arm.method in ("none", "mean_teacher") else self.study.masked
+        few_shot = None if arm.all_labels else len(parts.train)
+        own = {"steps": self.study.steps, "split": split, "few_shot": few_shot, "seed": seed}
+        values = {**COMMON, **self.study.common, **masked, **arm.changes, **own, **changes}
+        return mc.Settings.preset(method=arm.method, **values)
 
-    def seconds(self, arm: Arm) -> float:
-        """Processor seconds of one step, measured once: of two short trainings the difference."""
-        costs = self.folder / "costs.json"
+    def start(self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None) -> None:
+        """Train, going on where it was killed."""
+        scans = ["rest"] if arm.unlabelled else []
+        cache = self.folder / "cache"
+        alone(mc.train, data or self.data, run, settings, unlabelled=scans, cache=cache, resume=True)
+
+    def seconds(self, name: str) -> float:
+        """Processor seconds of one step: of two short trainings the difference."""
+        arm, used = ARMS[name], []
+        with_scans = {"method.unlabelled.start": 0} if arm.unlabelled else {}
+        for steps in PROBE:
+            output = self.folder / f"probe-{steps}-{name}-{os.getpid()}"
+            before = processor_seconds()
+            self.start(arm, output, self.settings(arm, 0, 0, steps=steps, **with_scans))
+            used.append(processor_seconds() - before)
+            shutil.rmtree(output)
+        return (used[1] - used[0]) / (PROBE[1] - PROBE[0])
+
+    def cost(self, name: str) -> float:
+        """What a step of an arm costs in steps of the baseline, measured once.
+
+        Other work on the machine makes both dearer, so they take turns.
+        """
+        arm, costs = ARMS[name], self.folder / "costs.json"
+        if arm.method == "none":
+            return 1.0
+        name = name.removesuffix(" twice")
         known = json.loads(costs.read_text()) if costs.exists() else {}
-        key = " ".join((*arm.options, str(arm.unlabelled)))
-        if key not in known:
-            used = []
-            for steps in PROBE:
-                with_scans = ("--method.unlabelled.start", "0") if arm.unlabelled else ()
-                before = resource.getrusage(resource.RUSAGE_CHILDREN)
-                output = self.folder / f"probe-{os.getpid()}"
-                medcontext(
-                    "train", "--data", self.data, "--output", output, "--steps", steps,
-                    *self.options(arm, 0, 0), *with_scans,
-                )  # fmt: skip
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                shutil.rmtree(output)
-                used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if name not in known:
+            pairs = [(self.seconds(name), self.seconds("baseline")) for _ in range(TURNS)]
             known = json.loads(costs.read_text()) if costs.exists() else {}
-            known[key] = (used[1] - used[0]) / (PROBE[1] - PROBE[0])
+            known[name] = sum(one for one, _ in pairs) / sum(other for _, other in pairs)
             write_json(costs, known)
-        return known[key]
+        return known[name]
 
-    def steps(self, arm: Arm) -> int:
+    def steps(self, name: str) -> int:
         """As many as cost what the baseline's do; those before unlabelled scans join cost what a plain one does."""
-        ratio = self.seconds(arm) / self.seconds(ARMS["baseline"])
-        start = 0.0
-        if arm.unlabelled:
-            settings = subprocess.run(
-                [sys.executable, "-m", "medcontext.cli", "train", "--data", ".", "--output", ".", *arm.options,
-                 "--print_config"],
-                check=True, capture_output=True, text=True,
-            ).stdout  # fmt: skip
-            start = float(re.search(r"unlabelled:\n(?:\s+.*\n)*?\s+start: ([\d.]+)", settings)[1])  # type: ignore[index]
-        return round(self.study.steps * arm.cost / (start + (1 - start) * ratio))
+        arm = ARMS[name]
+        start = self.settings(arm, 0, 0).method.unlabelled.start if arm.unlabelled else 0.0
+        return round(self.study.steps * arm.cost / (start + (1 - start) * self.cost(name)))
 
     def run(self, name: str, turn: int, seed: int) -> None:
         """Train, predict, evaluate."""
         arm, place = ARMS[name], self.place(name, turn, seed)
-        self.check_same(place, {"steps": self.study.steps, "options": self.options(arm, turn, seed)})
+        self.check_same(place, plain(asdict(self.settings(arm, turn, seed))))
         if (place / "scores" / "summary.json").exists():
             return
         if arm.retrain:
-            first, second = place / "first", place / "run"
-            self.train(arm, first, turn, seed, self.study.steps // 2)
-            listed = self.relabelled(first, place, turn)
+            half = self.study.steps // 2
+            self.train(arm, place / "first", self.settings(arm, turn, seed, steps=half))
+            listed = self.relabelled(place / "first", place, turn)
             split = place / "split.json"
             chosen = [case["name"] for case in json.loads(listed.read_text())["cases"]]
             write_json(split, {"train": chosen, "validation": [], "test": []})
-            few = ("--split", str(split), "--few_shot", str(len(chosen)))
-            self.train(arm, second, turn, seed, self.study.steps // 2, listed, few)
+            again = self.settings(arm, turn, seed, steps=half, split=split, few_shot=len(chosen))
+            self.train(arm, place / "run", again, listed)
         else:
-            self.train(arm, place / "run", turn, seed, self.steps(arm))
-        predictions = place / "predictions"
+            self.train(arm, place / "run", self.settings(arm, turn, seed, steps=self.steps(name)))
         parts = self.study.parts(self.names, turn)
-        self.predict(place / "run", predictions, parts.development + parts.report)
-        medcontext("evaluate", "--predictions", predictions, "--labels", self.data, "--output", place / "scores")
+        self.predict(place / "run", place / "predictions", parts.development + parts.report)
+        alone(mc.evaluate, place / "predictions", self.data, place / "scores")
 
     def reported(self, name: str, turn: int, seed: int) -> Path | None:
         """The evaluation of the reported cases alone, of an arm that is done."""
@@ -275,20 +277,20 @@ class Work:
             for case in self.study.parts(self.names, turn).report:
                 (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
                 (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
-            medcontext("evaluate", "--predictions", chosen, "--labels", self.data, "--output", scores)
+            alone(mc.evaluate, chosen, self.data, scores)
         return scores
 
     def compared(self, arms: list[str], seeds: list[int]) -> str:
         """`medcontext compare` of every arm with the first one, on the reported cases: its Markdown."""
-        models = []
+        models = {}
         for arm in arms:
             found = [self.reported(arm, turn, seed) for seed in seeds for turn in range(self.study.turns)]
-            if done := [str(scores) for scores in found if scores]:
-                models.append(f"{arm}={','.join(done)}")
+            if done := [scores for scores in found if scores]:
+                models[arm] = done
         if len(models) < 2:
             return "Nothing to compare yet."
         output = self.folder / "comparison"
-        medcontext("compare", *models, "--output", output, "--overwrite")
+        mc.compare(models, output, overwrite=True)
         return (output / "comparison.md").read_text()
 
     def check_same(self, place: Path, made: dict[str, object]) -> None:
@@ -299,21 +301,16 @@ class Work:
         place.mkdir(parents=True, exist_ok=True)
         write_json(record, made)
 
-    def train(
-        self, arm: Arm, run: Path, turn: int, seed: int, steps: int, data: Path | None = None, more: tuple = ()
-    ) -> None:
+    def train(self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None) -> None:
         if not (run / "trained").exists():
-            options = self.options(arm, turn, seed)
-            medcontext(
-                "train", "--data", data or self.data, "--output", run, "--resume", "--steps", steps, *options, *more
-            )
+            self.start(arm, run, settings, data)
             (run / "trained").touch()
 
     def predict(self, run: Path, output: Path, names: list[str]) -> None:
         """The named cases, by way of a list that has no other."""
         listed = run.parent / f"{output.name}.json"
         self.write_list(listed, dict.fromkeys(names))
-        medcontext("predict", "--run", run, "--input", listed, "--part", "all", "--output", output, "--resume")
+        alone(mc.predict, run, listed, output, part="all", resume=True)
 
     def relabelled(self, run: Path, place: Path, turn: int) -> Path:
         """A list of the labelled cases and, with a network's predictions as their labels, the others."""
@@ -340,10 +337,22 @@ class Work:
         write_json(path, {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels, "cases": cases})
 
 
-def medcontext(*arguments: object) -> None:
-    command = [sys.executable, "-m", "medcontext.cli", *map(str, arguments)]
-    print("$ medcontext", *command[3:], flush=True)
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+def alone(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Call a function in a process of its own, whose processor time is its own, too."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(quietly, function, *arguments, **options).result()
+
+
+def quietly(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Call a function for what it writes."""
+    print(f"{function.__name__}: {', '.join(map(str, (*arguments[:2], *options.items())))[:300]}", flush=True)
+    function(*arguments, **options)
+
+
+def processor_seconds() -> float:
+    """Of the processes that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def collect(work: Work, arms: list[str], seeds: list[int]) -> list[dict[str, str]]:
@@ -406,7 +415,8 @@ def report(options: argparse.Namespace, work: Work, rows: list[dict[str, str]]) 
     compared = work.compared(options.arms, options.seeds)
     versions = ", ".join(f"{name} {version(name)}" for name in ("medcontext", "torch", "monai", "lightning"))
     parts = [study.parts(work.names, turn) for turn in range(study.turns)]
-    costs = json.loads((work.folder / "costs.json").read_text())
+    written = work.folder / "costs.json"
+    costs = json.loads(written.read_text()) if written.exists() else {}
     named = " ".join(f'"{arm}"' if " " in arm else arm for arm in options.arms)
     sizes = "; ".join(
         f"{len(p.train)} labelled, {len(p.rest)} without labels, {len(p.development)} to choose settings on, "
@@ -420,10 +430,10 @@ def report(options: argparse.Namespace, work: Work, rows: list[dict[str, str]]) 
 --arms {named}`
 
 Cases ({"each turn" if study.turns > 1 else "by patient"}): {sizes}.
-All arms: `{" ".join((*COMMON, *study.common))}`,
-the default augmentation, AdamW 1e-3 down a cosine, raw weights of the last step. Every arm costs the processor seconds
-of {study.steps} baseline steps but where its name says otherwise; those of one step with all views, measured:
-{", ".join(f"`{key}` {value:.3f}" for key, value in costs.items())}.
+All arms: {shown({**COMMON, **study.common})},
+AdamW 1e-3 down a cosine, raw weights of the last step. Every arm costs the processor seconds
+of {study.steps} baseline steps but where its name says otherwise. What a step with all views costs in those of the
+baseline, measured: {", ".join(f"{key} {value:.2f}" for key, value in costs.items())}.
 Minutes are those of the clock, beside other work. {versions}; {options.machine}.
 
 ## Reported cases
@@ -438,8 +448,13 @@ Minutes are those of the clock, beside other work. {versions}; {options.machine}
 
 ## Arms
 
-{chr(10).join(f"- {arm}: `{' '.join(ARMS[arm].options)}`" for arm in options.arms)}
+{chr(10).join(f"- {arm}: method {ARMS[arm].method} {shown(ARMS[arm].changes)}" for arm in options.arms)}
 """
+
+
+def shown(settings: dict[str, Any]) -> str:
+    """Settings as options of `medcontext train`."""
+    return " ".join(f"`--{name} {json.dumps(value).replace(' ', '')}`" for name, value in settings.items())
 
 
 def main() -> None:
