@@ -107,14 +107,15 @@ def _method_options(preset: Path) -> list[str]:
 def _flat(name: str, value: Any) -> list[str]:
     if isinstance(value, Mapping) and value:
         return [option for key, item in value.items() for option in _flat(f"{name}.{key}", item)]
-    return [name, value if isinstance(value, str) else json.dumps(plain(value))]
+    value = plain(value)
+    return [name, value if isinstance(value, str) else json.dumps(value)]
 
 
 def options_of(values: Mapping[str, Any]) -> list[str]:
     """Options as on the command line, of values by name; of settings within settings, by their names.
 
-    >>> options_of({"steps": 5, "method": {"mask": {"patch_size": (16, 16, 14)}}, "method.share": 0.5})
-    ['--steps', '5', '--method.mask.patch_size', '[16, 16, 14]', '--method.share', '0.5']
+    >>> options_of({"split": Path("a.json"), "method": {"mask": {"patch_size": (16, 16, 14)}}, "method.share": 0.5})
+    ['--split', 'a.json', '--method.mask.patch_size', '[16, 16, 14]', '--method.share', '0.5']
     """
     return [option for name, value in values.items() for option in _flat(f"--{name}", value)]
 
