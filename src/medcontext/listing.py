@@ -37,7 +37,7 @@ class Entry:
 def presets() -> Iterator[Entry]:
     """Every preset, by name."""
     for path in sorted((PRESETS / "run").glob("*.yaml")):
-        settings = Settings.parse(["--preset", path.stem])
+        settings = Settings.preset(path.stem)
         yield Entry(path.stem, settings, count_parameters(settings))
 
 

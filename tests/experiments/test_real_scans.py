@@ -10,7 +10,7 @@ from medcontext.cli import main
 from medcontext.experiments.smoke import SMALL
 from medcontext.settings import Settings
 
-TINY = [option.removeprefix("--") for option in SMALL["unetr"]]
+TINY = [f"{name}={value}" for name, value in SMALL["unetr"].items()]
 TINY += ["accelerator=cpu", "workers=1", "batch_size=1", "validation_cases=0", "window.overlap=0"]
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from medcontext.cli import main
-from medcontext.configuration import PRESETS
+from medcontext.configuration import PRESETS, options_of
 from medcontext.experiments.smoke import SMALL, SMOKE, split_file, write_data
 from medcontext.experiments.tables import STRUCTURES, plain
 from medcontext.inference.run import read_run
@@ -39,13 +39,14 @@ PARAMETERS = {  # nnFormer's on BTCV are its code's to the last one; Swin UNETR'
 }
 TO_THE_END = ("acdc_unetr", "brats17_nnformer", "brats21_pcrlv2", "btcv_swin_unetr")  # each network, each data set
 AS_ON_A_GPU = "--precision=bf16"
-SMALL_OF = SMALL | {"dynunet": ["--network_args.filters=[4,8,8,8]"]}
+SMALL_OF = SMALL | {"dynunet": {"network_args.filters": [4, 8, 8, 8]}}
 
 
 def train(data: Path, output: Path, preset: str, *more: str) -> None:
     """Two steps with a shrunken network; the preset's own settings are left alone otherwise."""
     network = Settings.parse(["--preset", preset]).network
-    command = ["train", "--data", str(data), "--output", str(output), "--preset", preset, *SMOKE, *SMALL_OF[network]]
+    small = options_of({**SMOKE, **SMALL_OF[network]})
+    command = ["train", "--data", str(data), "--output", str(output), "--preset", preset, *small]
     assert main([*command, *more]) == 0
 
 

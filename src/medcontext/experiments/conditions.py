@@ -125,14 +125,13 @@ def cell_settings(variant: Variant, seed: int, conditions: Conditions) -> Settin
     """
     method = conditions.method if variant.medcontext else "none"
     cases = conditions.cases(variant)
-    options = ["--preset", variant.preset, "--method", method, f"--seed={seed}"]
-    options += [f"--{key}={str(value).lower()}" for key, value in conditions.changes(variant)]
-    options += [] if cases is None else [f"--few_shot={cases}"]
-    options += [f"--split={conditions.splits[variant.dataset]}"] if variant.dataset in conditions.splits else []
-    options += [*SMOKE, *SMALL[variant.model]] if conditions.smoke else []
-    options += [] if conditions.steps is None else [f"--steps={conditions.steps}"]
-    options += [f"--{item.key}={item.value}" for item in conditions.assigned(variant.dataset)]
-    settings = Settings.parse(options)
+    values = {"seed": seed, **dict(conditions.changes(variant))}
+    values |= {} if cases is None else {"few_shot": cases}
+    values |= {"split": conditions.splits[variant.dataset]} if variant.dataset in conditions.splits else {}
+    values |= {**SMOKE, **SMALL[variant.model]} if conditions.smoke else {}
+    values |= {} if conditions.steps is None else {"steps": conditions.steps}
+    values |= {item.key: item.value for item in conditions.assigned(variant.dataset)}
+    settings = Settings.preset(variant.preset, method=method, **values)
     own = {key: get_setting(method_settings(method), key) for key in of_rows()} | dict(variant.overrides)
     expected = {"network": variant.model, "seed": seed, "few_shot": cases, **own}
     for key, value in expected.items():
@@ -173,7 +172,7 @@ def of_rows() -> tuple[str, ...]:
 @cache
 def method_settings(name: str) -> MethodSettings:
     """The settings of `--method NAME`."""
-    return Settings.parse(["--method", name]).method
+    return Settings.preset(method=name).method
 
 
 def get_setting(settings: Settings | MethodSettings, key: str) -> Any:

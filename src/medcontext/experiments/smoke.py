@@ -3,49 +3,49 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from medcontext.console import console
 from medcontext.data.phantom import write_phantom
 
 STEPS = 2
 
-SMOKE = (
-    f"--steps={STEPS}",
-    "--batch_size=1",
-    "--crop_size=[32,32,16]",
-    "--validation_cases=0",
-    "--watch_cases=0",
-    "--window.mirror=false",
-    "--window.overlap=0",
-    "--workers=1",
-    "--accelerator=cpu",
-    "--prepare.spacing=original",
-)
+SMOKE: dict[str, Any] = {
+    "steps": STEPS,
+    "batch_size": 1,
+    "crop_size": (32, 32, 16),
+    "validation_cases": 0,
+    "watch_cases": 0,
+    "window.mirror": False,
+    "window.overlap": 0,
+    "workers": 1,
+    "accelerator": "cpu",
+    "prepare.spacing": "original",
+}
 """Settings of every training."""
 
-SMALL = {
-    "unetr": [
-        "--network_args.feature_size=4",
-        "--network_args.hidden_size=24",
-        "--network_args.num_heads=2",
-        "--network_args.mlp_dim=16",
-    ],
-    "swin_unetr": [
-        "--network_args.feature_size=12",
-        "--network_args.depths=[1,1,1,1]",
-        "--network_args.num_heads=[1,1,1,1]",
-        "--network_args.window_size=2",
-        "--crop_size=[64,32,32]",
-    ],
-    "nnformer": [
-        "--network_args.embed_dim=12",
-        "--network_args.depths=[1,1,1]",
-        "--network_args.decoder_heads=[1,1]",
-        "--network_args.num_heads=[1,1,1]",
-        "--method.mask.patch_size=16",
-    ],
-    "pcrlv2": ["--network_args.width=4"],
+SMALL: dict[str, dict[str, Any]] = {
+    "unetr": {
+        "network_args.feature_size": 4,
+        "network_args.hidden_size": 24,
+        "network_args.num_heads": 2,
+        "network_args.mlp_dim": 16,
+    },
+    "swin_unetr": {
+        "network_args.feature_size": 12,
+        "network_args.depths": (1, 1, 1, 1),
+        "network_args.num_heads": (1, 1, 1, 1),
+        "network_args.window_size": 2,
+        "crop_size": (64, 32, 32),
+    },
+    "nnformer": {
+        "network_args.embed_dim": 12,
+        "network_args.depths": (1, 1, 1),
+        "network_args.decoder_heads": (1, 1),
+        "network_args.num_heads": (1, 1, 1),
+        "method.mask.patch_size": 16,
+    },
+    "pcrlv2": {"network_args.width": 4},
 }
 """Settings that make each network tiny."""
 
