@@ -1,0 +1,60 @@
+"""Your own network, by its import path: in `mc.train` here, or `medcontext train --network own_network.Small`.
+
+python examples/own_network.py [--steps 200]
+"""
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+
+from torch import Tensor, nn
+
+import medcontext as mc
+from medcontext.data.phantom import write_phantom
+
+
+class Small(nn.Module):
+    """From images (B, C, H, W, D) to logits (B, K, H, W, D): that is all a network must do."""
+
+    def __init__(self, in_channels: int, out_channels: int, width: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(in_channels, width, 3, padding=1),
+            nn.InstanceNorm3d(width, affine=True),
+            nn.LeakyReLU(),
+            nn.Conv3d(width, width, 3, padding=2, dilation=2),
+            nn.LeakyReLU(),
+            nn.Conv3d(width, out_channels, 1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    steps = parser.parse_args().steps
+
+    folder = Path(tempfile.mkdtemp(prefix="medcontext-"))
+    data = write_phantom(folder / "data", cases=4, size=(32, 32, 32), spacing=(10, 10, 10))
+    settings = mc.Settings.preset(
+        network="own_network.Small",
+        network_args={"width": 8},
+        steps=steps,
+        crop_size=(32, 32, 32),
+        workers=0,
+        **{"method.mask.patch_size": 8, "optimizer.lr": 0.01},
+    )
+    run = mc.train(data, folder / "run", settings, cache=folder / "cache")
+    with next((run.folder / "csv").rglob("metrics.csv")).open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    every = max(1, steps // 10)
+    for step, loss in enumerate(losses, start=1):
+        if step % every == 0:
+            print(f"step {step}  loss {loss:.3f}")
+
+
+if __name__ == "__main__":
+    main()
