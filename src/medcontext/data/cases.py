@@ -35,6 +35,7 @@ class Dataset:
         unlabelled: those without, such as the Decathlon's `imagesTs`.
         regions: where overlapping regions are segmented rather than structures: name to the label values that a
             region consists of, larger regions first, such as `{"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}`.
+        remarks: what a person should know of its files, a sentence each, such as which were passed over.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dataset:
     cases: tuple[Case, ...]
     unlabelled: tuple[Case, ...] = ()
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def structures(self) -> dict[str, int]:

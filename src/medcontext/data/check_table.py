@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from medcontext.console import console
-from medcontext.data.check import CaseReport, Problem, Report, triple_text
+from medcontext.data.check import CaseReport, Problem, Report
+from medcontext.data.placement import triple_text
 from medcontext.files import atomic_path
 
 ROWS = 40  # tables of more cases are cut to the first few, those with a problem, and the last few
@@ -118,7 +119,7 @@ def _summary(report: Report) -> Table:
     if readable:
         lines.add_row("shape", _spread(np.array([case.shape for case in readable])))
         lines.add_row("spacing, mm", _spread(np.array([case.spacing for case in readable])))
-        axes = Counter(case.orientation for case in readable).most_common()
+        axes = Counter(case.orientation or "unknown" for case in readable).most_common()
         lines.add_row("axes", ", ".join(f"{code} ({count})" for code, count in axes))
     for channel, name in enumerate(report.dataset.channels):
         ranges = np.array([case.intensity[channel] for case in readable])  # (cases, 2)

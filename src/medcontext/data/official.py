@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.folders import nifti_files
+from medcontext.data.folders import nifti_files, passed_over, passed_over_text
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
 
 BTCV = Dataset(
@@ -91,6 +91,8 @@ def _btcv(folder: Path) -> tuple[Dataset, list[str]] | None:
         wanted = {f"img{n}": (files, f"{labels}/label{n}.nii.gz") for n, files in found.once(scans).items()}
         given = {f"img{n}": files for n, files in found.once(truths).items()}
         found.add(wanted, given, optional=(images, labels) != layout[0])
+        texts = (passed_over_text(folder / part, passed_over(folder / part)) for part in (images, labels))
+        found.remarks += [text for text in texts if text]
     return found.dataset(BTCV)
 
 
@@ -146,6 +148,7 @@ class _Found:
         self.folder = folder
         self.cases: list[Case] = []
         self.problems: list[str] = []
+        self.remarks: list[str] = []
 
     def once(self, pairs: Iterable[tuple[str, Path]]) -> Files:
         """Name to file; a second file of a name, such as .nii beside .nii.gz, is a problem."""
@@ -179,7 +182,8 @@ class _Found:
         cases = [replace(case, patient=patient(case.name)) for case in sorted(self.cases, key=lambda case: case.name)]
         labelled = tuple(case for case in cases if case.label is not None)
         unlabelled = tuple(case for case in cases if case.label is None)
-        return replace(kind, root=self.folder, cases=labelled, unlabelled=unlabelled), self.problems
+        remarks = tuple(self.remarks)
+        return replace(kind, root=self.folder, cases=labelled, unlabelled=unlabelled, remarks=remarks), self.problems
 
 
 def _folders(folder: Path, pattern: str) -> list[Path]:

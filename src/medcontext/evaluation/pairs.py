@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from medcontext.console import warn
 from medcontext.data.cases import Dataset
-from medcontext.data.folders import nifti_files, shortened
+from medcontext.data.folders import nifti_files, passed_over, passed_over_text, shortened
 from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
 from medcontext.data.nifti import case_name, check_same_grid, read_header
+from medcontext.data.placement import voxel_sizes
 from medcontext.errors import InputError
 from medcontext.files import read_json
 
@@ -42,10 +42,14 @@ def find_labels(labels: Path) -> Dataset | dict[str, Path]:
     if not labels.exists():
         raise InputError(f"Labels not found: {labels}")
     if labels.is_file() or _is_dataset(labels):
-        return read_dataset(labels)
+        dataset = read_dataset(labels)
+        warn(dataset.remarks)
+        return dataset
     files = nifti_files(labels)
     if not files:
         raise _nothing_in(labels, "labels", "Give a folder of label files, or a data set's folder or JSON file.")
+    others = passed_over_text(labels, passed_over(labels))
+    warn([others] if others else [])
     return _by_name(files, labels)
 
 
@@ -61,6 +65,8 @@ def find_predictions(predictions: Path) -> dict[str, Path]:
     files = nifti_files(predictions)
     if not files:
         raise _nothing_in(predictions, "predictions", "Give the folder that `medcontext predict` wrote.")
+    others = [name for name in passed_over(predictions) if name != "probabilities/"]  # `predict` writes these
+    warn([passed_over_text(predictions, others)] if others else [])
     return _by_name(files, predictions)
 
 
@@ -96,7 +102,7 @@ def match(
     for name in sorted(predictions):
         headers = read_header(files[name]), read_header(predictions[name])
         check_same_grid(*headers, names=(f"label {files[name]}", f"prediction {predictions[name]}"))
-        x, y, z = (float(size) for size in np.linalg.norm(headers[0].affine[:3, :3], axis=0))
+        x, y, z = (float(size) for size in voxel_sizes(headers[0].affine))
         pairs.append(Pair(name, predictions[name], files[name], (x, y, z), scans.get(name, ())))
     return pairs, sorted(set(files) - set(predictions))
 

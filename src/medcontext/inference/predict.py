@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medcontext.console import console, track
+from medcontext.console import console, track, warn
 from medcontext.data.cases import Case
+from medcontext.data.doubts import header_doubts
 from medcontext.data.folders import shortened
 from medcontext.data.nifti import read_image, write_image, write_label
 from medcontext.data.plan import Plan
@@ -77,6 +78,7 @@ def predict(
     with kept_if_used(output, resume):
         remove_leftovers(output)
         todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
+        warn(header_doubts(image for case in todo for image in case.images))
         failed = predict_cases(todo, members, output, origin, probabilities)
     done = len(todo) - len(failed)
     if failed and len(todo) == 1:
