@@ -12,7 +12,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 from rich.markup import escape
 
-from medcontext.console import console, errors
+from medcontext.console import console, errors, warn
 from medcontext.errors import InputError, unknown_name
 
 DATA = "data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list"
@@ -262,9 +262,10 @@ def configure_prepare(parser: ArgumentParser) -> None:
 
 def prepare(parser: ArgumentParser, values: Namespace) -> None:
     """Resample and normalise a data set once, for all trainings with the same settings."""
+    from medcontext.data.doubts import data_doubts
     from medcontext.data.formats import read_dataset
     from medcontext.data.planning import make_plan
-    from medcontext.data.prepare import prepare_dataset, print_plan
+    from medcontext.data.prepare import prepare_dataset, preparing_remarks, print_plan
     from medcontext.data.splits import make_split
 
     dataset = read_dataset(values.data)
@@ -273,7 +274,10 @@ def prepare(parser: ArgumentParser, values: Namespace) -> None:
     training = [case for case in dataset.cases if case.name in split.train]
     plan = make_plan(dataset, training, settings, values.workers)
     print_plan(plan)
-    store = prepare_dataset(dataset, split.train + split.validation, plan, values.cache, values.workers)
+    names = split.train + split.validation
+    warn(data_doubts(dataset, names))
+    store = prepare_dataset(dataset, names, plan, values.cache, values.workers)
+    warn(preparing_remarks(store, names, split.train, plan))
     console.print(f"{len(store.names)} cases prepared: {store.root}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -20,6 +20,11 @@ class Case:
     label: Path | None = None
     patient: str = ""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The images, and the label where there is one."""
+        return self.images if self.label is None else (*self.images, self.label)
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from medcontext.data.cases import Case, Dataset
+from medcontext.data.fill import find_fill
 from medcontext.data.formats import scan_dataset
 from medcontext.data.nifti import (
     Header,
@@ -141,7 +142,7 @@ def check_case(case: Case, dataset: Dataset) -> CaseReport:
         report = _with_image(report, image, affine)
         if isinstance(header, Unoriented):
             report = replace(report, orientation=None)
-        problems += _image_problems(report, dataset)
+        problems += _image_problems(report, dataset) + _fill_problems(case.name, image, dataset)
     if case.label is not None:
         try:
             label, affine = read_label(case.label)
@@ -170,7 +171,7 @@ def _with_image(report: CaseReport, image: np.ndarray, affine: np.ndarray) -> Ca
 def _header_problems(case: Case) -> list[Problem]:
     """What other programs may read otherwise, once for a case though its label's header says the same."""
     found: dict[str, str] = {}
-    for path in (*case.images, *([case.label] if case.label else [])):
+    for path in case.files:
         try:
             doubts = read_doubts(path)
         except InputError:  # reported by who reads the voxels
@@ -186,6 +187,15 @@ def _image_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
         if low == high:
             message = f"the image is constant (channel {channel}): there is nothing to see in it"
             problems.append(Problem("warning", message, report.name, f"all {low:g}"))
+    return problems
+
+
+def _fill_problems(name: str, image: np.ndarray, dataset: Dataset) -> list[Problem]:
+    problems = []
+    for channel, volume in zip(dataset.channels, image, strict=True):
+        if fill := find_fill(volume):
+            message = f"{channel} has a fill value far from all others; replace it by the value of air or background"
+            problems.append(Problem("warning", message, name, f"{fill.value:.6g} in {fill.voxels} voxels"))
     return problems
 
 

@@ -3,9 +3,18 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from medcontext.data.cases import Dataset
 from medcontext.data.folders import listed
 from medcontext.data.nifti import read_doubts
 from medcontext.errors import InputError
+
+
+def data_doubts(dataset: Dataset, names: Iterable[str], scans: Iterable[Dataset] = ()) -> list[str]:
+    """What to tell a person of a data set's files, and of the headers of the named cases and of scans beside it."""
+    named = set(names)
+    cases = [case for case in dataset.cases if case.name in named]
+    cases += [case for source in scans for case in source.cases]
+    return [*dataset.remarks, *header_doubts(file for case in cases for file in case.files)]
 
 
 def header_doubts(files: Iterable[Path]) -> list[str]:

@@ -9,23 +9,8 @@ from medcontext.data.nifti import NIFTI_SUFFIXES, case_name, is_nifti
 from medcontext.errors import InputError
 
 NO_SCAN = (
-    *(
-        ".json",
-        ".txt",
-        ".md",
-        ".csv",
-        ".tsv",
-        ".xlsx",
-        ".xls",
-        ".pdf",
-        ".docx",
-        ".html",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".cfg",
-    ),
-    *(".log", ".py", ".sh", ".ipynb", ".png", ".jpg", ".jpeg", ".svg", ".bval", ".bvec"),
+    *(".json", ".yaml", ".yml", ".xml", ".cfg", ".log", ".txt", ".md", ".html", ".pdf", ".docx", ".csv", ".tsv"),
+    *(".xls", ".xlsx", ".py", ".ipynb", ".sh", ".png", ".jpg", ".jpeg", ".svg", ".bval", ".bvec"),
 )
 """Endings of files that lie beside scans and are none."""
 

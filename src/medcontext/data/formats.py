@@ -4,6 +4,7 @@ Those that come without a JSON file are in `official.py`.
 """
 
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -167,13 +168,22 @@ def _listed_case(entry: dict[str, Any], where: str, root: Path) -> Case:
     label = entry.get("label")
     if label is not None and not isinstance(label, str):
         raise InputError(f'{where}: "label" must be one path; got {label!r}.')
-    name = case_name(Path(images[0]))
+    files = [_on_disk(root, image) for image in images]
+    name = case_name(files[0])
     if len(images) > 1:
         name = name.removesuffix("_0000")
     name = entry.get("name", name)
     if not isinstance(name, str) or not name or "/" in name or "\\" in name:
         raise InputError(f'{where}: "name" must be usable as a file name; got {name!r}.')
-    return Case(name, tuple(root / image for image in images), None if label is None else root / label)
+    name = unicodedata.normalize("NFC", name)  # as `case_name`
+    return Case(name, tuple(files), None if label is None else _on_disk(root, label))
+
+
+def _on_disk(root: Path, written: str) -> Path:
+    """The file that a path means: as it is written, with Windows' slashes, or with accents as macOS writes them."""
+    ways = [written, written.replace("\\", "/")]
+    ways += [unicodedata.normalize(form, way) for form in ("NFC", "NFD") for way in ways]
+    return next((root / way for way in ways if (root / way).exists()), root / written)
 
 
 def _nnunet(manifest: dict[str, Any], file: Path, channels: int) -> tuple[list[Case], list[Case], list[str]]:

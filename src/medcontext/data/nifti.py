@@ -15,6 +15,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
@@ -245,7 +246,8 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise InputError(f"{path} is a folder; a NIfTI file (.nii.gz or .nii) is expected.")
     try:
         _check_compression(path)
-        image = nib.load(path)
+        with LoggingOutputSuppressor():  # `place` says what is wrong with a header
+            image = nib.load(path)
     except FileNotFoundError:
         raise InputError(f"File not found: {path}") from None
     except InputError:  # ours, and a ValueError
@@ -284,7 +286,7 @@ def _voxels(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np
             f"{path} holds voxels of type {image.get_data_dtype()}; a plain number for each voxel is needed."
         )
     try:
-        with np.errstate(over="ignore"):  # what is beyond 32 bits becomes infinite, and is refused as such
+        with LoggingOutputSuppressor(), np.errstate(over="ignore"):  # infinite beyond 32 bits, and refused as such
             if not path.name.lower().endswith(".gz"):
                 voxels = np.asanyarray(image.dataobj, dtype)
             else:

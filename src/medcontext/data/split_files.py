@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def read_split_file(file: Path, fold: int, known: Sequence[str]) -> SplitFile:
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for key, names in chosen.items():
         if key in _KEYS:
-            parts[_KEYS[key]] += names
+            parts[_KEYS[key]] += [unicodedata.normalize("NFC", name) for name in names]  # as `case_name`
     source = f"The split '{file.stem}'" if packaged else str(file)
     _check_parts(source, parts)
     tested = not packaged or not set(parts["test"]).isdisjoint(known)

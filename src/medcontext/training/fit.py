@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader
 
 import medcontext
 from medcontext.configuration import read_settings
-from medcontext.console import console
+from medcontext.console import console, warn
 from medcontext.data.cases import Dataset
 from medcontext.data.crops import CropDataset, ScanCrops, StepSampler, shares_in_crops
+from medcontext.data.doubts import data_doubts
 from medcontext.data.formats import read_dataset
 from medcontext.data.planning import make_plan
-from medcontext.data.prepare import prepare_dataset
+from medcontext.data.prepare import prepare_dataset, preparing_remarks
 from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
@@ -83,7 +84,11 @@ def train(
         fold=settings.fold,
     )
     found = find_unlabelled(unlabelled, dataset, split.rest)
+    if first:
+        warn(data_doubts(dataset, split.train + split.validation, [source.dataset for source in found]))
     run, store = prepare_run(dataset, split, output, settings, cache)
+    if first:
+        warn(preparing_remarks(store, needed_cases(split, settings), split.train, run.plan))
     scans = Scans()
     if found:
         options = {"cache": cache, "workers": preparing_workers(settings), "skip_damaged": skip_damaged}
@@ -133,8 +138,7 @@ def prepare_run(
     plan = make_plan(dataset, [chosen[name] for name in split.train], settings.prepare, workers)
     source = "--regions" if settings.regions else str(dataset.root)
     regions = read_regions(settings.regions or dataset.regions, plan.values, source)
-    needed = split.train + split.validation[: settings.validation_cases]
-    store = prepare_dataset(dataset, needed, plan, cache, workers)
+    store = prepare_dataset(dataset, needed_cases(split, settings), plan, cache, workers)
     crop = settings.crop_size
     if crop == "auto":
         crop = auto_crop([store.case(name).shape for name in split.train])
@@ -154,6 +158,11 @@ def prepare_run(
         },
     }
     return Run(output, settings, plan, split, facts), store
+
+
+def needed_cases(split: Split, settings: Settings) -> Sequence[str]:
+    """Names of the labelled cases that a training reads."""
+    return split.train + split.validation[: settings.validation_cases]
 
 
 def note_scans(run: Run, scans: Scans) -> None:
