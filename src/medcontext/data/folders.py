@@ -76,9 +76,7 @@ def passed_over(folder: Path, read: Sequence[Path] | None = None) -> list[str]:
 
 
 def passed_over_text(folder: Path, names: list[str], endings: Sequence[str] = NIFTI_SUFFIXES) -> str:
-    """What `passed_over` found where files with these endings are read, a sentence; empty if it is nothing."""
-    if not names:
-        return ""
+    """What `passed_over` found where files with these endings are read, in a sentence."""
     return (
         f"passed over in {folder}, where {' and '.join(endings)} files are read: {listed(names, 10)}. Convert or move "
         "them if they are scans or labels."

@@ -183,7 +183,7 @@ def _on_disk(root: Path, written: str) -> Path:
     """The file that a path means: as it is written, with Windows' slashes, or with accents as macOS writes them."""
     ways = [written, written.replace("\\", "/")]
     ways += [unicodedata.normalize(form, way) for form in ("NFC", "NFD") for way in ways]
-    return next((root / way for way in ways if (root / way).exists()), root / written)
+    return next((root / way for way in ways if (root / way).exists()), root / ways[1])
 
 
 def _nnunet(manifest: dict[str, Any], file: Path, channels: int) -> tuple[list[Case], list[Case], list[str]]:

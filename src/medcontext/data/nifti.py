@@ -246,7 +246,7 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise InputError(f"{path} is a folder; a NIfTI file (.nii.gz or .nii) is expected.")
     try:
         _check_compression(path)
-        with LoggingOutputSuppressor():  # `place` says what is wrong with a header
+        with LoggingOutputSuppressor(), np.errstate(invalid="ignore"):  # `place` says what is wrong with a header
             image = nib.load(path)
     except FileNotFoundError:
         raise InputError(f"File not found: {path}") from None

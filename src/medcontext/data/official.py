@@ -91,8 +91,8 @@ def _btcv(folder: Path) -> tuple[Dataset, list[str]] | None:
         wanted = {f"img{n}": (files, f"{labels}/label{n}.nii.gz") for n, files in found.once(scans).items()}
         given = {f"img{n}": files for n, files in found.once(truths).items()}
         found.add(wanted, given, optional=(images, labels) != layout[0])
-        texts = (passed_over_text(folder / part, passed_over(folder / part)) for part in (images, labels))
-        found.remarks += [text for text in texts if text]
+        others = {folder / part: passed_over(folder / part) for part in (images, labels)}
+        found.remarks += [passed_over_text(part, names) for part, names in others.items() if names]
     return found.dataset(BTCV)
 
 

@@ -124,11 +124,12 @@ def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str
                 raise _none_without_label(other, source)
             labelled = "" if other.root == dataset.root else f"{len(other.cases)} labelled cases"
             passed = [f"Of {source} the {labelled} are not used, only its scans without labels."] if labelled else []
-            passed += [] if other.root == dataset.root else other.remarks
+            passed += [] if other.root == dataset.root else [f"Warning: {remark}" for remark in other.remarks]
             found.append(Source(source, _bare(dataset, other.name, other.root, other.unlabelled), " ".join(passed)))
         else:
             cases = find_images(root, len(dataset.channels))
-            text = passed_over_text(root, passed_over(root))
+            others = passed_over(root)
+            text = f"Warning: {passed_over_text(root, others)}" if others else ""
             found.append(Source(source, _bare(dataset, root.resolve().name, root, cases), text))
     return found
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import medcontext
-from medcontext.console import console, warn
+from medcontext.console import console
 from medcontext.data.cases import Dataset
-from medcontext.data.doubts import header_doubts
 from medcontext.data.nifti import read_label
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError
@@ -61,7 +60,6 @@ def evaluate_folder(
         raise InputError(f"Predictions and labels are the same folder, {predictions}; give two.")
     found = find_labels(labels)
     pairs, unpredicted = match(find_predictions(predictions), found, images)
-    warn(header_doubts(file for pair in pairs for file in (pair.label, pair.prediction)))
     names, source = _structures(structures, labels, found, predictions)
     output_folder(output, overwrite=overwrite)
     cases = score_pairs(pairs, names, rules, _processors() if workers is None else workers)

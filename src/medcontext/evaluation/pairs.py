@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medcontext.console import warn
 from medcontext.data.cases import Dataset
+from medcontext.data.doubts import header_doubts
 from medcontext.data.folders import nifti_files, passed_over, passed_over_text, shortened
 from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
 from medcontext.data.nifti import case_name, check_same_grid, read_header
@@ -48,8 +49,8 @@ def find_labels(labels: Path) -> Dataset | dict[str, Path]:
     files = nifti_files(labels)
     if not files:
         raise _nothing_in(labels, "labels", "Give a folder of label files, or a data set's folder or JSON file.")
-    others = passed_over_text(labels, passed_over(labels))
-    warn([others] if others else [])
+    others = passed_over(labels)
+    warn([passed_over_text(labels, others)] if others else [])
     return _by_name(files, labels)
 
 
@@ -75,7 +76,8 @@ def match(
 ) -> tuple[list[Pair], list[str]]:
     """Pair predictions with labels by case name and check that each pair lies on one grid.
 
-    Only headers are read. Affines may differ by `medcontext.data.nifti.GRID_TOLERANCE` voxels at the worst corner.
+    Only headers are read; what is doubtful in them is printed. Affines may differ by
+    `medcontext.data.placement.GRID_TOLERANCE` voxels at the worst corner.
 
     Args:
         predictions: file by case name.
@@ -98,6 +100,7 @@ def match(
     _refuse_missing(predictions, files, f"no label in {where}", "Cases are paired by name")
     if images is not None:
         scans = _images_by_case(images, predictions)
+    warn(header_doubts(file for name in sorted(predictions) for file in (files[name], predictions[name])))
     pairs = []
     for name in sorted(predictions):
         headers = read_header(files[name]), read_header(predictions[name])
