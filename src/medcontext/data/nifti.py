@@ -25,6 +25,7 @@ from medcontext.errors import InputError
 from medcontext.files import atomic_path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+_ENDINGS = (*NIFTI_SUFFIXES, *(suffix.upper() for suffix in NIFTI_SUFFIXES))  # nibabel reads no mixture, .Nii
 
 LARGEST_INTENSITY = 1e15
 """Larger values stand for nothing that a scanner measures, and the squares of a scan's sum up beyond 32 bits."""
@@ -69,7 +70,7 @@ class Unoriented(Header):
 
 def is_nifti(path: Path) -> bool:
     """Whether the name is a NIfTI file's, in capitals or not, leaving out hidden files such as macOS's `._*`."""
-    return path.name.lower().endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")
+    return path.name.endswith(_ENDINGS) and not path.name.startswith(".")
 
 
 def case_name(path: Path) -> str:
