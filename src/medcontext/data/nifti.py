@@ -245,6 +245,8 @@ def _open(path: Path) -> nib.Nifti1Image:
     """The image with its header read and its voxels not."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; a NIfTI file (.nii.gz or .nii) is expected.")
+    if path.exists() and not path.name.endswith(_ENDINGS):
+        raise InputError(f"{path} is not a NIfTI file (.nii.gz or .nii); convert it, or rename it if it is one.")
     try:
         _check_compression(path)
         with LoggingOutputSuppressor(), np.errstate(invalid="ignore"):  # `place` says what is wrong with a header
