@@ -271,12 +271,12 @@ def _header(image: nib.Nifti1Image, path: Path) -> Header:
 def _check_compression(path: Path) -> None:
     """Programs choose how to read a file by its name: one that is not what it is called is refused by some."""
     with path.open("rb") as stream:
-        start = stream.read(348)
+        start = stream.read(4)
     zipped, called = start[:2] == b"\x1f\x8b", path.name.lower().endswith(".gz")
     plain = start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # 348 or 540 bytes
     if called and plain:
         raise InputError(
-            f"{path} is called .gz, but is not compressed; rename it to end in .nii, or compress it: gzip."
+            f"{path} is called .gz, but is not compressed; rename it to end in .nii, or compress it with gzip."
         )
     if zipped and not called:
         raise InputError(f"{path} is compressed with gzip, but not called .gz; rename it to end in .nii.gz.")

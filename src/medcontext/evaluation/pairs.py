@@ -7,7 +7,7 @@ from pathlib import Path
 from medcontext.console import warn
 from medcontext.data.cases import Dataset
 from medcontext.data.doubts import header_doubts
-from medcontext.data.folders import nifti_files, passed_over, passed_over_text, shortened
+from medcontext.data.folders import listed, nifti_files, passed_over, passed_over_text, shortened
 from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
 from medcontext.data.nifti import case_name, check_same_grid, read_header
 from medcontext.data.placement import voxel_sizes
@@ -157,4 +157,6 @@ def _nothing_in(folder: Path, what: str, remedy: str) -> InputError:
         return InputError(f"{folder} is not a folder of {what}. {remedy}")
     inside = sorted(item.name for item in folder.iterdir() if item.is_dir())
     hint = f" It has the folders {', '.join(inside[:5])}." if inside else ""
+    others = [name for name in passed_over(folder) if not name.endswith("/")]
+    hint += f" It has {listed(others)}, in formats that are not read." if others else ""
     return InputError(f"No {what} (.nii.gz or .nii files) in {folder}.{hint} {remedy}")

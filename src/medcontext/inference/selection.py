@@ -30,9 +30,9 @@ def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> tuple[C
     if not is_dataset(input):
         if part not in ("auto", "all"):
             raise InputError(f"--part {part} needs a data set as --input; {input} has no {MANIFEST}.")
-        others = passed_over(input)
+        cases, others = find_images(input, len(channels)), passed_over(input)
         warn([passed_over_text(input, others)] if others else [])
-        return find_images(input, len(channels))
+        return cases
     dataset = read_dataset(input)
     warn(dataset.remarks)
     check_channels(dataset, channels, input)
