@@ -133,6 +133,24 @@ def test_an_empty_label_is_legal_and_a_warning(data: Path, tmp_path: Path, capsy
     assert main(arguments(data, tmp_path / "run", "--steps=1", "--validation_cases=0")) == 0
 
 
+def test_training_tells_what_is_in_doubt_and_what_cannot_be_learnt(data: Path, tmp_path: Path, capsys) -> None:
+    edit_manifest(data, lambda manifest: manifest.update(numTraining=9))
+    edit_manifest(data, lambda manifest: manifest["labels"].update({"600": "rare"}))
+    rewrite(label(data, 3), put(600, np.int16))
+    bare = nib.Nifti1Image(np.asanyarray(nib.load(label(data, 0)).dataobj), None)
+    bare.header["pixdim"][1:4] = 1, 1, 2
+    nib.save(bare, label(data, 0))
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["ball_0", "ball_1"], "test": ["ball_2", "ball_3"]}))
+    assert main(arguments(data, tmp_path / "run", "--steps=1", f"--split={split}")) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning: ")]
+    assert len(told) == 3
+    assert '"numTraining": 9, but 4' in told[0]
+    assert "no orientation in the header, sform_code and qform_code are 0" in told[1]
+    assert str(label(data, 0)) in told[1]
+    assert "'rare' (600) is in none of the 2 training cases" in told[2]
+
+
 def test_a_declared_label_map_is_the_only_way_to_change_values(data: Path, tmp_path: Path, capsys) -> None:
     rewrite(label(data), put(7, np.int16))
     command = arguments(data, tmp_path / "run", "--steps=1", "--prepare.label_map={7: 0}")

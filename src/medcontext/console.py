@@ -12,6 +12,12 @@ console = Console()
 errors = Console(stderr=True)
 
 
+def warn(sentences: Iterable[str]) -> None:
+    """Print warnings, each on one line however long, with names as they are."""
+    for sentence in sentences:
+        console.print(f"Warning: {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield `items` behind a progress bar with an estimate of the time left (on standard error)."""
     columns = (

@@ -58,13 +58,26 @@ def read_json(path: Path) -> Any:
         return dict(pairs)
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+        # As bytes: the encoding, UTF-8 or 16, with a mark or without, is found out.
+        return json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
     except FileNotFoundError:
         raise InputError(f"File not found: {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}. Correct the file.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not valid JSON: {error}. Save the file as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON: {error}. {_json_remedy(error)}") from None
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def _json_remedy(error: json.JSONDecodeError) -> str:
+    before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
+    if before.endswith(",") and after[:1] in ("]", "}"):
+        line = before.count("\n") + 1
+        return f"Remove the comma at the end of line {line}: nothing comes after it."
+    if "escape" in error.msg:
+        return "In paths write / instead of \\."
+    return "Correct the file."
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -228,3 +229,52 @@ def test_hippocampus_is_sound(shared_data: Path, tmp_path: Path) -> None:
     report.raise_errors()
     assert [case.orientation for case in report.cases] == ["RAS"] * 5
     assert all(0.5 < case.volume(value) < 4 for case in report.cases for value in (1, 2))
+
+
+def test_what_headers_leave_open_is_a_warning_once_a_case(folder: Folder) -> None:
+    save(folder.root / "i/bare.nii.gz", image(2), LPS)
+    for part, array in (("i", image(2)), ("l", label(200))):
+        nib.save(nib.Nifti1Image(array, None), folder.root / f"{part}/bare.nii.gz")
+    folder.entries.append({"image": "i/bare.nii.gz", "label": "l/bare.nii.gz"})
+    report = folder.check()
+    (warning,) = said(report, "warning")
+    assert "bare: no orientation in the header" in warning
+    assert warning.endswith("(taken as LAS)")
+    assert report.cases[2].orientation is None
+    assert said(report, "error") == []
+
+
+def test_voxels_in_microns_have_their_volume_in_millilitres(folder: Folder) -> None:
+    for part, array in (("i", image(2)), ("l", label(200))):
+        file = nib.Nifti1Image(array, np.diag([500.0, 500.0, 4000.0, 1.0]))
+        file.header.set_xyzt_units("micron")
+        nib.save(file, folder.root / f"{part}/small.nii.gz")
+    folder.entries.append({"image": "i/small.nii.gz", "label": "l/small.nii.gz"})
+    report = folder.check()
+    assert report.cases[2].spacing == pytest.approx((0.5, 0.5, 4.0))
+    assert report.cases[2].volume(200) == pytest.approx(10 * 0.5 * 0.5 * 4 / 1000)
+    assert "sizes are in microns (xyzt_units): converted to millimetres" in said(report, "warning")[0]
+
+
+def test_a_doubt_in_the_label_alone_says_so(folder: Folder) -> None:
+    nib.save(nib.Nifti1Image(label(200), None), folder.root / "l/b.nii.gz")
+    save(folder.root / "i/b.nii.gz", image(1), np.eye(4))
+    (warning,) = said(folder.check(), "warning")
+    assert warning.endswith("(taken as LAS, the label)")
+
+
+def test_fill_values_are_found(folder: Folder) -> None:
+    filled = image(2)
+    filled[:1] = -32768
+    folder.add("filled", filled, label(200))
+    huge = image(3)
+    huge[:2] = 1e20
+    folder.add("huge", huge, label(200))
+    report = folder.check()
+    assert "filled: CT has a fill value far from all others" in said(report, "warning")[0]
+    assert "(-32768 in 56 voxels)" in said(report, "warning")[0]
+    assert "i/huge.nii.gz has 112 voxels like 1e+20" in said(report, "error")[0]
+
+
+def test_what_the_files_leave_open_is_a_warning(folder: Folder) -> None:
+    assert '"numTraining": 5, but 2' in said(folder.check(numTraining=5), "warning")[0]

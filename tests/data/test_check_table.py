@@ -129,3 +129,15 @@ def test_csv_has_every_case(tmp_path: Path) -> None:
     assert rows[0]["spleen_ml"] == "12.5"
     np.testing.assert_allclose([float(v) for v in rows[0]["spacing_mm"].split()], (0.757812, 0.757812, 5))
     assert rows[-1] == {**dict.fromkeys(rows[0], ""), "case": "broken"}
+
+
+def test_errors_that_differ_in_the_file_alone_are_printed_a_few_times() -> None:
+    def error(number: int) -> Problem:
+        return Problem("error", f"/data/abdomen/scan_{number}.nii.gz has {number} NaN voxels", f"scan_{number}")
+
+    other = Problem("error", "/data/abdomen/x.nii.gz is a 2D image", "x")
+    text = printed(report_of(*(case(f"scan_{number}", error(number)) for number in range(1000)), case("x", other)))
+    assert sum("NaN voxels" in line for line in text.splitlines()) == 10
+    assert "and 990 more like these" in text
+    assert "x.nii.gz is a 2D image" in text
+    assert "1001 errors, 0 warnings" in text

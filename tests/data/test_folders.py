@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medcontext.data.folders import find_images
+from medcontext.data.folders import find_images, passed_over, passed_over_text
 from medcontext.errors import InputError
 
 
@@ -87,3 +87,34 @@ def test_the_same_name_twice(tmp_path: Path) -> None:
     assert "a.nii and a.nii.gz have the same name" in refused(tmp_path)
     touch(tmp_path / "sub", "a_0000.nii", "a_0000.nii.gz")
     assert "the same channel of one case" in refused(tmp_path / "sub")
+
+
+def test_endings_in_capitals_are_cases_too(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz", "b.NII.GZ", "c.NII", "d.Nii")
+    assert found(tmp_path, 1) == {"a": ["a.nii.gz"], "b": ["b.NII.GZ"], "c": ["c.NII"]}
+    assert passed_over(tmp_path) == ["d.Nii"]
+    touch(tmp_path, "a.NII")
+    assert "a.NII and a.nii.gz have the same name" in refused(tmp_path)
+
+
+def test_the_same_name_with_accents_written_in_two_ways_is_one(tmp_path: Path) -> None:
+    touch(tmp_path, "Mu\u0308ller.nii.gz", "M\u00fcller.nii.gz")
+    assert "have the same name" in refused(tmp_path)
+
+
+def test_what_may_be_a_scan_and_is_not_read_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz", "b.NII.GZ", "notes.txt", ".hidden")
+    touch(tmp_path, "c.mha", "d.hdr", "d.img", "e.nii.gz.part", "IM0001")
+    touch(tmp_path / "series", "1.dcm")
+    touch(tmp_path / "logs", "x.log")
+    others = ["IM0001", "c.mha", "d.hdr", "d.img", "e.nii.gz.part", "series/"]
+    assert passed_over(tmp_path) == others
+    assert passed_over(tmp_path, [tmp_path / "b.NII.GZ"]) == sorted([*others, "a.nii.gz"])
+    assert passed_over(tmp_path / "none") == []
+    text = passed_over_text(tmp_path, others)
+    assert text.startswith(f"passed over in {tmp_path}, where .nii.gz and .nii files are read: IM0001, c.mha, d.hdr")
+
+
+def test_where_only_other_formats_are_they_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "c.mha", "d.nrrd", "notes.txt")
+    assert "It has c.mha, d.nrrd; convert scans to NIfTI first" in refused(tmp_path)

@@ -267,3 +267,42 @@ def test_hippocampus(shared_data: Path) -> None:
     assert dataset.channels == ("MRI",)
     assert dataset.structures == {"Anterior": 1, "Posterior": 2}
     assert dataset.cases[0].name == "hippocampus_001"
+
+
+@pytest.mark.parametrize("make", [decathlon, nnunet])
+def test_another_number_of_cases_than_declared_is_remarked(tmp_path: Path, make: Any) -> None:
+    assert read_dataset(make(tmp_path / "a", numTraining=2, numTest=1)).remarks == ()
+    assert read_dataset(make(tmp_path / "b", numTraining="2", numTest=0)).remarks == ()
+    training, test = read_dataset(make(tmp_path / "c", numTraining=41, numTest=20)).remarks
+    assert f'{tmp_path / "c/dataset.json"} says "numTraining": 41, but 2 labelled cases are found' in training
+    assert '"numTest": 20, but 1 unlabelled cases are found' in test
+    (fewer,) = read_dataset(make(tmp_path / "d", numTraining=1)).remarks
+    assert '"numTraining": 1, but 2' in fewer
+
+
+def test_what_lies_in_nnunets_folders_and_is_not_read_is_remarked(tmp_path: Path) -> None:
+    root = nnunet(tmp_path, channels=1)
+    for name in ("imagesTr/c_0000.nii", "imagesTr/d_0000.mha", "labelsTr/c.nii", "imagesTs/y_0000.nrrd"):
+        (root / name).touch()
+    dataset = read_dataset(root)
+    assert names(dataset) == ["a", "b"]
+    assert [remark.partition(", where")[0] for remark in dataset.remarks] == [
+        f"passed over in {root / folder}" for folder in ("imagesTs", "imagesTr", "labelsTr")
+    ]
+    assert "where .nii.gz files are read: c_0000.nii, d_0000.mha." in dataset.remarks[1]
+
+
+def test_windows_paths_and_accents_find_their_files(tmp_path: Path) -> None:
+    composed, decomposed = "M\u00fcller", "Mu\u0308ller"
+    cases = [
+        {"image": f"images\\{composed}.nii.gz", "label": f"labels\\{composed}.nii.gz"},
+        {"image": ".\\images\\b.nii.gz", "label": "labels/b.nii.gz"},
+    ]
+    files = [f"{folder}/{name}.nii.gz" for folder in ("images", "labels") for name in (decomposed, "b")]
+    dataset = read_dataset(listed(tmp_path, cases, *files))
+    assert names(dataset) == [composed, "b"]
+    assert dataset.cases[0].images == (tmp_path / f"images/{decomposed}.nii.gz",)
+    assert dataset.cases[0].label == tmp_path / f"labels/{decomposed}.nii.gz"
+    assert dataset.cases[1].images[0].is_file()
+    missing = [{"image": "images\\none.nii.gz", "label": "labels\\b.nii.gz"}]
+    assert f"case 'none': not found: image {tmp_path / 'images/none.nii.gz'}" in refused(listed(tmp_path, missing))

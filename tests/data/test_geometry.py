@@ -152,3 +152,14 @@ def test_all_48_orientations_are_distinct() -> None:
             assert torch.equal(from_ras(ras, affine), volume)
             seen.add((tuple(ras.shape), tuple(ras.flatten().tolist())))
     assert len(seen) == 48
+
+
+def test_a_spacing_that_leaves_nothing_of_a_volume_is_refused() -> None:
+    microns = np.diag([0.5, 0.5, 0.5, 1])
+    with pytest.raises(InputError, match=r"resampled to 500 x 500 x 500 mm .* choose a finer spacing"):
+        Geometry.create((40, 40, 40), microns, (500.0, 500.0, 500.0))
+    assert Geometry.create((40, 40, 1), microns, (0.5, 0.5, 1.0)).prepared_shape == (40, 40, 1)
+
+
+def test_volumes_of_very_small_voxels_are_not_singular() -> None:
+    assert ras_spacing(np.diag([1e-5, 1e-5, 1e-5, 1])) == pytest.approx((1e-5, 1e-5, 1e-5))

@@ -11,8 +11,10 @@ import pytest
 from medcontext.data.cases import Case
 from medcontext.data.nifti import (
     Header,
+    case_name,
     check_same_grid,
     grid_distance,
+    is_nifti,
     read_header,
     read_image,
     read_label,
@@ -311,3 +313,52 @@ def test_flipped_affines_of_a_symmetric_scan_differ() -> None:
             Header(SHAPE, flipped, np.dtype("u1")),
             ("a", "b"),
         )
+
+
+def test_itks_vectors_are_channels(tmp_path: Path, noise: np.ndarray) -> None:
+    both = np.stack([noise, noise + 7], axis=-1)
+    image = nib.Nifti1Image(both[:, :, :, None], OBLIQUE)  # (X, Y, Z, 1, C)
+    image.header.set_intent("vector")
+    nib.save(image, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(image_of(tmp_path / "a.nii.gz", channels=("A", "B")), np.moveaxis(both, -1, 0))
+    assert "holds 2 channels, but 1 expected" in refused(tmp_path / "a.nii.gz")
+    assert "holds 2 volumes" in label_refused(tmp_path / "a.nii.gz")
+    affine = read_header(tmp_path / "a.nii.gz").affine
+    write_label(tmp_path / "label.nii.gz", noise > 0, affine, tmp_path / "a.nii.gz")
+    written = nib.load(tmp_path / "label.nii.gz")
+    assert written.shape == SHAPE
+    np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "a.nii.gz").affine)
+
+
+def test_the_name_must_say_whether_a_file_is_compressed(tmp_path: Path, noise: np.ndarray) -> None:
+    plain, packed = save(tmp_path / "plain.nii", noise), save(tmp_path / "packed.nii.gz", noise)
+    message = refused(plain.rename(tmp_path / "a.nii.gz"))
+    assert "a.nii.gz is called .gz, but is not compressed; rename it to end in .nii, or compress it" in message
+    message = refused(packed.rename(tmp_path / "b.nii"))
+    assert "b.nii is compressed with gzip, but not called .gz; rename it to end in .nii.gz" in message
+
+
+@pytest.mark.parametrize("name", ["a.NII", "a.NII.GZ"])
+def test_endings_in_capitals(tmp_path: Path, noise: np.ndarray, name: str) -> None:
+    path = save(tmp_path / name.lower(), noise).rename(tmp_path / name)
+    assert is_nifti(path)
+    assert case_name(path) == "a"
+    np.testing.assert_array_equal(image_of(path)[0], noise)
+
+
+def test_names_are_the_same_however_accents_are_written() -> None:
+    assert case_name(Path("Mu\u0308ller.nii.gz")) == case_name(Path("M\u00fcller.nii")) == "M\u00fcller"
+
+
+@pytest.mark.parametrize("value", [3.4e38, -3.4e38, 1e20, -1e16])
+def test_values_that_no_scanner_measures_are_refused(tmp_path: Path, noise: np.ndarray, value: float) -> None:
+    noise[1:3, 2, 0] = value
+    message = refused(save(tmp_path / "a.nii.gz", noise))
+    assert f"2 voxels like {np.float32(value):.3g}, which no scanner measures: a fill value" in message
+    assert "the first at index (1, 2, 0)" in message
+
+
+def test_doubles_beyond_single_precision_are_infinite(tmp_path: Path) -> None:
+    array = np.ones(SHAPE)
+    array[3, 2, 1] = 1e300
+    assert "1 NaN or infinite voxels, the first at index (3, 2, 1)" in refused(save(tmp_path / "a.nii.gz", array))

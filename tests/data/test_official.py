@@ -226,3 +226,19 @@ def test_scores_take_the_labels_of_the_data_set(tmp_path: Path) -> None:
     found = find_labels(acdc(tmp_path))
     assert isinstance(found, Dataset)
     assert len(found.cases) == 4
+
+
+def test_scans_in_other_formats_are_remarked(tmp_path: Path) -> None:
+    for name in ("imagesTr/img0001.nii.gz", "labelsTr/label0001.nii.gz", "imagesTr/img0002.mha", "notes.txt"):
+        (tmp_path / "btcv" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "btcv" / name).touch()
+    assert [remark.partition(". ")[0] for remark in read_dataset(tmp_path / "btcv").remarks] == [
+        f"passed over in {tmp_path / 'btcv'}, where .nii.gz and .nii files are read: imagesTr/img0002.mha"
+    ]
+    patient = tmp_path / "acdc/training/patient001"
+    patient.mkdir(parents=True)
+    for name in ("_frame01.nii.gz", "_frame01_gt.nii.gz", "_4d.nii.gz", "_frame12.nrrd"):
+        (patient / f"patient001{name}").touch()
+    (patient / "Info.cfg").touch()
+    (remark,) = read_dataset(tmp_path / "acdc").remarks
+    assert "read: training/patient001/patient001_frame12.nrrd." in remark

@@ -111,3 +111,17 @@ def test_only_the_training_cases_count(tmp_path: Path) -> None:
 def test_no_case_to_plan_from() -> None:
     with pytest.raises(InputError, match="No training case"):
         make_plan(CT, (), PrepareSettings())
+
+
+@pytest.mark.parametrize("name", ["CT", " ct ", "CT_venous", "CT-arterial", "venous CT", "lateCT", "CTA", "CBCT"])
+def test_every_channel_with_the_word_ct_is_ct(tmp_path: Path, name: str) -> None:
+    dataset = write_dataset(tmp_path / "heads", random_cases(2, (8, 8, 8)), channels=(name,))
+    plan = make_plan(dataset, dataset.cases, PrepareSettings())
+    assert plan.normalization[0].kind == "ct"
+    assert not plan.crop_foreground
+
+
+@pytest.mark.parametrize("name", ["MR", "T1", "CT1", "PET/CT", "PT_CT", "MR_to_CT", "cine", "contrast", "act"])
+def test_no_other_channel_is(tmp_path: Path, name: str) -> None:
+    dataset = write_dataset(tmp_path / "heads", random_cases(2, (8, 8, 8)), channels=(name,))
+    assert make_plan(dataset, dataset.cases, PrepareSettings()).normalization[0].kind == "zscore"

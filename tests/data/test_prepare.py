@@ -19,7 +19,14 @@ from medcontext.data.cases import Case, Dataset
 from medcontext.data.nifti import read_image, read_label
 from medcontext.data.plan import Plan, PrepareSettings
 from medcontext.data.planning import make_plan
-from medcontext.data.prepare import default_cache, prepare_dataset, prepare_image, print_plan, store_folder
+from medcontext.data.prepare import (
+    default_cache,
+    prepare_dataset,
+    prepare_image,
+    preparing_remarks,
+    print_plan,
+    store_folder,
+)
 from medcontext.errors import InputError
 from tests.data.scans import affine_of, random_cases, save, write_dataset
 
@@ -254,3 +261,64 @@ def test_real_scans(shared_data: Path, tmp_path: Path) -> None:
         scores = torch.stack([stored.read()[1][0] == index for index in range(3)]).float()
         np.testing.assert_array_equal(stored.geometry.to_original(scores), label)
         assert torch.isfinite(stored.read()[0]).all()
+
+
+def with_a_dot(root: Path, at: tuple[int, int, int] = (3, 3, 3)) -> Dataset:
+    """Two cases with balls 1 and 2, the first with a single voxel 3."""
+    cases = random_cases(2, (32, 32, 24))
+    cases["case00"] = (cases["case00"][0], cases["case00"][1].copy())  # all have the same label
+    cases["case00"][1][at] = 3
+    return write_dataset(root / "dots", cases, labels={"left": 1, "right": 2, "dot": 3})
+
+
+def remarks_of(dataset: Dataset, cache: Path, training: list[str], **settings: object) -> list[str]:
+    plan = plan_of(dataset, **settings)
+    store = prepare_dataset(dataset, names_of(dataset), plan, cache)
+    return preparing_remarks(store, names_of(dataset), training, plan)
+
+
+def test_a_structure_that_resampling_removes_is_remarked(tmp_path: Path) -> None:
+    dataset = with_a_dot(tmp_path)
+    lost, never = remarks_of(dataset, tmp_path / "cache", names_of(dataset), spacing=(3.0, 3.0, 3.0))
+    assert "'dot' (3) is lost in preparing 1 of the 1 cases that have it, no voxel is left: case00." in lost
+    assert "a spacing of 3 x 3 x 3 mm" in lost
+    assert "'dot' (3) is in none of the 2 training cases as they are prepared: it cannot be learnt" in never
+    assert remarks_of(dataset, tmp_path / "cache", names_of(dataset), spacing="original") == []
+
+
+def test_a_structure_that_no_training_case_has_is_remarked(tmp_path: Path) -> None:
+    dataset = with_a_dot(tmp_path)
+    (never,) = remarks_of(dataset, tmp_path / "cache", ["case01"], spacing="original")
+    assert "'dot' (3) is in none of the 1 training cases" in never
+
+
+def test_labelled_voxels_that_are_cropped_away_are_remarked(tmp_path: Path) -> None:
+    dataset = with_a_dot(tmp_path, at=(0, 3, 3))
+    image, affine = read_image(dataset.cases[0], dataset.channels)
+    image[0, :2] = 0
+    save(dataset.cases[0].images[0], image[0], affine)
+    lost, _, cropped = remarks_of(dataset, tmp_path / "cache", names_of(dataset), spacing="original")
+    assert "or was cropped away" in lost
+    assert "cropped away: case00 (1 voxels)." in cropped
+    assert remarks_of(dataset, tmp_path / "cache", names_of(dataset), spacing="original", crop_foreground=False) == []
+
+
+def test_cases_of_a_store_without_what_was_lost_are_prepared_anew(dataset: Dataset, tmp_path: Path) -> None:
+    store = prepare_dataset(dataset, names_of(dataset)[:1], plan_of(dataset), tmp_path / "cache")
+    record = store.root / names_of(dataset)[0] / "case.json"
+    old = {key: value for key, value in json.loads(record.read_text()).items() if key not in ("lost", "outside")}
+    record.write_text(json.dumps(old))
+    prepare_dataset(dataset, names_of(dataset)[:1], plan_of(dataset), tmp_path / "cache")
+    assert store.case(names_of(dataset)[0]).lost == ()
+
+
+@pytest.mark.parametrize("kind", ["zscore", "zscore_nonzero", "none"])
+def test_a_fill_value_is_refused_where_nothing_clips_it(dataset: Dataset, tmp_path: Path, kind: str) -> None:
+    image, affine = read_image(dataset.cases[0], dataset.channels)
+    image[0, :3] = -32768
+    save(dataset.cases[0].images[0], image[0], affine)
+    with pytest.raises(InputError, match=r"Case 'case00': channel MR has the fill value -32768 in 648 voxels"):
+        prepare_dataset(dataset, names_of(dataset), plan_of(dataset, normalization=kind), tmp_path / "cache")
+    for clipped in ({"normalization": "ct"}, {"intensity_range": (0.0, 250.0)}):
+        store = prepare_dataset(dataset, names_of(dataset), plan_of(dataset, **clipped), tmp_path / "cache")
+        assert store.case("case00").read_image().abs().max() < 10

@@ -315,3 +315,56 @@ def test_a_real_data_set_against_itself(shared_data: Path, tmp_path: Path) -> No
     assert summary["mean"]["dsc"] == 1
     assert summary["mean"]["hd95_max"] == 0
     assert list(summary["structures"]) == ["Anterior", "Posterior"]
+
+
+def test_a_label_without_orientation_is_scored_against_what_an_itk_tool_made_of_it(folders, capsys) -> None:
+    predictions, labels, output = folders
+    bare = nib.Nifti1Image(volume(), None)
+    bare.header["pixdim"][1:4] = 0.5, 2, 3
+    nib.save(bare, labels / "a.nii.gz")
+    save(predictions / "a.nii.gz", volume(), np.diag([-0.5, -2, 3, 1]))
+    evaluate(*folders, workers=1)
+    assert rows_of(output)["a", "left"]["dsc"] == "1.0"
+    told = capsys.readouterr().out
+    assert "Warning: no orientation in the header" in told
+    assert str(labels / "a.nii.gz") in told
+
+
+def test_sizes_in_microns_give_distances_in_millimetres(folders) -> None:
+    predictions, labels, output = folders
+    for folder, array in ((predictions, volume(shift=1)), (labels, volume())):
+        file = nib.Nifti1Image(array, np.diag([500.0, 2000, 3000, 1]))
+        file.header.set_xyzt_units("micron")
+        nib.save(file, folder / ("b.nii" if folder == predictions else "b.nii.gz"))
+    summary = evaluate(*folders, workers=1).summary
+    assert summary["cases"][1]["spacing"] == pytest.approx([0.5, 2, 3])
+    assert float(rows_of(output)["b", "left"]["hd95_max"]) == pytest.approx(0.5)
+
+
+def test_a_lost_voxel_size_is_refused(folders) -> None:
+    file = nib.Nifti1Image(volume(), AFFINE)
+    file.set_sform(AFFINE, 0)
+    file.set_qform(AFFINE, 1)
+    data = bytearray(file.to_bytes())
+    data[76 + 12 : 76 + 16] = bytes(4)  # pixdim[3]
+    (folders[1] / "b.nii.gz").unlink()
+    (folders[1] / "b.nii").write_bytes(data)
+    assert "b.nii has the voxel sizes (pixdim) 0.5x2x0" in refused(folders)
+
+
+def test_predictions_that_are_not_read_are_named(folders, capsys) -> None:
+    for name in ("d.mha", "e.nrrd", "dataset.json"):
+        (folders[0] / name).touch()
+    (folders[0] / "dataset.json").write_text(json.dumps({"labels": NAMES}))
+    save(folders[0] / "probabilities/a.nii.gz", volume())
+    evaluate(*folders, workers=1)
+    assert f"Warning: passed over in {folders[0]}, where .nii.gz and .nii files are read: d.mha, e.nrrd." in (
+        capsys.readouterr().out
+    )
+
+
+def test_names_with_accents_are_paired_however_they_are_written(folders) -> None:
+    save(folders[0] / "Mu\u0308ller.nii.gz", volume())
+    save(folders[1] / "M\u00fcller.nii.gz", volume())
+    evaluate(*folders, workers=1)
+    assert rows_of(folders[2])["M\u00fcller", "left"]["dsc"] == "1.0"

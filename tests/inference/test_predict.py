@@ -369,3 +369,43 @@ def test_the_command_line(run: Run, images: Path, tmp_path: Path, capsys: pytest
     assert main([*command, "--output", str(tmp_path / "out"), "--overlap", "1"]) == 2
     assert "overlap must be at least 0 and below 1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_without_orientation_gets_a_segmentation_without(run: Run, tmp_path: Path, capsys) -> None:
+    image, expected = levels_image((9, 11, 6), 0)
+    bare = nib.Nifti1Image(image, None)
+    bare.header["pixdim"][1:4] = 1, 1, 2
+    (tmp_path / "images").mkdir()
+    nib.save(bare, tmp_path / "images/a.nii.gz")
+    predict([run.folder], tmp_path / "images", tmp_path / "out")
+    found = nib.load(tmp_path / "out/a.nii.gz")
+    np.testing.assert_array_equal(np.asanyarray(found.dataobj), expected)
+    assert (found.header["sform_code"], found.header["qform_code"]) == (0, 0)
+    np.testing.assert_array_equal(found.header["pixdim"], nib.load(tmp_path / "images/a.nii.gz").header["pixdim"])
+    told = capsys.readouterr().out
+    assert "Warning: no orientation in the header" in told
+    assert str(tmp_path / "images/a.nii.gz") in told
+
+
+def test_an_image_in_microns_gets_a_segmentation_in_microns(run: Run, tmp_path: Path, capsys) -> None:
+    image, expected = levels_image((9, 11, 6), 0)
+    file = nib.Nifti1Image(image, np.diag([700.0, 1500, 5000, 1]))
+    file.header.set_xyzt_units("micron")
+    (tmp_path / "images").mkdir()
+    nib.save(file, tmp_path / "images/a.nii.gz")
+    predict([run.folder], tmp_path / "images", tmp_path / "out")
+    found = nib.load(tmp_path / "out/a.nii.gz")
+    np.testing.assert_array_equal(np.asanyarray(found.dataobj), expected)
+    np.testing.assert_array_equal(found.affine, file.affine)
+    assert found.header.get_xyzt_units()[0] == "micron"
+    assert "sizes are in microns" in capsys.readouterr().out
+
+
+def test_files_that_are_not_predicted_are_named(run: Run, images: Path, tmp_path: Path, capsys) -> None:
+    (images / "case1.nii.gz").rename(images / "case1.NII.GZ")
+    for name in ("d.hdr", "d.img", "e.mha", "notes.txt"):
+        (images / name).touch()
+    written = predict([run.folder], images, tmp_path / "out")
+    assert [path.name for path in written] == [f"case{index}.nii.gz" for index in range(3)]
+    told = capsys.readouterr().out
+    assert f"Warning: passed over in {images}, where .nii.gz and .nii files are read: d.hdr, d.img, e.mha." in told

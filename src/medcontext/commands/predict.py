@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from medcontext.console import console
+from medcontext.console import console, warn
 from medcontext.errors import InputError
 from medcontext.files import AnyPath
 
@@ -55,6 +55,7 @@ def predict(
     Raises:
         InputError: if a run, checkpoint or image cannot be used, or the output cannot be written.
     """
+    from medcontext.data.doubts import header_doubts
     from medcontext.data.folders import shortened
     from medcontext.inference.ensemble import load_members
     from medcontext.inference.origin import check_same_origin, describe_origin
@@ -74,6 +75,7 @@ def predict(
     with kept_if_used(output, resume):
         remove_leftovers(output)
         todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
+        warn(header_doubts(image for case in todo for image in case.images))
         failed = predict_cases(todo, members, output, origin, probabilities)
     done = len(todo) - len(failed)
     if failed and len(todo) == 1:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medcontext.console import console
+from medcontext.console import console, warn
 from medcontext.data.plan import PrepareSettings
 from medcontext.files import AnyPath
 
@@ -40,10 +40,11 @@ def prepare(
     Raises:
         InputError: if a case cannot be used, or the disk is full; cases finished before stay.
     """
+    from medcontext.data.doubts import data_doubts
     from medcontext.data.formats import read_dataset
     from medcontext.data.planning import make_plan
     from medcontext.data.pool import processors
-    from medcontext.data.prepare import prepare_dataset, print_plan
+    from medcontext.data.prepare import prepare_dataset, preparing_remarks, print_plan
     from medcontext.data.splits import make_split
 
     workers = processors() if workers is None else workers
@@ -54,6 +55,9 @@ def prepare(
     plan = make_plan(dataset, training, prepare, workers)
     print_plan(plan)
     folder = None if cache is None else Path(cache)
-    store = prepare_dataset(dataset, chosen.train + chosen.validation, plan, folder, workers)
+    names = chosen.train + chosen.validation
+    warn(data_doubts(dataset, names))
+    store = prepare_dataset(dataset, names, plan, folder, workers)
+    warn(preparing_remarks(store, names, chosen.train, plan))
     console.print(f"{len(store.names)} cases prepared: {store.root}", highlight=False, markup=False, soft_wrap=True)
     return store

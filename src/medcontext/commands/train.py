@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medcontext.console import warn
 from medcontext.files import AnyPath, output_folder
 from medcontext.settings import Settings
 
@@ -41,7 +42,9 @@ def train(
     """
     import torch
 
+    from medcontext.data.doubts import data_doubts
     from medcontext.data.formats import read_dataset
+    from medcontext.data.prepare import preparing_remarks
     from medcontext.data.splits import make_split
     from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
     from medcontext.inference.run import make_network
@@ -61,7 +64,11 @@ def train(
         dataset, file=settings.split or None, seed=settings.seed, few_shot=settings.few_shot, fold=settings.fold
     )
     found = find_unlabelled(sources, dataset, split.rest)
+    if first:
+        warn(data_doubts(dataset, split.train + split.validation, [source.dataset for source in found]))
     run, store = fit.prepare_run(dataset, split, output, settings, cache)
+    if first:
+        warn(preparing_remarks(store, fit.needed_cases(split, settings), split.train, run.plan))
     scans = Scans()
     if found:
         workers = fit.preparing_workers(settings)

@@ -20,6 +20,11 @@ class Case:
     label: Path | None = None
     patient: str = ""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The images, and the label where there is one."""
+        return self.images if self.label is None else (*self.images, self.label)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -35,6 +40,7 @@ class Dataset:
         unlabelled: those without, such as the Decathlon's `imagesTs`.
         regions: where overlapping regions are segmented rather than structures: name to the label values that a
             region consists of, larger regions first, such as `{"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}`.
+        remarks: what a person should know of its files, a sentence each, such as which were passed over.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Dataset:
     cases: tuple[Case, ...]
     unlabelled: tuple[Case, ...] = ()
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def structures(self) -> dict[str, int]:

@@ -10,16 +10,23 @@ import nibabel as nib
 import numpy as np
 
 from medcontext.data.cases import Case, Dataset
+from medcontext.data.fill import find_fill
 from medcontext.data.formats import scan_dataset
-from medcontext.data.nifti import Header, check_same_grid, image_digest, read_image, read_label
+from medcontext.data.nifti import (
+    Header,
+    Unoriented,
+    check_same_grid,
+    image_digest,
+    read_doubts,
+    read_header,
+    read_image,
+    read_label,
+)
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError
 
 UNUSUAL_SCALE = 20
 """How many times brighter or darker than the median scan a scan must be to be pointed out."""
-
-PLAUSIBLE_SPACING = (0.02, 25.0)
-"""Millimetres. A spacing outside is most likely in another unit, or lost."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class CaseReport:
         labelled: whether it has a label file.
         shape: (X, Y, Z), as in the file.
         spacing: voxel size along X, Y, Z, in millimetres.
-        orientation: where the file's axes point to, such as "RAS".
+        orientation: where the file's axes point to, such as "RAS"; None too where the header does not say.
         intensity: lowest and highest value of each channel.
         voxels: label value to number of voxels, the background included.
         voxel_volume: of one voxel, in millilitres.
@@ -110,6 +117,7 @@ def check_dataset(path: Path, *, workers: int = 1) -> Report:
         reports[index] = report
     done = tuple(report for report in reports if report is not None)
     problems = [Problem("error", message) for message in found]
+    problems += [Problem("warning", message) for message in dataset.remarks]
     problems += [problem for report in done for problem in report.problems]
     problems += _across_cases(dataset, done)
     return Report(dataset, done, tuple(problems))
@@ -130,19 +138,21 @@ def check_case(case: Case, dataset: Dataset) -> CaseReport:
     except InputError as error:
         problems.append(Problem("error", str(error), case.name))
     else:
-        header = Header(image.shape[1:], affine, image.dtype)
+        header = read_header(case.images[0])
         report = _with_image(report, image, affine)
-        problems += _image_problems(report, dataset)
+        if isinstance(header, Unoriented):
+            report = replace(report, orientation=None)
+        problems += _image_problems(report, dataset) + _fill_problems(case.name, image, dataset)
     if case.label is not None:
         try:
             label, affine = read_label(case.label)
             report = replace(report, voxels=_voxel_counts(label), voxel_volume=_voxel_volume(affine))
             problems += _label_problems(report, dataset)
             if header is not None:
-                found = Header(label.shape, affine, label.dtype)
-                check_same_grid(header, found, (str(case.images[0]), str(case.label)))
+                check_same_grid(header, read_header(case.label), (str(case.images[0]), str(case.label)))
         except InputError as error:
             problems.append(Problem("error", str(error), case.name))
+    problems += _header_problems(case)
     return replace(report, problems=tuple(problems))
 
 
@@ -158,16 +168,34 @@ def _with_image(report: CaseReport, image: np.ndarray, affine: np.ndarray) -> Ca
     )
 
 
+def _header_problems(case: Case) -> list[Problem]:
+    """What other programs may read otherwise, once for a case though its label's header says the same."""
+    found: dict[str, str] = {}
+    for path in case.files:
+        try:
+            doubts = read_doubts(path)
+        except InputError:  # reported by who reads the voxels
+            continue
+        for doubt in doubts:
+            found.setdefault(doubt.message, doubt.detail + (", the label" if path == case.label else ""))
+    return [Problem("warning", message, case.name, detail) for message, detail in found.items()]
+
+
 def _image_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
     problems = []
     for channel, (low, high) in zip(dataset.channels, report.intensity, strict=True):
         if low == high:
             message = f"the image is constant (channel {channel}): there is nothing to see in it"
             problems.append(Problem("warning", message, report.name, f"all {low:g}"))
-    low, high = PLAUSIBLE_SPACING
-    if report.spacing and not all(low <= mm <= high for mm in report.spacing):
-        message = f"voxel sizes outside of {low} to {high:g} mm: the header may be wrong, or in another unit than mm"
-        problems.append(Problem("warning", message, report.name, f"{triple_text(report.spacing)} mm"))
+    return problems
+
+
+def _fill_problems(name: str, image: np.ndarray, dataset: Dataset) -> list[Problem]:
+    problems = []
+    for channel, volume in zip(dataset.channels, image, strict=True):
+        if fill := find_fill(volume):
+            message = f"{channel} has a fill value far from all others; replace it by the value of air or background"
+            problems.append(Problem("warning", message, name, f"{fill.value:.6g} in {fill.voxels} voxels"))
     return problems
 
 
@@ -254,12 +282,3 @@ def _voxel_counts(label: np.ndarray) -> dict[int, int]:
 
 def _voxel_volume(affine: np.ndarray) -> float:
     return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-
-
-def triple_text(spacing: tuple[float, ...]) -> str:
-    """Three sizes to be read by a person, with three digits each.
-
-    >>> triple_text((0.7578125, 0.7578125, 5.0))
-    '0.758x0.758x5'
-    """
-    return "x".join(f"{mm:.3g}" for mm in spacing)

@@ -1,6 +1,7 @@
 """The findings of a check, for a person at a terminal and as a CSV file."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from medcontext.console import console
-from medcontext.data.check import CaseReport, Problem, Report, triple_text
+from medcontext.data.check import CaseReport, Problem, Report
+from medcontext.data.placement import triple_text
 from medcontext.files import atomic_path
 
 ROWS = 40  # tables of more cases are cut to the first few, those with a problem, and the last few
 NAMES = 4  # cases named after a problem that many share
+ALIKE = 10  # messages printed of those that differ in the file or in figures alone
 _STYLE: dict[str, Any] = {
     "box": box.SIMPLE_HEAD,
     "pad_edge": False,
@@ -118,7 +121,7 @@ def _summary(report: Report) -> Table:
     if readable:
         lines.add_row("shape", _spread(np.array([case.shape for case in readable])))
         lines.add_row("spacing, mm", _spread(np.array([case.spacing for case in readable])))
-        axes = Counter(case.orientation for case in readable).most_common()
+        axes = Counter(case.orientation or "unknown" for case in readable).most_common()
         lines.add_row("axes", ", ".join(f"{code} ({count})" for code, count in axes))
     for channel, name in enumerate(report.dataset.channels):
         ranges = np.array([case.intensity[channel] for case in readable])  # (cases, 2)
@@ -151,14 +154,23 @@ def _structure_table(report: Report) -> Table:
 
 
 def _print_problems(report: Report, to: Console) -> None:
-    """Errors first; a problem that several cases share is printed once."""
+    """Errors first; a problem that several cases share is printed once, and few of those that differ by the file."""
     groups: dict[tuple[str, str], list[Problem]] = {}
     for level in _COLORS:
         for problem in report.problems:
             if problem.level == level:
                 groups.setdefault((level, problem.message), []).append(problem)
     lines = Table.grid(padding=(0, 2))
+    alike = Counter(map(_kind, groups, groups.values()))
+    printed: Counter[tuple[str, str]] = Counter()
     for (level, message), problems in groups.items():
+        kind = _kind((level, message), problems)
+        printed[kind] += 1
+        if printed[kind] == ALIKE + 1:
+            rest = f"and {alike[kind] - ALIKE} more like these; --output lists all"
+            lines.add_row(f"[{_COLORS[level]}]{level}[/]", rest)
+        if printed[kind] > ALIKE:
+            continue
         text = escape(message.replace(f"{report.dataset.root}/", ""))
         if problems[0].case:
             named = [f"{p.case} ({p.detail})" if p.detail else p.case for p in problems]
@@ -171,6 +183,12 @@ def _print_problems(report: Report, to: Console) -> None:
         to.print(f"{_plural(counts['error'], 'error')}, {_plural(counts['warning'], 'warning')}.", highlight=False)
     else:
         to.print("[green]No problems found.[/]")
+
+
+def _kind(key: tuple[str, str], problems: list[Problem]) -> tuple[str, str]:
+    """What messages have in common that name different files and figures."""
+    level, message = key
+    return level, re.sub(r"[0-9.]+", "#", message.replace(problems[0].case, "*") if problems[0].case else message)
 
 
 def _worst(case: CaseReport) -> str:

@@ -1,11 +1,18 @@
 """Folders of NIfTI files: which files make up one case."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from medcontext.data.cases import Case
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name, is_nifti
 from medcontext.errors import InputError
+
+NO_SCAN = (
+    *(".json", ".yaml", ".yml", ".xml", ".cfg", ".log", ".txt", ".md", ".html", ".pdf", ".docx", ".csv", ".tsv"),
+    *(".xls", ".xlsx", ".py", ".ipynb", ".sh", ".png", ".jpg", ".jpeg", ".svg", ".bval", ".bvec"),
+)
+"""Endings of files that lie beside scans and are none."""
 
 _CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 
@@ -47,6 +54,39 @@ def nifti_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if is_nifti(file)) if folder.is_dir() else []
 
 
+def passed_over(folder: Path, read: Sequence[Path] | None = None) -> list[str]:
+    """What in a folder may be scans and is not read: other formats, other endings, folders with files.
+
+    Args:
+        folder: whose subfolders are not searched.
+        read: the files that are; all NIfTI files if None.
+
+    Returns:
+        Names, sorted, those of folders with a slash.
+    """
+    if not folder.is_dir():
+        return []
+    known = set(nifti_files(folder) if read is None else read)
+    others = [item for item in sorted(folder.iterdir()) if item not in known]
+    return [
+        item.name + "/" * item.is_dir()
+        for item in others
+        if (any(map(_may_be_scan, item.iterdir())) if item.is_dir() else _may_be_scan(item))
+    ]
+
+
+def passed_over_text(folder: Path, names: list[str], endings: Sequence[str] = NIFTI_SUFFIXES) -> str:
+    """What `passed_over` found where files with these endings are read, in a sentence."""
+    return (
+        f"passed over in {folder}, where {' and '.join(endings)} files are read: {listed(names, 10)}. Convert or move "
+        "them if they are scans or labels."
+    )
+
+
+def _may_be_scan(file: Path) -> bool:
+    return not file.name.startswith(".") and file.suffix.lower() not in NO_SCAN and file.is_file()
+
+
 def group_channels(files: list[Path]) -> dict[str, dict[int, Path]]:
     """Case name to channel index to file, for names such as `case_0001.nii.gz`."""
     groups: dict[str, dict[int, Path]] = {}
@@ -84,6 +124,15 @@ def shortened(problems: list[str], shown: int = 5) -> str:
     return "; ".join(problems[:shown]) + (f"; and {rest} more" if rest > 0 else "")
 
 
+def listed(names: Sequence[str], shown: int = 5) -> str:
+    """The first few names, and how many more there are.
+
+    >>> listed(["a", "b", "c"], shown=2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
 def _siblings(file: Path, channels: int) -> list[Path]:
     """The channel files that belong to one file given by the user."""
     match = _CHANNEL_SUFFIX.search(case_name(file))
@@ -111,4 +160,6 @@ def _by_name(files: list[Path], path: Path) -> dict[str, Path]:
 def _none_found(folder: Path) -> InputError:
     inside = sorted(item.name for item in folder.iterdir() if item.is_dir())
     hint = f" It has the folders {', '.join(inside[:5])}; give one of them." if inside else ""
+    others = [name for name in passed_over(folder) if not name.endswith("/")]
+    hint += f" It has {listed(others)}; convert scans to NIfTI first." if others else ""
     return InputError(f"No NIfTI files ({', '.join(NIFTI_SUFFIXES)}) in {folder}.{hint}")

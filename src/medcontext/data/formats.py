@@ -4,6 +4,7 @@ Those that come without a JSON file are in `official.py`.
 """
 
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Any
 
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.declarations import read_channels, read_declared_regions, read_labels
-from medcontext.data.folders import group_channels, missing_channels, nifti_files, shortened
+from medcontext.data.folders import (
+    group_channels,
+    missing_channels,
+    nifti_files,
+    passed_over,
+    passed_over_text,
+    shortened,
+)
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
 from medcontext.data.official import scan_official
 from medcontext.errors import InputError
@@ -77,11 +85,15 @@ def _described(file: Path) -> tuple[Dataset, list[str]]:
     regions = read_declared_regions(manifest, file, labels)
     if "cases" not in manifest and ("file_ending" in manifest or "channel_names" in manifest):
         cases, unlabelled, problems = _nnunet(manifest, file, len(channels))
+        remarks = _other_files(file.parent, manifest)
     else:
         cases, unlabelled, problems = _listed(manifest, file)
+        remarks = []
+    remarks += _other_numbers(manifest, file, len(cases), len(unlabelled))
     if not cases and not unlabelled and not problems:
         raise InputError(f"No labelled cases in {file}. {LAYOUTS}")
-    return Dataset(str(name), file.parent, channels, labels, tuple(cases), tuple(unlabelled), regions), problems
+    parts = tuple(cases), tuple(unlabelled), regions, tuple(remarks)
+    return Dataset(str(name), file.parent, channels, labels, *parts), problems
 
 
 def _find_manifest(path: Path) -> Path:
@@ -156,13 +168,22 @@ def _listed_case(entry: dict[str, Any], where: str, root: Path) -> Case:
     label = entry.get("label")
     if label is not None and not isinstance(label, str):
         raise InputError(f'{where}: "label" must be one path; got {label!r}.')
-    name = case_name(Path(images[0]))
+    files = [_on_disk(root, image) for image in images]
+    name = case_name(files[0])
     if len(images) > 1:
         name = name.removesuffix("_0000")
     name = entry.get("name", name)
     if not isinstance(name, str) or not name or "/" in name or "\\" in name:
         raise InputError(f'{where}: "name" must be usable as a file name; got {name!r}.')
-    return Case(name, tuple(root / image for image in images), None if label is None else root / label)
+    name = unicodedata.normalize("NFC", name)  # as `case_name`
+    return Case(name, tuple(files), None if label is None else _on_disk(root, label))
+
+
+def _on_disk(root: Path, written: str) -> Path:
+    """The file that a path means: as it is written, with Windows' slashes, or with accents as macOS writes them."""
+    ways = [written, written.replace("\\", "/")]
+    ways += [unicodedata.normalize(form, way) for form in ("NFC", "NFD") for way in ways]
+    return next((root / way for way in ways if (root / way).exists()), root / ways[1])
 
 
 def _nnunet(manifest: dict[str, Any], file: Path, channels: int) -> tuple[list[Case], list[Case], list[str]]:
@@ -211,7 +232,26 @@ def _channel_cases(folder: Path, ending: str, channels: int) -> tuple[list[Case]
 
 
 def _ending(folder: Path, ending: str) -> list[Path]:
-    return [file for file in nifti_files(folder) if file.name.endswith(ending)]
+    return [file for file in nifti_files(folder) if file.name.lower().endswith(ending)]
+
+
+def _other_files(root: Path, manifest: dict[str, Any]) -> list[str]:
+    """What lies in nnU-Net's folders and is not read, a sentence for each folder."""
+    ending = manifest.get("file_ending", NIFTI_SUFFIXES[0])
+    folders = ["imagesTs", "imagesUn"] + ([] if "dataset" in manifest else ["imagesTr", "labelsTr"])
+    found = [(root / folder, passed_over(root / folder, _ending(root / folder, ending))) for folder in folders]
+    return [passed_over_text(folder, names, [ending]) for folder, names in found if names]
+
+
+def _other_numbers(manifest: dict[str, Any], file: Path, labelled: int, unlabelled: int) -> list[str]:
+    """Where a declared number of cases is not the number of those found."""
+    remarks = []
+    for key, found, kind in (("numTraining", labelled, "labelled"), ("numTest", unlabelled, "unlabelled")):
+        declared = str(manifest.get(key, found))
+        more = key == "numTest" and declared.isdigit() and int(declared) <= found  # others may have come to them
+        if declared != str(found) and not more:
+            remarks.append(f'{file} says "{key}": {declared}, but {found} {kind} cases are found. Are some missing?')
+    return remarks
 
 
 def _without_problems(cases: Iterable[Case], problems: list[str]) -> Iterable[Case]:

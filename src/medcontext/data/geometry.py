@@ -50,7 +50,7 @@ class Geometry:
         """The geometry of a file, prepared at `spacing` (mm along H, W, D; None keeps the file's).
 
         Raises:
-            InputError: if the affine is singular, or the resampled grid absurdly large.
+            InputError: if the affine is singular, or the resampled grid absurdly large or less than half a voxel.
         """
         source, _ = ras_axes(affine)
         full = tuple(int(shape[axis]) for axis in source)
@@ -62,10 +62,12 @@ class Geometry:
             prepared = tuple(
                 max(1, round(n * mm / target)) for n, mm, target in zip(cropped, own, spacing, strict=True)
             )
-            if np.prod(prepared, dtype=np.float64) > LARGEST_GRID:
+            nothing = any(2 * n * mm < target for n, mm, target in zip(full, own, spacing, strict=True))
+            if nothing or np.prod(prepared, dtype=np.float64) > LARGEST_GRID:
+                choose = "finer" if nothing else "coarser"
                 raise InputError(
                     f"A volume of {full} voxels with a spacing of {_mm(own)} mm resampled to {_mm(spacing)} mm "
-                    f"would have {prepared} voxels. Correct the header's spacing, or choose a coarser spacing."
+                    f"would have {prepared} voxels. Correct the header's spacing, or choose a {choose} spacing."
                 )
         rows = tuple(tuple(float(value) for value in row) for row in np.asarray(affine))
         return cls(tuple(int(n) for n in shape), rows, box, prepared)  # type: ignore[arg-type]
@@ -182,7 +184,7 @@ def ras_axes(affine: np.ndarray) -> tuple[Triple, tuple[bool, bool, bool]]:
     >>> ras_axes(np.diag([-1, -1, 2, 1]))  # the usual LPS scan
     ((0, 1, 2), (True, True, False))
     """
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise InputError(f"An affine cannot be inverted: {np.asarray(affine).tolist()}. Correct the file's header.")
     orientation = nib.orientations.io_orientation(affine)  # per file axis: (RAS axis, direction)
     source = [int(axis) for axis in np.argsort(orientation[:, 0])]

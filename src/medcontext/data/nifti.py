@@ -6,6 +6,7 @@ from voxel indices to millimetres in RAS+ (nibabel's convention).
 
 import gzip
 import hashlib
+import unicodedata
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +15,23 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
 from medcontext.data.cases import Case
+from medcontext.data.placement import GRID_TOLERANCE, SAME_SIZE, Doubt, grid_distance, place, triple_text, voxel_sizes
 from medcontext.errors import InputError
 from medcontext.files import atomic_path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+_ENDINGS = (*NIFTI_SUFFIXES, *(suffix.upper() for suffix in NIFTI_SUFFIXES))  # nibabel reads no mixture, .Nii
 
-GRID_TOLERANCE = 0.05
-"""Two grids are the same when no corner differs by more than this many voxels along any axis.
+LARGEST_INTENSITY = 1e15
+"""Larger values stand for nothing that a scanner measures, and the squares of a scan's sum up beyond 32 bits."""
 
-Far below a shift that would move a label, and above what a header loses when a tool turns its affine into
-float32 quaternions (up to about 0.04 voxels on a large oblique scan).
-"""
+SAME_PLACE = 1e-3
+"""Voxels by which an affine may differ from a file's to be the same, rounded."""
 
 FRACTION_TOLERANCE = 1e-4
 """How far from a whole number a label value may lie: what a float32 slope in the header costs."""
@@ -59,31 +62,44 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
+class Unoriented(Header):
+    """Of a file that does not say where its axes point: only the voxel sizes in its affine are known."""
+
+    __slots__ = ()
+
+
 def is_nifti(path: Path) -> bool:
-    """Whether the name is a NIfTI file's, leaving out hidden files such as macOS's `._*`."""
-    return path.name.endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")
+    """Whether the name is a NIfTI file's, in capitals or not, leaving out hidden files such as macOS's `._*`."""
+    return path.name.endswith(_ENDINGS) and not path.name.startswith(".")
 
 
 def case_name(path: Path) -> str:
-    """The file's name without its NIfTI suffix.
+    """The file's name without its NIfTI suffix, with composed accents: macOS's file systems decompose them.
 
     >>> case_name(Path("imagesTr/hippocampus_001.nii.gz"))
     'hippocampus_001'
     """
-    for suffix in NIFTI_SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.name
+    name = unicodedata.normalize("NFC", path.name)
+    suffix = next((suffix for suffix in NIFTI_SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def read_header(path: Path) -> Header:
     """Read shape, affine and stored type without reading a voxel.
 
     Raises:
-        InputError: if the file is missing, is not NIfTI, is not a volume, or its affine is singular.
+        InputError: if the file is missing, is not NIfTI, is not a volume, or says no voxel sizes or no usable affine.
     """
-    image = _open(path)
-    return Header(_volume_shape(image, path), _affine(image, path), image.get_data_dtype())
+    return _header(_open(path), path)
+
+
+def read_doubts(path: Path) -> tuple[Doubt, ...]:
+    """What in a file's header other programs may read otherwise, see `place`.
+
+    Raises:
+        InputError: as `read_header`.
+    """
+    return place(_open(path), path).doubts
 
 
 def image_digest(image: np.ndarray) -> str:
@@ -105,8 +121,8 @@ def read_image(case: Case, channels: Sequence[str]) -> tuple[np.ndarray, np.ndar
 
     Raises:
         InputError: if a file is unreadable or truncated, not three-dimensional or empty; if the number of
-            channels is not the expected one; if channel files differ in shape or affine; if a voxel is NaN
-            or infinite.
+            channels is not the expected one; if channel files differ in shape or affine; if a voxel is NaN,
+            infinite or beyond `LARGEST_INTENSITY`.
     """
     if not case.images:
         raise InputError(f"Case '{case.name}' has no image file.")
@@ -116,17 +132,17 @@ def read_image(case: Case, channels: Sequence[str]) -> tuple[np.ndarray, np.ndar
     first: Header | None = None
     for path in case.images:
         image = _open(path)
-        shape, affine = _volume_shape(image, path), _affine(image, path)
+        header = _header(image, path)
+        shape = header.shape
         found = shape[3] if len(shape) == 4 else 1
         expected = len(channels) if len(case.images) == 1 else 1
         if found != expected:
             raise _wrong_channels(f"{path} holds {found} channel{'s' * (found > 1)}", channels)
-        header = Header(shape[:3], affine, image.get_data_dtype())
         if first is None:
             first = header
         check_same_grid(first, header, (str(case.images[0]), str(path)))
         volume = _voxels(image, path, np.float32).reshape(*shape[:3], found)  # (X, Y, Z, C)
-        _check_finite(volume, path)
+        _check_values(volume, path)
         arrays.append(np.moveaxis(volume, -1, 0))  # (C, X, Y, Z)
     assert first is not None
     return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)), first.affine
@@ -160,18 +176,18 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     if values.max() > np.iinfo(np.int32).max:
         raise InputError(f"{path} has the label value {values.max()}; the largest allowed is 2147483647.")
-    return values.astype(_label_type(values), copy=False), _affine(image, path)
+    return values.astype(_label_type(values), copy=False), place(image, path).affine
 
 
-def write_label(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nifti1Header | Path | None = None) -> None:
+def write_label(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None) -> None:
     """Write a segmentation, in the smallest of uint8, int16 and int32 that holds it, whole or not at all.
 
     Args:
         path: ends in `.nii.gz` or `.nii`.
         array: (X, Y, Z), an integer type or bool.
         affine: (4, 4), in millimetres.
-        like: the source image's header, or its path. Where its affine is the same, its sform, qform, their
-            codes and its units are kept to the bit. Nothing else of it is, so no patient's data travels along.
+        like: the source image. Where its affine is the same, its sform, qform, their codes, also if these are 0,
+            and its units are kept to the bit. Nothing else of it is, so no patient's data travels along.
 
     Raises:
         InputError: if the file cannot be written, for example because the disk is full.
@@ -179,7 +195,7 @@ def write_label(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nif
     _write(path, array.astype(_label_type(array)), affine, like)
 
 
-def write_image(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nifti1Header | Path | None = None) -> None:
+def write_image(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None) -> None:
     """Write an image, whole or not at all: integers up to 32 bits as they are, all else as float32.
 
     Args:
@@ -200,7 +216,8 @@ def write_image(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nif
 def check_same_grid(a: Header, b: Header, names: tuple[str, str]) -> None:
     """Refuse two volumes whose voxels do not lie at the same places.
 
-    Only the three spatial axes count. Affines may differ by `GRID_TOLERANCE` voxels at the worst corner.
+    Only the three spatial axes count. Affines may differ by `GRID_TOLERANCE` voxels at the worst corner. Of files
+    that do not say where their axes point (`Unoriented`) only the voxel sizes can be compared.
 
     Raises:
         InputError: naming both, with both shapes, or how far apart their corners are.
@@ -210,42 +227,59 @@ def check_same_grid(a: Header, b: Header, names: tuple[str, str]) -> None:
             f"Different shapes: {names[0]} has {a.shape[:3]}, {names[1]} has {b.shape[:3]}. They must lie on "
             "the same grid; export them again, or resample one onto the other."
         )
+    sizes = voxel_sizes(a.affine), voxel_sizes(b.affine)
+    sized = (np.abs(sizes[0] / sizes[1] - 1) <= SAME_SIZE).all()
+    if sized and (isinstance(a, Unoriented) or isinstance(b, Unoriented)):
+        return
     apart = grid_distance(a.affine, b.affine, a.shape[:3])
     if not apart <= GRID_TOLERANCE:
+        differ = "" if sized else f", with voxels of {triple_text(sizes[0])} and {triple_text(sizes[1])} mm"
         raise InputError(
             f"Different affines: {names[0]} and {names[1]} have the same shape, but their corners lie up to "
-            f"{apart:.3g} voxels apart (allowed: {GRID_TOLERANCE}). One of the headers is wrong, or one is "
+            f"{apart:.3g} voxels apart (allowed: {GRID_TOLERANCE}){differ}. One of the headers is wrong, or one is "
             "flipped; export them again, or resample one onto the other."
         )
-
-
-def grid_distance(a: np.ndarray, b: np.ndarray, shape: Sequence[int]) -> float:
-    """The farthest that a corner of the volume lies in `b` from where it lies in `a`, in voxels of `a`.
-
-    >>> moved = np.diag([1.0, 1.0, 1.0, 1.0])
-    >>> moved[0, 3] = 0.5
-    >>> grid_distance(np.diag([2.0, 2.0, 2.0, 1.0]), np.diag([2.0, 2.0, 2.0, 1.0]) @ moved, (8, 8, 8))
-    0.5
-    """
-    corners = np.array([[*index, 1.0] for index in np.ndindex(2, 2, 2)])  # (8, 4)
-    corners[:, :3] *= np.asarray(shape) - 1
-    difference = (corners @ (b - a).T)[:, :3]
-    return float(np.abs(difference @ np.linalg.inv(a[:3, :3]).T).max())
 
 
 def _open(path: Path) -> nib.Nifti1Image:
     """The image with its header read and its voxels not."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; a NIfTI file (.nii.gz or .nii) is expected.")
+    if path.exists() and not path.name.endswith(_ENDINGS):
+        raise InputError(f"{path} is not a NIfTI file (.nii.gz or .nii); convert it, or rename it if it is one.")
     try:
-        image = nib.load(path)
+        _check_compression(path)
+        with LoggingOutputSuppressor(), np.errstate(invalid="ignore"):  # `place` says what is wrong with a header
+            image = nib.load(path)
     except FileNotFoundError:
         raise InputError(f"File not found: {path}") from None
+    except InputError:  # ours, and a ValueError
+        raise
     except _UNREADABLE as error:
         raise _unreadable(path, error) from None
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path} is not a NIfTI file; convert it to .nii.gz.")
     return image
+
+
+def _header(image: nib.Nifti1Image, path: Path) -> Header:
+    placement = place(image, path)
+    kind = Header if placement.oriented else Unoriented
+    return kind(_volume_shape(image, path), placement.affine, image.get_data_dtype())
+
+
+def _check_compression(path: Path) -> None:
+    """Programs choose how to read a file by its name: one that is not what it is called is refused by some."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    zipped, called = start[:2] == b"\x1f\x8b", path.name.lower().endswith(".gz")
+    plain = start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # 348 or 540 bytes
+    if called and plain:
+        raise InputError(
+            f"{path} is called .gz, but is not compressed; rename it to end in .nii, or compress it with gzip."
+        )
+    if zipped and not called:
+        raise InputError(f"{path} is compressed with gzip, but not called .gz; rename it to end in .nii.gz.")
 
 
 def _voxels(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np.ndarray:
@@ -255,21 +289,24 @@ def _voxels(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np
             f"{path} holds voxels of type {image.get_data_dtype()}; a plain number for each voxel is needed."
         )
     try:
-        if not path.name.endswith(".gz"):
-            voxels = np.asanyarray(image.dataobj, dtype)
-        else:
-            with gzip.open(path) as stream:
-                voxels = np.asanyarray(type(image).from_stream(stream).dataobj, dtype)
-                while stream.read(1 << 20):
-                    pass
+        with LoggingOutputSuppressor(), np.errstate(over="ignore"):  # infinite beyond 32 bits, and refused as such
+            if not path.name.lower().endswith(".gz"):
+                voxels = np.asanyarray(image.dataobj, dtype)
+            else:
+                with gzip.open(path) as stream:
+                    voxels = np.asanyarray(type(image).from_stream(stream).dataobj, dtype)
+                    while stream.read(1 << 20):
+                        pass
     except _UNREADABLE as error:
         raise _unreadable(path, error) from None
     return voxels
 
 
 def _volume_shape(image: nib.Nifti1Image, path: Path) -> tuple[int, ...]:
-    """(X, Y, Z) or (X, Y, Z, C), without trailing axes of size one."""
+    """(X, Y, Z) or (X, Y, Z, C), without trailing axes of size one, and without time before ITK's vectors."""
     shape = tuple(int(size) for size in image.shape)
+    if len(shape) == 5 and shape[3] == 1:  # (X, Y, Z, 1, C)
+        shape = (*shape[:3], shape[4])
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if 0 in shape:
@@ -283,23 +320,18 @@ def _volume_shape(image: nib.Nifti1Image, path: Path) -> tuple[int, ...]:
     return shape
 
 
-def _affine(image: nib.Nifti1Image, path: Path) -> np.ndarray:
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise InputError(
-            f"{path} has an affine that is not invertible: {affine[:3].tolist()}. Correct its sform or qform."
-        )
-    return affine
-
-
-def _check_finite(volume: np.ndarray, path: Path) -> None:
-    wrong = ~np.isfinite(volume)
-    if wrong.any():
-        first = tuple(int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))[:3]
-        raise InputError(
-            f"{path} has {int(wrong.sum())} NaN or infinite voxels, the first at index {first}. Replace them, "
-            "for example by the value of air or background."
-        )
+def _check_values(volume: np.ndarray, path: Path) -> None:
+    if volume.min() >= -LARGEST_INTENSITY and volume.max() <= LARGEST_INTENSITY:  # not so where a NaN is, either
+        return
+    wrong, what = ~np.isfinite(volume), "NaN or infinite voxels"
+    if not wrong.any():
+        wrong = np.abs(volume) > LARGEST_INTENSITY
+        what = f"voxels like {volume[wrong][0]:.3g}, which no scanner measures: a fill value"
+    first = tuple(int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))[:3]
+    raise InputError(
+        f"{path} has {int(wrong.sum())} {what}, the first at index {first}. Replace them, for example by the value of "
+        "air or background."
+    )
 
 
 def _whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
@@ -332,16 +364,13 @@ def _label_type(values: np.ndarray) -> type:
     raise ValueError(f"label values from {lowest} to {highest} do not fit 32 bits")
 
 
-def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nifti1Header | Path | None) -> None:
-    source = _open(like).header if isinstance(like, Path) else like
+def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None) -> None:
     header = nib.Nifti1Header()
     header.set_data_shape(array.shape)
-    header.set_xyzt_units("mm")
-    if source is not None:
-        for field in _GEOMETRY_FIELDS:
-            header[field] = source[field]
-    image = nib.Nifti1Image(array, affine, header, dtype=array.dtype)
-    if header["sform_code"] == 0 and header["qform_code"] == 0:  # else the affine is lost on other tools
+    image = _placed_like(array, affine, header, like) if like is not None else None
+    if image is None:
+        header.set_xyzt_units("mm")
+        image = nib.Nifti1Image(array, affine, header, dtype=array.dtype)
         image.set_sform(affine, code=1)
         image.set_qform(affine, code=1)
         if not np.allclose(image.header.get_qform(), affine, atol=1e-4):  # a qform cannot hold a shear
@@ -351,6 +380,18 @@ def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nifti1He
             nib.save(image, temporary)
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+def _placed_like(array: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header, like: Path) -> nib.Nifti1Image | None:
+    """An image that says of its place what a file says; None where that is another place."""
+    source = _open(like)
+    placement = place(source, like)
+    if grid_distance(placement.affine, affine, array.shape[:3]) > SAME_PLACE:
+        return None
+    for field in _GEOMETRY_FIELDS:
+        header[field] = source.header[field]
+    header["pixdim"][1:4] = placement.sizes
+    return nib.Nifti1Image(array, header.get_best_affine(), header, dtype=array.dtype)
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.folders import nifti_files
+from medcontext.data.folders import nifti_files, passed_over, passed_over_text
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
 
 BTCV = Dataset(
@@ -91,6 +91,7 @@ def _btcv(folder: Path) -> tuple[Dataset, list[str]] | None:
         wanted = {f"img{n}": (files, f"{labels}/label{n}.nii.gz") for n, files in found.once(scans).items()}
         given = {f"img{n}": files for n, files in found.once(truths).items()}
         found.add(wanted, given, optional=(images, labels) != layout[0])
+        found.pass_over(folder / images, folder / labels)
     return found.dataset(BTCV)
 
 
@@ -113,6 +114,7 @@ def _acdc(folder: Path) -> tuple[Dataset, list[str]] | None:
             frames = [(match, file) for file in nifti_files(patient) if (match := _FRAME.fullmatch(case_name(file)))]
             images += [(match[1], file) for match, file in frames if not match[2]]
             labels += [(match[1], file) for match, file in frames if match[2]]
+            found.pass_over(patient)
             if not frames:
                 found.problems.append(f"{patient.relative_to(folder)} has no frame like {patient.name}_frame01.nii.gz")
         wanted = {name: (files, f"{name}_gt.nii.gz") for name, files in found.once(images).items()}
@@ -135,6 +137,7 @@ def _brats21(folder: Path) -> tuple[Dataset, list[str]] | None:
         if label.is_file():
             labels[name] = (label,)
     found = _Found(folder)
+    found.pass_over(*_folders(folder, r"BraTS2021_\d{5}"))
     found.add(wanted, labels, optional=True)
     return found.dataset(BRATS21) if wanted else None
 
@@ -146,6 +149,11 @@ class _Found:
         self.folder = folder
         self.cases: list[Case] = []
         self.problems: list[str] = []
+        self.passed: list[str] = []
+
+    def pass_over(self, *folders: Path) -> None:
+        """Note what in these folders is in another format."""
+        self.passed += [str((part / name).relative_to(self.folder)) for part in folders for name in passed_over(part)]
 
     def once(self, pairs: Iterable[tuple[str, Path]]) -> Files:
         """Name to file; a second file of a name, such as .nii beside .nii.gz, is a problem."""
@@ -179,7 +187,8 @@ class _Found:
         cases = [replace(case, patient=patient(case.name)) for case in sorted(self.cases, key=lambda case: case.name)]
         labelled = tuple(case for case in cases if case.label is not None)
         unlabelled = tuple(case for case in cases if case.label is None)
-        return replace(kind, root=self.folder, cases=labelled, unlabelled=unlabelled), self.problems
+        remarks = (passed_over_text(self.folder, self.passed),) if self.passed else ()
+        return replace(kind, root=self.folder, cases=labelled, unlabelled=unlabelled, remarks=remarks), self.problems
 
 
 def _folders(folder: Path, pattern: str) -> list[Path]:

@@ -27,8 +27,8 @@ class PrepareSettings:
             "zscore" gives each case mean 0 and deviation 1, over the voxels that are not 0 in some channel where
             these are few, as nnU-Net; "zscore_nonzero" over those that are not 0 in the channel itself, as MONAI's
             NormalizeIntensity(nonzero=True, channel_wise=True); "range" scales `intensity_range` to 0..1; "none"
-            leaves the values alone; "auto" is "range" where a range is given, else "ct" for channels called
-            CT and "zscore" for all others.
+            leaves the values alone; "auto" is "range" where a range is given, else "ct" for channels with
+            the word CT in their name and "zscore" for all others.
         intensity_range: lowest and highest intensity for "range"; values outside are clipped.
         crop_foreground: crop each case to the box of its non-zero voxels; None crops unless a channel is CT,
             where 0 is water and not background.

@@ -1,5 +1,6 @@
 """From the training cases to a plan: the rules that decide what the user did not."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from medcontext.data.labelled import mapped_labels
 from medcontext.data.plan import Normalization, Plan, PrepareSettings
 
 ANISOTROPIC = 3.0  # coarsest over finest axis; Isensee et al., Nature Methods 2021, supplementary note 2
+_CT = {"ct", "cta", "cbct", "ncct", "cect", "hrct", "ldct"}
+_NOT_CT = {"pet", "pt", "suv", "spect", "mr", "mri", "t1", "t2", "flair", "adc", "dwi"}
 MOSTLY_EMPTY = 0.75  # of the volume left by the crop to non-zero, below which only the inside is normalised
 
 
@@ -107,7 +110,13 @@ def _ct(intensity: Intensity, why: str) -> tuple[Normalization, str]:
 
 
 def _is_ct(name: str) -> bool:
-    return name.strip().lower() == "ct"
+    """Whether a channel's name has CT as a word and no other modality.
+
+    >>> [name for name in ("CT", "CT_venous", "lateCT", "CTA", "PET/CT", "CT1", "MR") if _is_ct(name)]
+    ['CT', 'CT_venous', 'lateCT', 'CTA']
+    """
+    words = {word.lower() for word in re.findall(r"[A-Z]+[0-9]*(?![a-z])|[A-Z]?[a-z]+[0-9]*", name)}
+    return bool(words & _CT) and not words & _NOT_CT
 
 
 def _rounded(value: float) -> float:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from medcontext.console import console
 from medcontext.data.cases import Case, Dataset
+from medcontext.data.fill import find_fill
+from medcontext.data.folders import listed
 from medcontext.data.geometry import Geometry, to_ras
 from medcontext.data.labelled import read_labelled
 from medcontext.data.nifti import image_digest, read_image
@@ -43,7 +45,17 @@ def prepare_image(image: np.ndarray, affine: np.ndarray, plan: Plan) -> tuple[Te
 
     Returns:
         The prepared image, float32 (C, H, W, D), and the way back to the file's grid.
+
+    Raises:
+        InputError: if a channel whose values are not clipped has a fill value; if the prepared grid makes no sense.
     """
+    for name, channel, values in zip(plan.channels, plan.normalization, image, strict=True):
+        if channel.kind not in ("ct", "range") and (fill := find_fill(values)):
+            raise InputError(
+                f"channel {name} has the fill value {fill.value:.6g} in {fill.voxels} voxels, far from all others; "
+                f"normalization '{channel.kind}' would leave these no contrast. Replace it by the value of air or "
+                "background, or clip it with an intensity_range."
+            )
     volume = torch.from_numpy(np.ascontiguousarray(image))
     box = foreground_box(to_ras(volume, affine)) if plan.crop_foreground else None
     x, y, z = volume.shape[1:]
@@ -131,14 +143,10 @@ def _describe(channel: Normalization) -> str:
     return "zscore, non-zero voxels" if channel == Normalization("zscore", inside=True) else channel.kind
 
 
-def _sources(case: Case) -> list[Path]:
-    return [*case.images, *([case.label] if case.label else [])]
-
-
 def is_prepared(case: Case, root: Path) -> bool:
     """Whether a store's folder has the case, from the files that are there now."""
     try:
-        return StoredCase(root / case.name).is_current(describe_sources(_sources(case)))
+        return StoredCase(root / case.name).is_current(describe_sources(list(case.files)))
     except OSError:  # a source is gone: reading the case will say which
         return False
 
@@ -152,7 +160,7 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
     if is_prepared(case, root):  # by another run, meanwhile
         return
     try:
-        sources = describe_sources(_sources(case))  # before reading: a change meanwhile is seen the next time
+        sources = describe_sources(list(case.files))  # before reading: a change meanwhile is seen the next time
     except OSError as error:
         raise InputError(f"Case '{case.name}': cannot read {error.filename}: {error.strerror}.") from None
     label: np.ndarray | None = None
@@ -160,7 +168,51 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
         image, affine = read_image(case, dataset.channels)
     else:
         image, label, affine = read_labelled(case, dataset, plan.label_map)
-    prepared, geometry = prepare_image(image, affine, plan)
-    indices = None if label is None else geometry.label_to_prepared(torch.from_numpy(np.ascontiguousarray(label)))
+    try:
+        prepared, geometry = prepare_image(image, affine, plan)
+    except InputError as error:
+        raise InputError(f"Case '{case.name}': {error}") from None
+    indices, lost, outside = None, [], 0
+    if label is not None:
+        whole = torch.from_numpy(np.ascontiguousarray(label))
+        indices = geometry.label_to_prepared(whole)
+        lost = sorted(set(whole.unique().tolist()) - set(indices.unique().tolist()) - {0})
+        outside = int(whole.count_nonzero() - geometry.crop(whole).count_nonzero())
     empty = background(prepared, plan.normalization)
-    write_case(root / case.name, prepared, indices, geometry, empty, sources, image_digest(image))
+    write_case(root / case.name, prepared, indices, geometry, empty, sources, image_digest(image), lost, outside)
+
+
+def preparing_remarks(store: Store, names: Sequence[str], training: Sequence[str], plan: Plan) -> list[str]:
+    """What preparing took from the labels, and what cannot be learnt, a sentence each.
+
+    Args:
+        store: with the cases prepared.
+        names: of the labelled cases.
+        training: names of those that are trained on.
+        plan: by which they were prepared.
+    """
+    cases = {name: store.case(name) for name in dict.fromkeys([*names, *training])}
+    voxels = "each scan's own" if plan.spacing is None else " x ".join(f"{mm:g}" for mm in plan.spacing) + " mm"
+    remarks = []
+    for index, structure in enumerate(plan.structures, start=1):
+        named = f"'{structure}' ({plan.values[index]})"
+        lost = [name for name, case in cases.items() if index in case.lost]
+        if lost:
+            present = len(lost) + sum(index in case.classes for case in cases.values())
+            remarks.append(
+                f"{named} is lost in preparing {len(lost)} of the {present} cases that have it, no voxel is left: "
+                f"{listed(lost)}. It is too small for a spacing of {voxels}, or was cropped away; choose a finer "
+                "--prepare.spacing, or none: original."
+            )
+        if not any(index in cases[name].classes for name in training):
+            remarks.append(
+                f"{named} is in none of the {len(training)} training cases as they are prepared: it cannot be learnt. "
+                "Train on cases that have it, or declare it no longer."
+            )
+    cropped = [f"{name} ({case.outside} voxels)" for name, case in cases.items() if case.outside]
+    if cropped:
+        remarks.append(
+            f"labelled voxels lie where all around the image is 0, and are cropped away: {listed(cropped)}. Correct "
+            "the label or the image, or keep them with --prepare.crop_foreground false."
+        )
+    return remarks

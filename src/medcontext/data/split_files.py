@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def read_split_file(file: Path, fold: int, known: Sequence[str]) -> SplitFile:
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for key, names in chosen.items():
         if key in _KEYS:
-            parts[_KEYS[key]] += names
+            parts[_KEYS[key]] += _composed(names)
     source = f"The split '{file.stem}'" if packaged else str(file)
     _check_parts(source, parts)
     tested = not packaged or not set(parts["test"]).isdisjoint(known)
@@ -151,7 +152,13 @@ def _few_shot(file: Path, declared: Any, train: list[str]) -> dict[int, list[str
     if not isinstance(declared, dict):
         raise wrong
     for number, names in declared.items():
-        right = isinstance(names, list) and all(isinstance(name, str) for name in names) and set(names) <= set(train)
+        right = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        right = right and set(_composed(names)) <= set(train)
         if not right or not number.isdigit() or not int(number) == len(names) == len(set(names)) > 0:
             raise wrong
-    return {int(number): list(names) for number, names in declared.items()}
+    return {int(number): _composed(names) for number, names in declared.items()}
+
+
+def _composed(names: list[str]) -> list[str]:
+    """As `case_name` has them, however their accents are written."""
+    return [unicodedata.normalize("NFC", name) for name in names]

@@ -9,6 +9,7 @@ Nothing is held in memory between two reads, so a store of a thousand cases cost
 import os
 import time
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -117,6 +118,16 @@ class StoredCase:
         """The way back to the file's grid."""
         return Geometry.from_dict(self.record["geometry"])
 
+    @property
+    def lost(self) -> tuple[int, ...]:
+        """Class indices that the file's label has and the prepared one does not."""
+        return tuple(self.record["lost"])
+
+    @property
+    def outside(self) -> int:
+        """How many labelled voxels of the file were cropped away."""
+        return self.record["outside"]
+
     def positions(self, class_index: int) -> np.ndarray:
         """Voxels of a class, (n, 3) along H, W, D: all, or a seeded sample of `POSITIONS`.
 
@@ -161,7 +172,11 @@ class StoredCase:
             same, arrays = record["sources"] == sources, ARRAYS if record["classes"] is not None else (IMAGE,)
         except (InputError, KeyError, TypeError):
             return False
-        return same and "digest" in record and all((self.folder / name).is_file() for name in arrays)
+        return (
+            same
+            and {"digest", "lost", "outside"} <= record.keys()
+            and all((self.folder / name).is_file() for name in arrays)
+        )
 
 
 def describe_sources(paths: list[Path]) -> list[list[Any]]:
@@ -177,6 +192,8 @@ def write_case(
     background: tuple[float, ...],
     sources: list[list[Any]],
     digest: str = "",
+    lost: Sequence[int] = (),
+    outside: int = 0,
 ) -> None:
     """Write a prepared case; killed at any moment, it leaves a whole case or none.
 
@@ -188,6 +205,8 @@ def write_case(
         background: the value to pad each channel with.
         sources: from `describe_sources`.
         digest: of the file's image.
+        lost: class indices that the file's label has and this one does not.
+        outside: labelled voxels of the file that were cropped away.
 
     Raises:
         CannotWrite: if the disk is full or the folder cannot be written.
@@ -198,6 +217,8 @@ def write_case(
         "classes": None if positions is None else sorted(positions),
         "quantiles": quantiles(image).tolist(),
         "digest": digest,
+        "lost": list(lost),
+        "outside": outside,
         "background": list(background),
         "geometry": geometry.to_dict(),
         "sources": sources,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.folders import find_images, shortened
+from medcontext.data.folders import find_images, listed, passed_over, passed_over_text, shortened
 from medcontext.data.formats import is_dataset, read_dataset
 from medcontext.data.nifti import image_digest, read_header, read_image
 from medcontext.data.plan import Plan
@@ -67,20 +67,20 @@ class Scans:
         if self.damaged:
             said.append(f"Left out, because they cannot be used: {shortened(list(self.damaged))}.")
         if self.labelled:
-            said.append(f"Left out, because training cases with a label have the same image: {_listed(self.labelled)}.")
+            said.append(f"Left out, because training cases with a label have the same image: {listed(self.labelled)}.")
         if self.doubled:
-            said.append(f"Left out, because another of these scans has the same image: {_listed(self.doubled)}.")
+            said.append(f"Left out, because another of these scans has the same image: {listed(self.doubled)}.")
         for names, part in ((self.validated, "validation"), (self.tested, "test")):
             if names:
                 said.append(
                     f"The images, not the labels, of {len(names)} {part} case{'s' * (len(names) > 1)} take part in the "
-                    f"training: {_listed(names)}. Scores on them are those of scans that the network has seen."
+                    f"training: {listed(names)}. Scores on them are those of scans that the network has seen."
                 )
         if self.unread:
-            said.append(f"Cannot be read, and so not be compared with these scans: {_listed(self.unread)}.")
+            said.append(f"Cannot be read, and so not be compared with these scans: {listed(self.unread)}.")
         if self.unlike:
             said.append(
-                f"Intensities far from those of the labelled scans, perhaps another modality: {_listed(self.unlike)}. "
+                f"Intensities far from those of the labelled scans, perhaps another modality: {listed(self.unlike)}. "
                 "Look at them; leave them out if they are something else."
             )
         return said
@@ -123,11 +123,14 @@ def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str
             if not other.unlabelled:
                 raise _none_without_label(other, source)
             labelled = "" if other.root == dataset.root else f"{len(other.cases)} labelled cases"
-            passed = f"Of {source} the {labelled} are not used, only its scans without labels." if labelled else ""
-            found.append(Source(source, _bare(dataset, other.name, other.root, other.unlabelled), passed))
+            passed = [f"Of {source} the {labelled} are not used, only its scans without labels."] if labelled else []
+            passed += [] if other.root == dataset.root else [f"Warning: {remark}" for remark in other.remarks]
+            found.append(Source(source, _bare(dataset, other.name, other.root, other.unlabelled), " ".join(passed)))
         else:
             cases = find_images(root, len(dataset.channels))
-            found.append(Source(source, _bare(dataset, root.resolve().name, root, cases)))
+            others = passed_over(root)
+            text = f"Warning: {passed_over_text(root, others)}" if others else ""
+            found.append(Source(source, _bare(dataset, root.resolve().name, root, cases), text))
     return found
 
 
@@ -316,7 +319,3 @@ def _unlike(scans: Sequence[StoredCase], labelled: Sequence[StoredCase]) -> list
 def _deviation(quantiles: np.ndarray) -> float:
     """The standard deviation that a scan's quantiles (C, Q) stand for, the mean over the channels."""
     return float(quantiles.std(axis=1).mean())
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from medcontext.console import warn
 from medcontext.data.cases import Dataset
-from medcontext.data.folders import nifti_files, shortened
+from medcontext.data.doubts import header_doubts
+from medcontext.data.folders import listed, nifti_files, passed_over, passed_over_text, shortened
 from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
 from medcontext.data.nifti import case_name, check_same_grid, read_header
+from medcontext.data.placement import voxel_sizes
 from medcontext.errors import InputError
 from medcontext.files import read_json
 
@@ -42,10 +43,14 @@ def find_labels(labels: Path) -> Dataset | dict[str, Path]:
     if not labels.exists():
         raise InputError(f"Labels not found: {labels}")
     if labels.is_file() or _is_dataset(labels):
-        return read_dataset(labels)
+        dataset = read_dataset(labels)
+        warn(dataset.remarks)
+        return dataset
     files = nifti_files(labels)
     if not files:
         raise _nothing_in(labels, "labels", "Give a folder of label files, or a data set's folder or JSON file.")
+    others = passed_over(labels)
+    warn([passed_over_text(labels, others)] if others else [])
     return _by_name(files, labels)
 
 
@@ -61,6 +66,8 @@ def find_predictions(predictions: Path) -> dict[str, Path]:
     files = nifti_files(predictions)
     if not files:
         raise _nothing_in(predictions, "predictions", "Give the folder that `medcontext predict` wrote.")
+    others = [name for name in passed_over(predictions) if name != "probabilities/"]  # `predict` writes these
+    warn([passed_over_text(predictions, others)] if others else [])
     return _by_name(files, predictions)
 
 
@@ -69,7 +76,8 @@ def match(
 ) -> tuple[list[Pair], list[str]]:
     """Pair predictions with labels by case name and check that each pair lies on one grid.
 
-    Only headers are read. Affines may differ by `medcontext.data.nifti.GRID_TOLERANCE` voxels at the worst corner.
+    Only headers are read; what is doubtful in them is printed. Affines may differ by
+    `medcontext.data.placement.GRID_TOLERANCE` voxels at the worst corner.
 
     Args:
         predictions: file by case name.
@@ -92,11 +100,12 @@ def match(
     _refuse_missing(predictions, files, f"no label in {where}", "Cases are paired by name")
     if images is not None:
         scans = _images_by_case(images, predictions)
+    warn(header_doubts(file for name in sorted(predictions) for file in (files[name], predictions[name])))
     pairs = []
     for name in sorted(predictions):
         headers = read_header(files[name]), read_header(predictions[name])
         check_same_grid(*headers, names=(f"label {files[name]}", f"prediction {predictions[name]}"))
-        x, y, z = (float(size) for size in np.linalg.norm(headers[0].affine[:3, :3], axis=0))
+        x, y, z = (float(size) for size in voxel_sizes(headers[0].affine))
         pairs.append(Pair(name, predictions[name], files[name], (x, y, z), scans.get(name, ())))
     return pairs, sorted(set(files) - set(predictions))
 
@@ -148,4 +157,6 @@ def _nothing_in(folder: Path, what: str, remedy: str) -> InputError:
         return InputError(f"{folder} is not a folder of {what}. {remedy}")
     inside = sorted(item.name for item in folder.iterdir() if item.is_dir())
     hint = f" It has the folders {', '.join(inside[:5])}." if inside else ""
+    others = [name for name in passed_over(folder) if not name.endswith("/")]
+    hint += f" It has {listed(others)}, in formats that are not read." if others else ""
     return InputError(f"No {what} (.nii.gz or .nii files) in {folder}.{hint} {remedy}")

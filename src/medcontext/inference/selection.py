@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from medcontext.console import console
+from medcontext.console import console, warn
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.folders import find_images
+from medcontext.data.folders import find_images, passed_over, passed_over_text
 from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
 from medcontext.errors import InputError
 from medcontext.inference.run import Run
@@ -30,8 +30,11 @@ def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> tuple[C
     if not is_dataset(input):
         if part not in ("auto", "all"):
             raise InputError(f"--part {part} needs a data set as --input; {input} has no {MANIFEST}.")
-        return find_images(input, len(channels))
+        cases, others = find_images(input, len(channels)), passed_over(input)
+        warn([passed_over_text(input, others)] if others else [])
+        return cases
     dataset = read_dataset(input)
+    warn(dataset.remarks)
     check_channels(dataset, channels, input)
     cases = dataset.cases + dataset.unlabelled
     if part == "auto":

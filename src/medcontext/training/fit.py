@@ -83,8 +83,7 @@ def prepare_run(
     plan = make_plan(dataset, [chosen[name] for name in split.train], settings.prepare, workers)
     source = "--regions" if settings.regions else str(dataset.root)
     regions = read_regions(settings.regions or dataset.regions, plan.values, source)
-    needed = split.train + split.validation[: settings.validation_cases]
-    store = prepare_dataset(dataset, needed, plan, cache, workers)
+    store = prepare_dataset(dataset, needed_cases(split, settings), plan, cache, workers)
     crop = settings.crop_size
     if crop == "auto":
         crop = auto_crop([store.case(name).shape for name in split.train])
@@ -104,6 +103,11 @@ def prepare_run(
         },
     }
     return Run(output, settings, plan, split, facts), store
+
+
+def needed_cases(split: Split, settings: Settings) -> Sequence[str]:
+    """Names of the labelled cases that a training reads."""
+    return split.train + split.validation[: settings.validation_cases]
 
 
 def note_scans(run: Run, scans: Scans) -> None:

@@ -1,0 +1,47 @@
+"""JSON as other programs write it."""
+
+import codecs
+import json
+from pathlib import Path
+
+import pytest
+
+from medcontext.errors import InputError
+from medcontext.files import read_json
+
+VALUE = {"name": "Herzkammer, große", "cases": [1, 2]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_every_encoding_that_json_may_have_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.json").write_bytes(json.dumps(VALUE, ensure_ascii=False).encode(encoding))
+    assert read_json(tmp_path / "a.json") == VALUE
+
+
+def test_a_mark_of_utf_16_from_the_other_end(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(codecs.BOM_UTF16_BE + json.dumps(VALUE).encode("utf-16-be"))
+    assert read_json(tmp_path / "a.json") == VALUE
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{\n"a": 1,\n}', "Remove the comma at the end of line 2"),
+        ('{"a": [1, 2,]\n}', "Remove the comma at the end of line 1"),
+        ('{"image": "imagesTr\\a.nii.gz"}', "In paths write / instead of \\"),
+        ('{"a" 1}', "Correct the file"),
+        ("", "Correct the file"),
+    ],
+)
+def test_what_is_no_json_is_refused_with_the_remedy(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError) as error:
+        read_json(tmp_path / "a.json")
+    assert words in str(error.value)
+    assert f"{tmp_path / 'a.json'} is not valid JSON" in str(error.value)
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(json.dumps(VALUE, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(InputError, match="Save the file as UTF-8"):
+        read_json(tmp_path / "a.json")
