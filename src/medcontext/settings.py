@@ -64,6 +64,8 @@ class TeacherSettings:
         warmup: keep lambda at most (1 + t) / (10 + t) after t steps, else a short run freezes the teacher.
         schedule: `cosine` is the paper's, `reference` what the official code does.
         update: after every optimizer `step`, or once per `epoch` as the official UNETR code does.
+        crops_per_case: crops of each training case that make an epoch. The official UNETR code's step is one volume, of
+            which it takes four crops: its epoch of 18 volumes is 18 steps.
         buffers: `copy` the student's batch norm statistics or `average` them.
     """
 
@@ -72,7 +74,12 @@ class TeacherSettings:
     warmup: bool = True
     schedule: Literal["cosine", "reference"] = "cosine"
     update: Literal["step", "epoch"] = "step"
+    crops_per_case: int = 1
     buffers: Literal["copy", "average"] = "copy"
+
+    def __post_init__(self) -> None:
+        if self.crops_per_case < 1:
+            raise InputError(f"method.teacher.crops_per_case must be at least 1, got {self.crops_per_case}.")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import yaml
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS
-from medcontext.inference.run import load_network, read_run
+from medcontext.inference.run import load_network, make_network, read_run
 from medcontext.settings import Settings
 from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
@@ -78,6 +78,28 @@ def test_too_little_memory_says_what_to_do(
     monkeypatch.setattr(Task, "training_step", full)
     assert main(arguments(balls, tmp_path / "run", "--steps=2", *more)) == 2
     assert cure in capsys.readouterr().err
+
+
+def test_the_released_codes_teacher_moves_after_every_volume_was_seen_with_four_crops(
+    balls: Path, tmp_path: Path
+) -> None:
+    """3 volumes x 4 crops / 2 crops a step: an epoch is 6 steps, as 18 x 4 / 4 are 18 for the released UNETR."""
+    own = ["--method", "reference", "--method.mask.space=voxels", "--method.mask.patch_size=8", "--few_shot=3"]
+    moved = {}
+    for steps in (5, 6):
+        run = tmp_path / str(steps)
+        assert main(arguments(balls, run, *own, "--batch_size=2", f"--steps={steps}", "--validation_cases=0")) == 0
+        learner = torch.load(run / "checkpoints" / "last.ckpt")["learner"]
+        start = make_network_of(run).state_dict()
+        moved[steps] = any((learner[f"teacher.network.{name}"] != value).any() for name, value in start.items())
+    assert moved == {5: False, 6: True}
+
+
+def make_network_of(folder: Path) -> torch.nn.Module:
+    """A run's network as its training started."""
+    run = read_run(folder)
+    torch.manual_seed(run.settings.seed)
+    return make_network(run)
 
 
 def test_a_yaml_file_and_the_command_line_set_the_same_names(balls: Path, tmp_path: Path) -> None:

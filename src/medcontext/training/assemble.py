@@ -42,7 +42,7 @@ def make_learner(
         in_channels: image channels.
         crop_size: the training crop in voxels.
         total_steps: optimizer steps of the training.
-        steps_per_epoch: steps in which every training case is seen once, for the `reference` preset.
+        steps_per_epoch: optimizer steps, for the `reference` preset.
         supervised: the supervised loss, equation 3 by default.
         expected: the share of each class in a labelled scan, where scans without labels join.
     """

@@ -45,6 +45,7 @@ FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settin
 def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) -> Task:
     """The learner of a run and what trains it, before its first step."""
     settings = run.settings
+    epoch = len(run.split.train) * settings.method.teacher.crops_per_case  # crops
     learner = make_learner(
         settings.method,
         network,
@@ -52,7 +53,7 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
         in_channels=len(run.plan.channels),
         crop_size=run.crop_size,
         total_steps=settings.steps,
-        steps_per_epoch=max(1, len(run.split.train) // (settings.batch_size * settings.accumulate)),
+        steps_per_epoch=max(1, epoch // (settings.batch_size * settings.accumulate)),
         supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
         expected=expected_shares(store, run) if scans.cases else None,
     )
