@@ -29,8 +29,8 @@ from typing import Any
 
 import medcontext as mc
 from medcontext.configuration import plain
+from medcontext.data.cases import patient
 from medcontext.data.formats import read_dataset
-from medcontext.data.splits import patient
 from medcontext.files import write_json
 
 PROBE = (8, 40)  # steps of the two short trainings by whose difference a step's cost is measured

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from medcontext.data.cases import Case, Dataset
+from medcontext.data.cases import Case, Dataset, patient
 from medcontext.data.split_files import find_split
-from medcontext.data.splits import Split, make_split, patient
+from medcontext.data.splits import Split, make_split
 from medcontext.errors import InputError
 from medcontext.files import read_json, write_json
 

@@ -1,7 +1,20 @@
 """What a data set is: cases, channels and labels, whatever the folder layout they come from."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_FRAME = re.compile(r"(patient\d{3})_frame\d{2}")
+
+
+def patient(name: str) -> str:
+    """Whose case it is, by its name: ACDC's frames of one heart are one patient's, every other case is one of its own.
+
+    >>> patient("patient007_frame01"), patient("img0006"), patient("film_frame01")
+    ('patient007', 'img0006', 'film_frame01')
+    """
+    found = _FRAME.fullmatch(name)
+    return found[1] if found else name
 
 
 @dataclass(frozen=True)
@@ -12,13 +25,18 @@ class Case:
         name: unique within its data set; predictions are called `<name>.nii.gz`.
         images: one 3D file per channel, or a single 4D file with the channels last.
         label: the segmentation, or None where there is none.
-        patient: whose scan it is, where the name does not say; splits keep a patient's cases together.
+        patient: whose scan it is, where the data set says so; see `owner`.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None = None
     patient: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Whose scan it is: splits keep a patient's cases together, comparisons count them as one."""
+        return self.patient or patient(self.name)
 
     @property
     def files(self) -> tuple[Path, ...]:

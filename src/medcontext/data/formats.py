@@ -176,7 +176,10 @@ def _listed_case(entry: dict[str, Any], where: str, root: Path) -> Case:
     if not isinstance(name, str) or not name or "/" in name or "\\" in name:
         raise InputError(f'{where}: "name" must be usable as a file name; got {name!r}.')
     name = unicodedata.normalize("NFC", name)  # as `case_name`
-    return Case(name, tuple(files), None if label is None else _on_disk(root, label))
+    patient = entry.get("patient", "")
+    if not isinstance(patient, str):
+        raise InputError(f'{where}: "patient" must be a text that all cases of one patient share; got {patient!r}.')
+    return Case(name, tuple(files), None if label is None else _on_disk(root, label), patient)
 
 
 def _on_disk(root: Path, written: str) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from medcontext.data.cases import Case, Dataset
+from medcontext.data.cases import Case, Dataset, patient
 from medcontext.data.folders import nifti_files, passed_over, passed_over_text
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
 
@@ -110,21 +110,20 @@ def _acdc(folder: Path) -> tuple[Dataset, list[str]] | None:
     parts = {part: _folders(folder / part, r"patient\d{3}") for part in _ACDC_FOLDERS}
     for part, patients in parts.items():
         images, labels = [], []
-        for patient in patients:
-            frames = [(match, file) for file in nifti_files(patient) if (match := _FRAME.fullmatch(case_name(file)))]
+        for owner in patients:
+            frames = [(match, file) for file in nifti_files(owner) if (match := _FRAME.fullmatch(case_name(file)))]
             images += [(match[1], file) for match, file in frames if not match[2]]
             labels += [(match[1], file) for match, file in frames if match[2]]
-            found.pass_over(patient)
+            found.pass_over(owner)
             if not frames:
-                found.problems.append(f"{patient.relative_to(folder)} has no frame like {patient.name}_frame01.nii.gz")
+                found.problems.append(f"{owner.relative_to(folder)} has no frame like {owner.name}_frame01.nii.gz")
         wanted = {name: (files, f"{name}_gt.nii.gz") for name, files in found.once(images).items()}
         found.add(wanted, found.once(labels), optional=(folder / part).resolve().name == "testing")
     return found.dataset(ACDC, _acdc_patient) if any(parts.values()) else None
 
 
 def _acdc_patient(name: str) -> str:
-    patient = name.partition("_frame")[0]
-    return SAME_PATIENT.get(patient, patient)
+    return SAME_PATIENT.get(patient(name), patient(name))
 
 
 def _brats21(folder: Path) -> tuple[Dataset, list[str]] | None:

@@ -42,7 +42,7 @@ def make_split(
 ) -> Split:
     """The split in `file`, or a seeded one.
 
-    The seeded split keeps a patient's cases together (see `patient`). Cases are ordered by a hash of seed and
+    The seeded split keeps a patient's cases together (see `Case.owner`). Cases are ordered by a hash of seed and
     patient, which does not depend on library versions. Successive folds take successive, disjoint test parts.
 
     Args:
@@ -91,23 +91,12 @@ def make_split(
     return Split(tuple(sorted(chosen)), split.validation, split.test, rest)
 
 
-def patient(name: str) -> str:
-    """Whose case it is, by its name: up to `_frame`, as in ACDC; otherwise each case is a patient of its own.
-
-    Where a case says whose it is (`Case.patient`), that counts.
-
-    >>> patient("patient007_frame01"), patient("img0006")
-    ('patient007', 'img0006')
-    """
-    return name.partition("_frame")[0]
-
-
 def _seeded_split(dataset: Dataset, seed: int, fold: int, validation: float, test: float) -> Split:
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise InputError(
             f"validation_fraction {validation} and test_fraction {test} must be at least 0 and add up to less than 1."
         )
-    owner = {case.name: case.patient or patient(case.name) for case in dataset.cases}
+    owner = {case.name: case.owner for case in dataset.cases}
     patients = sorted(set(owner.values()), key=lambda name: draw(seed, "split", name))
     tests, validations = _count(test, len(patients)), _count(validation, len(patients))
     if tests + validations >= len(patients):

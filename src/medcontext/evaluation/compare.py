@@ -1,11 +1,9 @@
 """Is one model better than another, for which structures, and is it more than chance?"""
 
-import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from medcontext.data.splits import patient
 from medcontext.errors import InputError
 from medcontext.evaluation.scores import Model, Seeds, count, paired_values
 from medcontext.evaluation.statistics import Difference, holm, paired_difference
@@ -90,7 +88,8 @@ def compare_models(models: Sequence[Model]) -> list[Comparison]:
 
 
 def _compare(pair: tuple[Model, Model], structure: str, metric: str, cases: Cases) -> Comparison:
-    means = [patient_means(cases, side) for side in (0, 1)]
+    owners = pair[0].owners
+    means = [patient_means(cases, side, owners) for side in (0, 1)]
     difference = paired_difference([after - before for before, after in zip(*means, strict=True)])
     names = list(pair[0].evaluations[0].summary["structures"]) if structure == ALL else [structure]
     seeds = _by_seed(cases, 0), _by_seed(cases, 1)
@@ -111,10 +110,18 @@ def _compare(pair: tuple[Model, Model], structure: str, metric: str, cases: Case
     )
 
 
-def patient_means(cases: Cases, side: int) -> list[float]:
-    """The mean score of each patient over cases and seeds, for the model of that position; patients in order."""
-    patients = [list(group) for _, group in itertools.groupby(sorted(cases, key=patient), key=patient)]
-    return [statistics.fmean(score for case in group for score in cases[case][side].values()) for group in patients]
+def patient_means(cases: Cases, side: int, owners: Mapping[str, str]) -> list[float]:
+    """The mean score of each patient over cases and seeds, for the model of that position; patients in order.
+
+    Args:
+        cases: their scores.
+        side: position of the model.
+        owners: whose each case is.
+    """
+    scores: dict[str, list[float]] = {}
+    for case in sorted(cases, key=lambda case: owners[case]):
+        scores.setdefault(owners[case], []).extend(cases[case][side].values())
+    return [statistics.fmean(each) for each in scores.values()]
 
 
 def _total(model: Model, structures: Sequence[str], status: str) -> float:

@@ -78,6 +78,7 @@ def describe(cases: Cases, pairs: Sequence[Pair], names: Structures | None, prot
         "cases": [
             {
                 "name": pair.name,
+                "patient": pair.patient,
                 "prediction": str(pair.prediction.resolve()),
                 "label": str(pair.label.resolve()),
                 "images": [str(image.resolve()) for image in pair.images],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medcontext.console import warn
-from medcontext.data.cases import Dataset
+from medcontext.data.cases import Dataset, patient
 from medcontext.data.doubts import header_doubts
 from medcontext.data.folders import listed, nifti_files, passed_over, passed_over_text, shortened
 from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
@@ -24,6 +24,7 @@ class Pair:
         prediction: its segmentation file.
         label: its label file, on the same grid.
         spacing: voxel size along the file's axes in millimetres, from the label's affine.
+        patient: whose scan it is.
         images: its image files, one per channel; empty if not known.
     """
 
@@ -31,6 +32,7 @@ class Pair:
     prediction: Path
     label: Path
     spacing: tuple[float, float, float]
+    patient: str
     images: tuple[Path, ...] = ()
 
 
@@ -93,9 +95,11 @@ def match(
     if isinstance(labels, Dataset):
         files = {case.name: case.label for case in labels.cases if case.label is not None}
         scans = {case.name: case.images for case in labels.cases}
+        owners = {case.name: case.owner for case in labels.cases}
         where = f"the data set {labels.root}"
     else:
         files, scans = labels, {}
+        owners = {name: patient(name) for name in labels}
         where = f"{next(iter(labels.values())).parent}"
     _refuse_missing(predictions, files, f"no label in {where}", "Cases are paired by name")
     if images is not None:
@@ -106,7 +110,7 @@ def match(
         headers = read_header(files[name]), read_header(predictions[name])
         check_same_grid(*headers, names=(f"label {files[name]}", f"prediction {predictions[name]}"))
         x, y, z = (float(size) for size in voxel_sizes(headers[0].affine))
-        pairs.append(Pair(name, predictions[name], files[name], (x, y, z), scans.get(name, ())))
+        pairs.append(Pair(name, predictions[name], files[name], (x, y, z), owners[name], scans.get(name, ())))
     return pairs, sorted(set(files) - set(predictions))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medcontext.data.cases import patient
 from medcontext.data.folders import shortened
 from medcontext.errors import InputError
 from medcontext.evaluation.summary import METRICS
@@ -34,6 +35,12 @@ class Evaluation:
     summary: dict[str, Any]
     rows: dict[Key, dict[str, str]]
 
+    @property
+    def owners(self) -> dict[str, str]:
+        """Whose scan each case is."""
+        said = {case["name"]: case.get("patient", "") for case in self.summary.get("cases", [])}
+        return {case: said.get(case) or patient(case) for case in dict.fromkeys(case for case, _ in self.rows)}
+
     def value(self, key: Key, metric: str) -> float:
         """A score; NaN where it does not count."""
         return float(self.rows[key][metric])
@@ -50,6 +57,11 @@ class Model:
 
     name: str
     evaluations: tuple[Evaluation, ...]
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """Whose scan each case of any seed is."""
+        return {case: owner for run in self.evaluations for case, owner in run.owners.items()}
 
 
 Named = Mapping[str, AnyPath | Sequence[AnyPath]]
@@ -183,6 +195,7 @@ def _is_case(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
         and all(isinstance(entry.get(key), str) for key in ("name", "label", "prediction"))
+        and isinstance(entry.get("patient", ""), str)
         and _is_list(entry.get("images", []), str)
     )
 

@@ -341,7 +341,7 @@ class MedContext(nn.Module):
         logits = heads(self.teacher(scans))[0]
         labels = class_shares(label, logits.shape[1] if membership is None else membership.shape[1])
         if membership is None:
-            said = class_shares(logits.argmax(1), logits.shape[1])
+            said = class_shares(logits.max(1).indices, logits.shape[1])
         else:
             labels = membership.to(labels) @ labels
             said = (logits > 0).float().mean(dim=(0, 2, 3, 4))
@@ -395,7 +395,7 @@ class MedContext(nn.Module):
         said = (target.share > 0.5) & theirs  # (M, K, H, W, D)
         sure = said & (target.weight > 0)
         if self.membership is None:
-            same = logits.argmax(1, keepdim=True) == target.share.argmax(1, keepdim=True)
+            same = logits.max(1, keepdim=True).indices == target.share.max(1, keepdim=True).indices
         else:
             same = logits > 0
         volume = (0, 2, 3, 4)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcontext.data.splits import patient
 from medcontext.evaluation.compare import Cases, Comparison, compare_models
 from medcontext.evaluation.comparison_text import conclusion
 from medcontext.evaluation.protocols import HD95_DEFINITIONS
@@ -161,8 +160,8 @@ def methods(trainings: Sequence[Training]) -> dict[str, object]:
 
 
 def _subtitle(content: Content) -> str:
-    cases = {case for model in content.models for run in model.evaluations for case, _ in run.rows}
-    patients = len({patient(name) for name in cases})
+    cases = {case: owner for model in content.models for case, owner in model.owners.items()}
+    patients = len(set(cases.values()))
     parts = [f"{len(cases)} test case{'s' * (len(cases) > 1)} of {patients} patient{'s' * (patients > 1)}"]
     if content.trainings:
         run = content.trainings[0].run

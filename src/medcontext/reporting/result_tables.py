@@ -103,7 +103,7 @@ def _means(
         rows = [found[model.name, structure] for model in models[1:]]
         means = [rows[0].means[0], *(row.means[1] for row in rows)]
     else:
-        means = [statistics.fmean(patient_means(cases, 0))]
+        means = [statistics.fmean(patient_means(cases, 0, models[0].owners))]
     texts = [f"{100 * mean if metric == 'dsc' else mean:.1f}" for mean in means]
     best = texts[means.index(max(means) if metric == "dsc" else min(means))]
     return [(text, text == best and len(set(texts)) > 1) for text in texts]

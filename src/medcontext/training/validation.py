@@ -85,7 +85,7 @@ def predict_classes(run: Run, network: nn.Module, image: Tensor, background: tup
     scores = predict_volume(network, image, run.crop_size, window, background, bool(run.regions))
     if run.regions:
         return classes_of(scores, run.regions, run.plan.values)
-    return scores.argmax(0).to(index_dtype(len(scores)))  # an eighth of int64: those of watched cases are kept
+    return scores.max(0).indices.to(index_dtype(len(scores)))  # an eighth of int64: those of watched cases are kept
 
 
 def dice(predicted: Tensor, label: Tensor, structures: Iterable[Sequence[int]]) -> Tensor:

@@ -126,7 +126,7 @@ class Watch:
         student = self.predict(learner.network, image, scan.background)
         scores = predict_volume(learner.teacher.network, image, self.of.crop_size, window, scan.background, regions)
         certain = torch.maximum(scores, 1 - scores).amin(0) if regions else scores.amax(0)
-        teacher = classes_of(scores, self.of.regions, self.of.plan.values) if regions else scores.argmax(0)
+        teacher = classes_of(scores, self.of.regions, self.of.plan.values) if regions else scores.max(0).indices
         volumes = {"image": image[0], "student": student, "teacher": teacher}
         arrays = {key: volume.cpu().numpy() for key, volume in volumes.items()}
         sure = (certain >= learner.unlabelled.threshold).cpu().numpy()
