@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from rich.markup import escape
+from rich.text import Text
 
-from medcontext.console import console, errors
+from medcontext.console import console, errors, tolerate_any_text
 from medcontext.errors import InputError, unknown_name
+from medcontext.files import check_utf8
 
 DATA = "data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
@@ -44,22 +45,28 @@ class Parser(ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 for an input that cannot be used, 130 when interrupted."""
+    tolerate_any_text()
     try:
         command(list(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
-        errors.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        print_error(str(error))
         return 2
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        where = f" {escape(str(error.filename))}" if error.filename else ""
+        where = f" {error.filename}" if error.filename else ""
         verb = "use" if error.errno == errno.ENAMETOOLONG else "write"
-        errors.print(f"[bold red]Error:[/] Cannot {verb}{where}: {error.strerror}.", highlight=False, soft_wrap=True)
+        print_error(f"Cannot {verb}{where}: {error.strerror}.")
         return 2
     except KeyboardInterrupt:
         errors.print("Interrupted. Go on with --resume where the command has it.")
         return 130
     return 0
+
+
+def print_error(message: str) -> None:
+    """The one line that a person sees of an error."""
+    errors.print(Text.assemble(("Error:", "bold red"), f" {message}"), soft_wrap=True)
 
 
 def command(arguments: list[str]) -> None:
@@ -72,6 +79,8 @@ def command(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         sys.stdout.write(overview())
         return
+    for argument in arguments:
+        check_utf8(argument)
     name, *rest = arguments
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
@@ -274,7 +283,7 @@ def prepare(parser: ArgumentParser, values: Namespace) -> None:
     plan = make_plan(dataset, training, settings, values.workers)
     print_plan(plan)
     store = prepare_dataset(dataset, split.train + split.validation, plan, values.cache, values.workers)
-    console.print(f"{len(store.names)} cases prepared: {store.root}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{len(store.names)} cases prepared: {store.root}", soft_wrap=True)
 
 
 def configure_networks(parser: ArgumentParser) -> None:
@@ -286,7 +295,7 @@ def networks(parser: ArgumentParser, values: Namespace) -> None:
     from medcontext.training.listing import network_lines
 
     for line in network_lines():
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=True, soft_wrap=True)
 
 
 def configure_demo(parser: ArgumentParser) -> None:

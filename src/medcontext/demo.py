@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from medcontext.configuration import parse_settings, preset_path
 from medcontext.console import console
@@ -49,7 +50,7 @@ def demo(output: Path, steps: int = 800, seed: int = 0) -> Path:
     write_json(split, {"train": names[:TRAINING], "validation": [], "test": names[TRAINING:]})
     summaries = {}
     for arm, method in ARMS.items():
-        console.rule(f"[bold]{arm}")
+        console.rule(Text(arm, "bold"))
         folder = output / arm.lower()
         options = ["--method", str(preset_path("method", method)), "--method.mask.patch_size", "8", *COMMON]
         settings = parse_settings([*options, f"--split={split}", f"--steps={steps}", f"--seed={seed}"])
@@ -58,15 +59,15 @@ def demo(output: Path, steps: int = 800, seed: int = 0) -> Path:
         train(data, folder / "run", settings, unlabelled=scans, cache=output / "cache")
         predict([folder / "run"], data, folder / "predictions")
         summaries[arm] = evaluate_folder(folder / "predictions", data, folder / "scores")
-    console.rule("[bold]Result")
+    console.rule(Text("Result", "bold"))
     console.print(compare(summaries))
     picture = output / "demo.png"
     draw(data, output, names[TRAINING:], picture)
     evaluations = [f"{arm}={output / arm.lower() / 'scores'}" for arm in ARMS]
     make_report(evaluations, output / "report.html", cases=["all" if has_niivue() else "0"])
     for arm in ARMS:
-        console.print(f"Predictions, {arm}: {output / arm.lower() / 'predictions'}", highlight=False, soft_wrap=True)
-    console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+        console.print(f"Predictions, {arm}: {output / arm.lower() / 'predictions'}", soft_wrap=True)
+    console.print(f"Picture: {picture}", soft_wrap=True)
     return picture
 
 

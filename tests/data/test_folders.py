@@ -1,10 +1,11 @@
 """Which files of a folder make up a case."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from medcontext.data.folders import find_images
+from medcontext.data.folders import find_images, nifti_files
 from medcontext.errors import InputError
 
 
@@ -87,3 +88,11 @@ def test_the_same_name_twice(tmp_path: Path) -> None:
     assert "a.nii and a.nii.gz have the same name" in refused(tmp_path)
     touch(tmp_path / "sub", "a_0000.nii", "a_0000.nii.gz")
     assert "the same channel of one case" in refused(tmp_path / "sub")
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_before_the_work(tmp_path: Path) -> None:
+    """As from a disk of the nineties: os.listdir gives its bytes as lone surrogates, which no table can hold."""
+    (tmp_path / "scan_1.nii.gz").touch()
+    (tmp_path / os.fsdecode(b"m\xfcnster_1.nii.gz")).touch()
+    with pytest.raises(InputError, match=r"m\\udcfcnster_1\.nii\.gz is not UTF-8"):
+        nifti_files(tmp_path)

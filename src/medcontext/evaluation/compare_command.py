@@ -41,12 +41,12 @@ def compare_folders(models: Sequence[str], output: Path | None = None, overwrite
     found = to_dict(comparisons, folders, units)
     for rows in by_table(comparisons):
         console.print(make_table(rows, units[rows[0].metric]))
-    console.print(conclusion(comparisons), highlight=False, markup=False)
+    console.print(conclusion(comparisons))
     if output is not None:
         output_folder(output, overwrite=overwrite)
         write_json(output / "comparison.json", found)
         write_text(output / "comparison.csv", to_csv(comparisons))
         write_text(output / "comparison.md", to_markdown(comparisons, units))
         write_text(output / "comparison.tex", to_latex(comparisons, units))
-        console.print(f"Written: {output / 'comparison'}.csv, .json, .md, .tex", highlight=False, soft_wrap=True)
+        console.print(f"Written: {output / 'comparison'}.csv, .json, .md, .tex", soft_wrap=True)
     return found

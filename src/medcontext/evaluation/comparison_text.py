@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from medcontext.evaluation.compare import ALL, LEVEL, Comparison
 
@@ -62,13 +62,13 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
     first = rows[0]
     scale, unit = (100, "%") if first.metric == "dsc" else (1, unit)
     table = Table(
-        title=f"{NAMES[first.metric]}, {unit}: {escape(first.second)} against {escape(first.first)}, {_patients(rows)}",
+        title=Text(f"{NAMES[first.metric]}, {unit}: {first.second} against {first.first}, {_patients(rows)}"),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     table.add_column("structure", overflow="fold", min_width=9)
     for name in (first.first, first.second):
-        table.add_column(escape(name), justify="right", overflow="fold", min_width=5)
+        table.add_column(Text(name), justify="right", overflow="fold", min_width=5)
     digits = 1 if first.metric == "dsc" or max(mean for row in rows for mean in row.means) >= 10 else 2
     counts = [name for name in ("missed", "spurious") if any(any(getattr(row, name)) for row in rows)]
     titles = {"missed": "missed", "spurious": "false"}
@@ -79,7 +79,7 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
         if row.structure == ALL:
             table.add_section()
         table.add_row(
-            escape(row.structure),
+            Text(row.structure),
             *_means(row, scale, digits),
             f"{scale * d.mean:+.{digits}f}",
             f"{scale * d.low:+.{digits}f} to {scale * d.high:+.{digits}f}",

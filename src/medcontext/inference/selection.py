@@ -52,7 +52,7 @@ def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> tuple[C
     shown = sum(case.name in scans for case in chosen)
     note += f"; {shown} of them took part in it without their labels" if shown else ""
     text = f"{dataset.name}: {part} cases, {len(chosen)} of {len(cases)}{note}"
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
     return chosen
 
 

@@ -100,7 +100,7 @@ class Progress(Callback):
             parts.append(f"validation Dice student {metrics['val/dice_student']:.3f}")
             parts.append(f"teacher {metrics['val/dice_teacher']:.3f}")
         parts += [f"{seconds:.2f} s a step", f"{_duration(seconds * (total - step))} left"]
-        console.print("  ".join(parts), highlight=False, soft_wrap=True)
+        console.print("  ".join(parts), soft_wrap=True)
 
     def restore(self, task: Task) -> None:
         """Take up the run where `last.ckpt` left it."""

@@ -13,6 +13,7 @@ import monai
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from rich.text import Text
 from torch.utils.data import DataLoader
 
 import medcontext
@@ -195,7 +196,7 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress) ->
             except (MemoryError, torch.cuda.OutOfMemoryError) as error:
                 raise InputError(too_large(run, error)) from error
     if first:
-        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
+        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
 
 def too_large(run: Run, error: Exception) -> str:
@@ -325,19 +326,24 @@ def precision(settings: Settings) -> Any:
 def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int) -> None:
     """Say what is about to happen."""
     settings, split = run.settings, run.split
-    crop = " x ".join(map(str, run.crop_size))
-    lines = [
-        f"[bold]{dataset.name}[/]: {len(split.train)} training, {len(split.validation)} validation "
-        f"({validated} used), {len(split.test)} test cases; {', '.join(run.regions or dataset.structures)}",
-        f"[bold]{settings.network}[/], {run.facts['parameters']:,} parameters, crop {crop}, "
-        f"batch {settings.batch_size * settings.accumulate}",
-        f"method [bold]{settings.method.name}[/], steps {step} to {settings.steps}, seed {settings.seed}",
-        f"output {run.folder}",
-    ]
+    remarks = []
     if scans.cases:
         start = round(settings.method.unlabelled.start * settings.steps)
-        lines[1:1] = [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
-    console.print("\n".join(lines), highlight=False)
+        remarks = [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
+    crop = " x ".join(map(str, run.crop_size))
+    lines: list[str | tuple[str, str]] = [
+        (dataset.name, "bold"),
+        f": {len(split.train)} training, {len(split.validation)} validation ({validated} used), {len(split.test)} test "
+        f"cases; {', '.join(run.regions or dataset.structures)}\n",
+        *(f"{remark}\n" for remark in remarks),
+        (settings.network, "bold"),
+        f", {run.facts['parameters']:,} parameters, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",
+        "method ",
+        (settings.method.name, "bold"),
+        f", steps {step} to {settings.steps}, seed {settings.seed}\n",
+        f"output {run.folder}",
+    ]
+    console.print(Text.assemble(*lines), soft_wrap=True)
 
 
 def quiet() -> None:
