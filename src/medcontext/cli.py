@@ -13,10 +13,11 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.text import Text
 
 from medcontext.console import console, errors, tolerate_any_text
-from medcontext.errors import InputError, unknown_name
+from medcontext.errors import InputError, lacks_memory, memory_words, unknown_name
 from medcontext.files import check_utf8
 
 DATA = "data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list"
+MORE_MEMORY = "Use fewer --workers, smaller scans or crops, or a machine with more memory."
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
@@ -51,7 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print_error(str(error))
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        print_error(f"Not enough memory{memory_words(error)}. {MORE_MEMORY}")
+        return 2
     except OSError as error:
+        if lacks_memory(error):
+            print_error(f"Not enough memory{memory_words(error)}. {MORE_MEMORY}")
+            return 2
         if error.errno not in DISK_ERRORS:
             raise
         where = f" {error.filename}" if error.filename else ""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medcontext.data.pool import in_processes
-from medcontext.errors import InputError
+from medcontext.errors import InputError, NotEnoughMemory
 
 
 def square(number: int) -> int:
@@ -24,6 +24,10 @@ def refuse_three(number: int) -> int:
     if number == 3:
         raise InputError("case 3 is bad")
     return number
+
+
+def refuse_memory(number: int) -> torch.Tensor:
+    return torch.empty(10**15 if number == 2 else 1)
 
 
 def die(number: int) -> int:
@@ -52,6 +56,12 @@ def test_each_process_uses_one_thread() -> None:
 def test_errors_arrive_as_they_are(workers: int) -> None:
     with pytest.raises(InputError, match="case 3 is bad"):
         list(in_processes(refuse_three, [1, 2, 3, 4], workers, "reading"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_lack_of_memory_names_the_case_and_what_to_do(workers: int) -> None:
+    with pytest.raises(NotEnoughMemory, match=r"memory for '2' while reading: .*allocate.*bytes\. Use fewer --workers"):
+        list(in_processes(refuse_memory, [1, 2], workers, "reading"))
 
 
 def test_a_killed_process_is_explained() -> None:

@@ -58,25 +58,46 @@ def test_bfloat16_trains_validates_and_watches(balls: Path, tmp_path: Path) -> N
     assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
 
 
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total of ...")
+CPU = RuntimeError("[enforce fail] err == 0. DefaultCPUAllocator: can't allocate memory: you tried 8 bytes. Error 12")
+
+
 @pytest.mark.parametrize(
-    ("more", "cure"),
+    ("more", "refusal", "cure"),
     [
         (
             ["--batch_size=1"],
+            CUDA,
             "1 crop of 16 x 16 x 8 at once: CUDA out of memory. Train in another --output with a smaller",
         ),
-        (["--batch_size=2", "--accumulate=3"], "smaller --batch_size with more --accumulate (1 and 6 make steps as"),
+        (["--batch_size=1"], CPU, "at once: DefaultCPUAllocator: can't allocate memory: you tried 8 bytes. Train in"),
+        (
+            ["--batch_size=2", "--accumulate=3"],
+            CPU,
+            "smaller --batch_size with more --accumulate (1 and 6 make steps as",
+        ),
     ],
 )
 def test_too_little_memory_says_what_to_do(
-    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, more: list[str], cure: str
+    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, more: list[str], refusal: Exception, cure: str
 ) -> None:
     def full(*_: object) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total of ...")
+        raise refusal
 
     monkeypatch.setattr(Task, "training_step", full)
     assert main(arguments(balls, tmp_path / "run", "--steps=2", *more)) == 2
     assert cure in capsys.readouterr().err
+
+
+def test_too_little_memory_for_a_validation_names_the_case(
+    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise CPU
+
+    monkeypatch.setattr("medcontext.training.validation.predict_classes", full)
+    assert main(arguments(balls, tmp_path / "run", "--steps=1")) == 2
+    assert "Not enough memory for the validation of case 'ball_" in capsys.readouterr().err
 
 
 def test_a_yaml_file_and_the_command_line_set_the_same_names(balls: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
 from medcontext.data.cases import Case
-from medcontext.errors import InputError
+from medcontext.errors import InputError, NotEnoughMemory, lacks_memory, memory_words
 from medcontext.files import atomic_path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -354,6 +354,8 @@ def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: nib.Nifti1He
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
+    if lacks_memory(error):
+        return NotEnoughMemory(f"Not enough memory to read {path}{memory_words(error)}. Use a machine with more.")
     return InputError(
         f"Cannot read {path}: the file is truncated, damaged or not NIfTI ({type(error).__name__}: {error}). "
         "Copy or export it again."

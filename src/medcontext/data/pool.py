@@ -4,13 +4,16 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
 from medcontext.console import track
-from medcontext.errors import InputError
+from medcontext.errors import InputError, enough_memory
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+MORE_MEMORY = "Use fewer --workers, a machine with more memory, or a smaller scan: cropped, or with larger voxels."
 
 
 def in_processes(
@@ -28,7 +31,9 @@ def in_processes(
 
     Raises:
         InputError: from the function, or if a process was killed (most often for lack of memory).
+        NotEnoughMemory: naming the item.
     """
+    function = partial(_guarded, function, description)
     if workers < 1:
         raise InputError(f"workers is {workers}; at least 1 is needed.")
     if workers == 1 or len(items) <= 1:
@@ -46,6 +51,12 @@ def in_processes(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _guarded(function: Callable[[T], R], description: str, item: T) -> R:
+    """Call the function; a lack of memory is told with the item's name."""
+    with enough_memory(f"'{getattr(item, 'name', item)}' while {description}", MORE_MEMORY):
+        return function(item)
 
 
 def _context() -> multiprocessing.context.BaseContext:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from medcontext.data.geometry import Geometry
 from medcontext.data.plan import Plan
-from medcontext.errors import CannotWrite, InputError, unknown_name
+from medcontext.errors import CannotWrite, InputError, NotEnoughMemory, lacks_memory, memory_words, unknown_name
 from medcontext.files import atomic_path, read_json, write_json
 
 IMAGE, LABEL, PLACES = ARRAYS = ("image.b2nd", "label.b2nd", "positions.npz")
@@ -264,6 +264,8 @@ def _read(path: Path, slices: tuple[slice, ...]) -> np.ndarray:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
+    if lacks_memory(error):
+        return NotEnoughMemory(f"Not enough memory to read {path}{memory_words(error)}. Use a machine with more.")
     return InputError(
         f"Cannot read the prepared file {path}: {error}. Delete its folder and prepare the data set again."
     )

@@ -23,7 +23,7 @@ from medcontext.configuration import read_settings, write_settings
 from medcontext.data.plan import Plan
 from medcontext.data.regions import Regions
 from medcontext.data.splits import Split
-from medcontext.errors import InputError, first_line
+from medcontext.errors import InputError, first_line, lacks_memory
 from medcontext.files import atomic_path, read_json, write_json, writing
 from medcontext.networks import build_network
 from medcontext.settings import Settings
@@ -175,6 +175,8 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
             damaged = archive.testzip()  # torch does not look at the checksums that it writes
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
+        if lacks_memory(error):
+            raise
         raise InputError(f"{path} is not a whole MedContext checkpoint: {first_line(error)}.") from error
     if damaged:
         raise InputError(f"{path} is not a whole MedContext checkpoint: {damaged} in it was altered. Copy it again.")
@@ -199,6 +201,8 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
         with atomic_path(path) as temporary:
             torch.save(values, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        if lacks_memory(error):
+            raise
         raise InputError(
             f"Cannot write {path}: {first_line(error)}. Free some space, then go on with --resume; the "
             "checkpoint before is intact."

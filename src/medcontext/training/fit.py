@@ -28,7 +28,7 @@ from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
-from medcontext.errors import InputError, first_line
+from medcontext.errors import InputError, NotEnoughMemory, enough_memory, lacks_memory, memory_words
 from medcontext.files import output_folder, read_json
 from medcontext.inference.run import Run, make_network
 from medcontext.method.losses import RegionDiceCE
@@ -90,19 +90,21 @@ def train(
         options = {"cache": cache, "workers": preparing_workers(settings), "skip_damaged": skip_damaged}
         scans = prepare_unlabelled(found, dataset, split, store, run.plan, **options)  # type: ignore[arg-type]
     note_scans(run, scans)
+    expected = expected_shares(store, run) if scans.cases else None
     torch.manual_seed(settings.seed)
-    network = make_network(run)
-    learner = make_learner(
-        settings.method,
-        network,
-        settings.network,
-        in_channels=len(dataset.channels),
-        crop_size=run.crop_size,
-        total_steps=settings.steps,
-        steps_per_epoch=max(1, len(split.train) // (settings.batch_size * settings.accumulate)),
-        supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
-        expected=expected_shares(store, run) if scans.cases else None,
-    )
+    with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
+        network = make_network(run)
+        learner = make_learner(
+            settings.method,
+            network,
+            settings.network,
+            in_channels=len(dataset.channels),
+            crop_size=run.crop_size,
+            total_steps=settings.steps,
+            steps_per_epoch=max(1, len(split.train) // (settings.batch_size * settings.accumulate)),
+            supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
+            expected=expected,
+        )
     if settings.compile:
         learner.network.compile()
         learner.teacher.network.compile()
@@ -193,13 +195,15 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress) ->
                 trainer.fit(task, loaders(run, store, scans, task, trainer))
             except SystemExit as end:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from end
-            except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-                raise InputError(too_large(run, error)) from error
+            except (MemoryError, RuntimeError, OSError) as error:
+                if not lacks_memory(error):
+                    raise
+                raise NotEnoughMemory(too_large(run, error)) from error
     if first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
 
-def too_large(run: Run, error: Exception) -> str:
+def too_large(run: Run, error: BaseException) -> str:
     """What to do where a step does not fit into memory."""
     size, crop = run.settings.batch_size, " x ".join(map(str, run.crop_size))
     cure = "--crop_size"
@@ -207,8 +211,8 @@ def too_large(run: Run, error: Exception) -> str:
         same = f"1 and {size * run.settings.accumulate} make steps as large"
         cure = f"--batch_size with more --accumulate ({same}), or --crop_size"
     return (
-        f"Not enough memory for {size} crop{'s' * (size > 1)} of {crop} at once: "
-        f"{first_line(error).partition('. ')[0]}. Train in another --output with a smaller {cure}."
+        f"Not enough memory for {size} crop{'s' * (size > 1)} of {crop} at once{memory_words(error)}. "
+        f"Train in another --output with a smaller {cure}."
     )
 
 
