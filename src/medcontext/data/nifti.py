@@ -87,7 +87,7 @@ def read_header(path: Path) -> Header:
 
 
 def image_digest(image: np.ndarray) -> str:
-    """Of an image (C, X, Y, Z) as `read_image` gives it: equal for equal images."""
+    """Of an image (C, X, Y, Z) as `read_image` gives it, or a label's class indices: equal for equal ones."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(image.ravel(order="K").data)  # in memory's order: no copy
     return digest.hexdigest()

@@ -163,4 +163,5 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
     prepared, geometry = prepare_image(image, affine, plan)
     indices = None if label is None else geometry.label_to_prepared(torch.from_numpy(np.ascontiguousarray(label)))
     empty = background(prepared, plan.normalization)
-    write_case(root / case.name, prepared, indices, geometry, empty, sources, image_digest(image))
+    digests = image_digest(image), "" if label is None else image_digest(label)
+    write_case(root / case.name, prepared, indices, geometry, empty, sources, *digests)

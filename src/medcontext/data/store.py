@@ -108,6 +108,11 @@ class StoredCase:
         return self.record["digest"]
 
     @property
+    def label_digest(self) -> str:
+        """Of the file's label, as class indices; empty for a scan without one."""
+        return self.record["label_digest"]
+
+    @property
     def quantiles(self) -> np.ndarray:
         """(C, 21): of each channel's prepared intensities, from the lowest to the highest in steps of 5 %."""
         return np.array(self.record["quantiles"])
@@ -161,7 +166,11 @@ class StoredCase:
             same, arrays = record["sources"] == sources, ARRAYS if record["classes"] is not None else (IMAGE,)
         except (InputError, KeyError, TypeError):
             return False
-        return same and "digest" in record and all((self.folder / name).is_file() for name in arrays)
+        return (
+            same
+            and {"digest", "label_digest"} <= set(record)
+            and all((self.folder / name).is_file() for name in arrays)
+        )
 
 
 def describe_sources(paths: list[Path]) -> list[list[Any]]:
@@ -177,6 +186,7 @@ def write_case(
     background: tuple[float, ...],
     sources: list[list[Any]],
     digest: str = "",
+    label_digest: str = "",
 ) -> None:
     """Write a prepared case; killed at any moment, it leaves a whole case or none.
 
@@ -188,6 +198,7 @@ def write_case(
         background: the value to pad each channel with.
         sources: from `describe_sources`.
         digest: of the file's image.
+        label_digest: of the file's label.
 
     Raises:
         CannotWrite: if the disk is full or the folder cannot be written.
@@ -198,6 +209,7 @@ def write_case(
         "classes": None if positions is None else sorted(positions),
         "quantiles": quantiles(image).tolist(),
         "digest": digest,
+        "label_digest": label_digest,
         "background": list(background),
         "geometry": geometry.to_dict(),
         "sources": sources,

@@ -28,6 +28,8 @@ from medcontext.files import atomic_path, read_json, write_json, writing
 from medcontext.networks import build_network
 from medcontext.settings import Settings
 
+FILES = ("settings.yaml", "plan.json", "split.json", "run.json")  # of a run, beside its checkpoints
+
 Shape3 = tuple[int, int, int]
 Weights = Literal["student", "teacher"]
 
@@ -102,9 +104,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: if the folder is not one that `medcontext train` wrote, or one of its files is damaged.
     """
-    missing = [
-        name for name in ("settings.yaml", "plan.json", "split.json", "run.json") if not (folder / name).is_file()
-    ]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
         raise InputError(f"{folder} is not a folder that `medcontext train` wrote: {found}.")

@@ -29,7 +29,7 @@ from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
 from medcontext.errors import InputError, NotEnoughMemory, enough_memory, lacks_memory, memory_words
-from medcontext.files import output_folder, read_json
+from medcontext.files import output_folder
 from medcontext.inference.run import Run, make_network
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network
@@ -37,6 +37,7 @@ from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.loggers import check_loggers, open_loggers
+from medcontext.training.resume import earlier_run, late_cases, note_cases, own_split
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
@@ -76,15 +77,11 @@ def train(
     if resume and (output / "settings.yaml").is_file():
         check_same(settings, read_settings(output / "settings.yaml"), output)
     dataset = read_dataset(data)
-    split = make_split(
-        dataset,
-        file=settings.split or None,
-        seed=settings.seed,
-        few_shot=settings.few_shot,
-        fold=settings.fold,
-    )
+    earlier = earlier_run(output) if resume else None
+    split = own_split(earlier, dataset) if earlier else first_split(dataset, settings)
     found = find_unlabelled(unlabelled, dataset, split.rest)
-    run, store = prepare_run(dataset, split, output, settings, cache)
+    run, store = prepare_run(dataset, split, output, settings, cache, earlier)
+    note_cases(run, store, dataset)
     scans = Scans()
     if found:
         options = {"cache": cache, "workers": preparing_workers(settings), "skip_damaged": skip_damaged}
@@ -127,13 +124,25 @@ def train(
     return run
 
 
+def first_split(dataset: Dataset, settings: Settings) -> Split:
+    """The split that a run starts with."""
+    return make_split(
+        dataset,
+        file=settings.split or None,
+        seed=settings.seed,
+        few_shot=settings.few_shot,
+        fold=settings.fold,
+    )
+
+
 def prepare_run(
-    dataset: Dataset, split: Split, output: Path, settings: Settings, cache: Path | None
+    dataset: Dataset, split: Split, output: Path, settings: Settings, cache: Path | None, earlier: Run | None = None
 ) -> tuple[Run, Store]:
-    """Plan and prepare the cases that a training needs, and choose the crop."""
+    """Plan and prepare the cases that a training needs, and choose the crop; a run that goes on keeps its plan."""
     chosen = {case.name: case for case in dataset.cases}
     workers = preparing_workers(settings)
-    plan = make_plan(dataset, [chosen[name] for name in split.train], settings.prepare, workers)
+    training = [chosen[name] for name in split.train]
+    plan = earlier.plan if earlier else make_plan(dataset, training, settings.prepare, workers)
     source = "--regions" if settings.regions else str(dataset.root)
     regions = read_regions(settings.regions or dataset.regions, plan.values, source)
     needed = split.train + split.validation[: settings.validation_cases]
@@ -141,8 +150,7 @@ def prepare_run(
     crop = settings.crop_size
     if crop == "auto":
         crop = auto_crop([store.case(name).shape for name in split.train])
-    written = output / "run.json"
-    facts = read_json(written) if written.is_file() else {}  # of a resumed run: what it took, where it is logged
+    facts = dict(earlier.facts) if earlier else {}  # what it took, where it is logged
     facts |= {
         "dataset": dataset.name,
         "data": str(dataset.root.resolve()),
@@ -330,16 +338,16 @@ def precision(settings: Settings) -> Any:
 def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int) -> None:
     """Say what is about to happen."""
     settings, split = run.settings, run.split
-    remarks = []
+    remarks = [late_cases(split, [case.name for case in dataset.cases])] if not settings.split else []
     if scans.cases:
         start = round(settings.method.unlabelled.start * settings.steps)
-        remarks = [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
+        remarks += [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
     crop = " x ".join(map(str, run.crop_size))
     lines: list[str | tuple[str, str]] = [
         (dataset.name, "bold"),
         f": {len(split.train)} training, {len(split.validation)} validation ({validated} used), {len(split.test)} test "
         f"cases; {', '.join(run.regions or dataset.structures)}\n",
-        *(f"{remark}\n" for remark in remarks),
+        *(f"{remark}\n" for remark in remarks if remark),
         (settings.network, "bold"),
         f", {run.facts['parameters']:,} parameters, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",
         "method ",
