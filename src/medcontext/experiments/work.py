@@ -53,14 +53,16 @@ def run_cell(folder: Path) -> None:
     """
     from medcontext.evaluation.evaluate import evaluate_folder
     from medcontext.inference.predict import predict
-    from medcontext.training.fit import is_first_process, preparing_workers, train
+    from medcontext.training.fit import preparing_workers, train
+    from medcontext.training.processes import find_place
 
     data = Path(read_json(folder / "cell.json")["data"])
     settings = read_settings(folder / "settings.yaml")
-    with locked(folder) if is_first_process() else nullcontext():
+    first = find_place(settings).first
+    with locked(folder) if first else nullcontext():
         check_whole(folder)
         train(data, folder / "run", settings, cache=folder.parent.parent / "cache", resume=True)
-        if not is_first_process():  # one of several devices of the training: it has no part in the rest
+        if not first:  # one of several devices of the training: it has no part in the rest
             return
         predict([folder / "run"], data, folder / "predictions", part="test", resume=True)
         workers = preparing_workers(settings)

@@ -12,7 +12,7 @@ import lightning.pytorch as lightning
 import monai
 import torch
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.text import Text
 from torch.utils.data import DataLoader
 
@@ -37,6 +37,7 @@ from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.loggers import check_loggers, open_loggers
+from medcontext.training.processes import Place, find_place
 from medcontext.training.resume import earlier_run, late_cases, note_cases, own_split
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
@@ -71,8 +72,9 @@ def train(
         InputError: if anything that the user gave cannot be used; found before the training starts.
     """
     check_names(settings, unlabelled)
-    first = is_first_process()
-    if first:
+    place = find_place(settings)
+    check_devices(settings, place)
+    if place.first:
         output_folder(output, overwrite=resume, flag="--resume")
     if resume and (output / "settings.yaml").is_file():
         check_same(settings, read_settings(output / "settings.yaml"), output)
@@ -116,11 +118,11 @@ def train(
     )
     if resume and run.checkpoint("last").is_file():
         progress.restore(task)
-    if first:
+    if place.first:
         run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         run.write()
         print_run(run, dataset, scans, len(names), learner.step)
-    fit(run, store, scans, task, progress)
+    fit(run, store, scans, task, progress, place)
     return run
 
 
@@ -192,13 +194,12 @@ def expected_shares(store: Store, run: Run) -> torch.Tensor:
     return torch.stack([inside @ shares_in_crops(label, run.crop_size, inside.shape[1]) for label in labels]).mean(0)
 
 
-def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress) -> None:
+def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, place: Place) -> None:
     """Run the steps that are left."""
-    first = is_first_process()
     if task.learner.step < run.settings.steps:
         quiet()
-        with open_loggers(run, first) as loggers:
-            trainer = make_trainer(run.settings, loggers, progress)
+        with open_loggers(run, place.first) as loggers:
+            trainer = make_trainer(run.settings, place, loggers, [progress, Bar(leave=True)])
             try:
                 trainer.fit(task, loaders(run, store, scans, task, trainer))
             except SystemExit as end:  # Lightning's answer to Ctrl-C
@@ -207,7 +208,7 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress) ->
                 if not lacks_memory(error):
                     raise
                 raise NotEnoughMemory(too_large(run, error)) from error
-    if first:
+    if place.first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
 
@@ -224,7 +225,25 @@ def too_large(run: Run, error: BaseException) -> str:
     )
 
 
-def make_trainer(settings: Settings, loggers: list[Logger], progress: Progress) -> lightning.Trainer:
+def check_devices(settings: Settings, place: Place) -> None:
+    """Refuse devices that are not there, before any scan is read.
+
+    Raises:
+        InputError: with Lightning's words.
+    """
+    quiet()
+    try:
+        make_trainer(settings, place, [], [])
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"Cannot train on --accelerator {settings.accelerator} --devices {settings.devices} --nodes "
+            f"{settings.nodes}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def make_trainer(
+    settings: Settings, place: Place, loggers: list[Logger], callbacks: list[lightning.Callback]
+) -> lightning.Trainer:
     """Lightning's, for one pass over the steps that are left."""
     return lightning.Trainer(
         accelerator=settings.accelerator,
@@ -238,8 +257,9 @@ def make_trainer(settings: Settings, loggers: list[Logger], progress: Progress) 
         enable_model_summary=False,
         num_sanity_val_steps=0,
         logger=loggers,
-        callbacks=[progress, Bar(leave=True)],
-        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        enable_progress_bar=bool(callbacks),
+        callbacks=callbacks,
+        plugins=[place.environment(settings.nodes)],
     )
 
 
@@ -315,11 +335,6 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
     find_network(settings.network)
     make_mask(settings.method.mask)
     check_loggers(settings.loggers)
-
-
-def is_first_process() -> bool:
-    """Whether this is the one process that writes; Lightning and SLURM number them in these variables."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def preparing_workers(settings: Settings) -> int:
