@@ -2,18 +2,25 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from medcontext.data import pool
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError, NotEnoughMemory
 
 
 def square(number: int) -> int:
     return number * number
+
+
+def process(_: int) -> int:
+    return os.getpid()
 
 
 def threads(_: int) -> int:
@@ -74,3 +81,24 @@ def test_nothing_more_is_started_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the first is bad"):
         list(in_processes(touch_or_fail, paths, 2, "working"))
     assert len(list(tmp_path.iterdir())) < 20
+
+
+def test_a_long_temporary_folder_does_not_stop_the_processes(tmp_path: Path) -> None:
+    """Their sockets would lie inside, and a socket's path may have 107 bytes; in a process that has none yet."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    code = "import math\nfrom medcontext.data.pool import in_processes\nif __name__ == '__main__':\n"
+    code += "    print(dict(in_processes(math.sqrt, [4, 9], 2, 'drawing roots')))"
+    (tmp_path / "script.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "{0: 2.0, 1: 3.0}\n" or done.stdout == "{1: 3.0, 0: 2.0}\n", done.stderr
+
+
+def test_without_semaphores_the_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "can_start_processes", lambda: False)
+    assert dict(in_processes(process, [5, 6], 2, "asking")) == {0: os.getpid(), 1: os.getpid()}

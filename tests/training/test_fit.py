@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import yaml
 from medcontext.cli import main
 from medcontext.configuration import PRESETS, read_settings
 from medcontext.inference.run import load_network, read_run
+from medcontext.method import Losses, MedContext
 from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
 
@@ -146,3 +148,41 @@ def test_medcontext_trains_on_two_processes(balls: Path, tmp_path: Path) -> None
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert logged(tmp_path / "run", "train/consistency")[3] > 0
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("loss", "The loss of step 3 is not finite (nan)"),
+        ("gradients", "The gradients of step 3 are not finite (their norm is nan)"),
+        ("weights", "A weight is not finite after step 3"),
+    ],
+)
+def test_a_training_that_diverges_stops_and_keeps_its_last_good_checkpoint(
+    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, place: str, words: str
+) -> None:
+    """The third step goes wrong; the second one's checkpoint stays as it is."""
+    run, step, backward = tmp_path / "run", Task._step, MedContext.backward
+
+    def spoil(self: Task) -> None:
+        parameter = next(iter(self.learner.trainable_parameters()))
+        if self.learner.step == 2 and place == "gradients":
+            parameter.grad[0] = float("nan")
+        step(self)
+        if self.learner.step == 3 and place == "weights":
+            parameter.data[0] = float("inf")
+
+    def spoil_loss(self: MedContext, *arguments: Any, **named: Any) -> Losses:
+        losses = backward(self, *arguments, **named)
+        return losses._replace(loss=losses.loss * float("nan")) if self.step == 2 and place == "loss" else losses
+
+    monkeypatch.setattr(Task, "_step", spoil)
+    monkeypatch.setattr(MedContext, "backward", spoil_loss)
+    assert main(arguments(balls, run, "--steps=4", "--validate_every=1", "--optimizer.clip=0")) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert words in message
+    assert f"The last good checkpoint is {run / 'checkpoints' / 'last.ckpt'}, of step 2." in message
+    assert "a smaller --optimizer.lr" in message
+    last = torch.load(run / "checkpoints" / "last.ckpt")
+    assert last["learner"]["_extra_state"]["step"] == 2
+    assert all(value.isfinite().all() for key, value in last["learner"].items() if key != "_extra_state")

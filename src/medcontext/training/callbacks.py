@@ -69,7 +69,13 @@ class Progress(Callback):
         self.report(trainer, task, metrics)
 
     def save(self, trainer: Trainer, task: Task, best: bool) -> None:
-        """Write the checkpoints and what they took, on the first device alone."""
+        """Write the checkpoints and what they took, on the first device alone.
+
+        Raises:
+            FloatingPointError: if a weight is not finite; the checkpoints before stay.
+        """
+        if not all(parameter.isfinite().all() for parameter in task.learner.parameters()):
+            raise FloatingPointError(f"A weight is not finite after step {task.learner.step}")
         if trainer.is_global_zero:
             seconds = round(self.earlier + time.monotonic() - self.started, 3)
             values = {

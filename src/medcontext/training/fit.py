@@ -23,12 +23,13 @@ from medcontext.data.cases import Dataset
 from medcontext.data.crops import CropDataset, ScanCrops, StepSampler, shares_in_crops
 from medcontext.data.formats import read_dataset
 from medcontext.data.planning import make_plan
+from medcontext.data.pool import can_start_processes, shorten_sockets
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
-from medcontext.errors import InputError, NotEnoughMemory, enough_memory, lacks_memory, memory_words
+from medcontext.errors import InputError, NotEnoughMemory, enough_memory, first_line, lacks_memory, memory_words
 from medcontext.files import output_folder
 from medcontext.inference.run import Run, make_network
 from medcontext.method.losses import RegionDiceCE
@@ -37,8 +38,9 @@ from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.loggers import check_loggers, open_loggers
-from medcontext.training.processes import Place, find_place
+from medcontext.training.processes import Place, devices, find_place
 from medcontext.training.resume import earlier_run, late_cases, note_cases, own_split
+from medcontext.training.shared_memory import batch_bytes, check_workers, fitting_workers
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
@@ -79,11 +81,15 @@ def train(
     if resume and (output / "settings.yaml").is_file():
         check_same(settings, read_settings(output / "settings.yaml"), output)
     dataset = read_dataset(data)
+    batch = settings.batch_size + (partners(settings) if unlabelled else 0)
+    if settings.crop_size != "auto":
+        check_room(settings, batch_bytes(batch, len(dataset.channels), settings.crop_size))
     earlier = earlier_run(output) if resume else None
     split = own_split(earlier, dataset) if earlier else first_split(dataset, settings)
     found = find_unlabelled(unlabelled, dataset, split.rest)
     run, store = prepare_run(dataset, split, output, settings, cache, earlier)
     note_cases(run, store, dataset)
+    check_room(settings, batch_bytes(batch, len(dataset.channels), run.crop_size))
     scans = Scans()
     if found:
         options = {"cache": cache, "workers": preparing_workers(settings), "skip_damaged": skip_damaged}
@@ -204,12 +210,46 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, pl
                 trainer.fit(task, loaders(run, store, scans, task, trainer))
             except SystemExit as end:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from end
+            except InputError as error:
+                raise InputError(said_by_worker(str(error))) from error
+            except FloatingPointError as error:
+                raise InputError(diverged(run, error)) from error
             except (MemoryError, RuntimeError, OSError) as error:
+                if "DataLoader worker (pid" in str(error):
+                    raise InputError(worker_died(error)) from error
                 if not lacks_memory(error):
                     raise
                 raise NotEnoughMemory(too_large(run, error)) from error
     if place.first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
+
+
+def said_by_worker(message: str) -> str:
+    """An error's message without the traceback that PyTorch puts into those of its worker processes.
+
+    >>> said_by_worker("Caught InputError in DataLoader worker process 0.\\nOriginal ...\\nInputError: Cannot read x.")
+    'Cannot read x.'
+    """
+    return message.rpartition("InputError: ")[2].strip() if message.startswith("Caught ") else message
+
+
+def diverged(run: Run, error: FloatingPointError) -> str:
+    """What to do where a loss is not finite; going on would only come to the same step again."""
+    last = run.checkpoint("last")
+    left = f"The last good checkpoint is {last}, of step {run.facts['step']}" if last.is_file() else "No checkpoint yet"
+    return (
+        f"{error}. {left}. --resume would come to the same step again: train in another --output with a smaller "
+        f"--optimizer.lr (it is {run.settings.optimizer.lr:g}), with --optimizer.clip, or with --precision 32, and look "
+        "at the intensities by medcontext check."
+    )
+
+
+def worker_died(error: BaseException) -> str:
+    """What to do where a process that loads crops was killed, as by the system for want of memory."""
+    return (
+        f"A worker process that loads crops has died: {first_line(error).rstrip('.')}. Most often there is too little "
+        "memory, or shared memory (/dev/shm; docker run --shm-size). Go on with --resume and fewer --workers, or 0."
+    )
 
 
 def too_large(run: Run, error: BaseException) -> str:
@@ -275,27 +315,51 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
         seed=settings.seed,
         foreground_fraction=settings.foreground,
     )
-    first = loader(labelled, settings.batch_size, settings, task, trainer)
+    partners = task.learner.partners(settings.batch_size) if scans.cases else 0
+    size = batch_bytes(settings.batch_size + partners, len(run.plan.channels), run.crop_size)
+    workers = settings.workers
+    if workers == "auto":
+        workers = fitting_workers(min(8, max(1, (os.cpu_count() or 1) - 1)), size) if on_gpu(trainer) else 0
+    first = loader(labelled, settings.batch_size, workers, task, trainer)
     if not scans.cases:
         return first
-    batch = task.learner.partners(settings.batch_size)
-    crops = ScanCrops(scans.cases, run.crop_size, length=steps * batch, seed=settings.seed)
-    return {"labelled": first, "unlabelled": loader(crops, batch, settings, task, trainer)}
+    crops = ScanCrops(scans.cases, run.crop_size, length=steps * partners, seed=settings.seed)
+    return {"labelled": first, "unlabelled": loader(crops, partners, workers, task, trainer)}
 
 
-def loader(crops: CropDataset | ScanCrops, batch_size: int, settings: Settings, task: Task, trainer: Any) -> DataLoader:
+def on_gpu(trainer: Any) -> bool:
+    """Whether the training is not on the CPU."""
+    return not isinstance(trainer.accelerator, lightning.accelerators.CPUAccelerator)
+
+
+def loader(crops: CropDataset | ScanCrops, batch_size: int, workers: int, task: Task, trainer: Any) -> DataLoader:
     """Batches of the crops that are left."""
-    on_gpu = not isinstance(trainer.accelerator, lightning.accelerators.CPUAccelerator)
-    helpers = min(8, max(1, (os.cpu_count() or 1) - 1)) if on_gpu else 0
+    settings = task.settings
     start = task.learner.step * settings.accumulate * trainer.world_size * batch_size
     return DataLoader(
         crops,
         batch_size=batch_size,
         sampler=StepSampler(len(crops), start, trainer.global_rank, trainer.world_size),
-        num_workers=helpers if settings.workers == "auto" else settings.workers,
-        pin_memory=on_gpu,
+        num_workers=workers,
+        pin_memory=on_gpu(trainer),
         persistent_workers=False,
     )
+
+
+def partners(settings: Settings) -> int:
+    """How many unlabelled crops belong beside a batch, as `MedContext.partners` has it."""
+    return max(1, round(settings.method.unlabelled.share * settings.batch_size))
+
+
+def check_room(settings: Settings, batch: int) -> None:
+    """Refuse worker processes that cannot be started, or have too little room for their batches of so many bytes."""
+    if settings.workers == 0:
+        return
+    shorten_sockets()
+    if settings.workers != "auto":
+        if not can_start_processes():
+            raise InputError(f"--workers {settings.workers}: no process can be started, for want of /dev/shm. Use 0.")
+        check_workers(settings.workers * devices(settings), batch)
 
 
 def check_same(settings: Settings, saved: Settings, output: Path) -> None:
