@@ -239,8 +239,8 @@ def diverged(run: Run, error: FloatingPointError) -> str:
     left = f"The last good checkpoint is {last}, of step {run.facts['step']}" if last.is_file() else "No checkpoint yet"
     return (
         f"{error}. {left}. --resume would come to the same step again: train in another --output with a smaller "
-        f"--optimizer.lr (it is {run.settings.optimizer.lr:g}), with --optimizer.clip, or with --precision 32, and look "
-        "at the intensities by medcontext check."
+        f"--optimizer.lr (it is {run.settings.optimizer.lr:g}), with --optimizer.clip or --precision 32, and look at "
+        "the intensities by medcontext check."
     )
 
 
