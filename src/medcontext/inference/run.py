@@ -203,7 +203,10 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         if lacks_memory(error):
             raise
-        raise InputError(
-            f"Cannot write {path}: {first_line(error)}. Free some space, then go on with --resume; the "
-            "checkpoint before is intact."
-        ) from error
+        why = (
+            first_line(error) if isinstance(error, OSError) else f"the disk is full, or its quota ({first_line(error)})"
+        )
+        before = (
+            "the checkpoint before is intact" if path.is_file() else "there is none of before, and nothing half written"
+        )
+        raise InputError(f"Cannot write {path}: {why}. Free some space, then go on with --resume; {before}.") from error
