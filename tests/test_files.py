@@ -1,4 +1,4 @@
-"""JSON as other programs write it."""
+"""JSON as other programs write it, and files that are written whole or not at all."""
 
 import codecs
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medcontext.errors import InputError
-from medcontext.files import read_json
+from medcontext.files import read_json, write_text
 
 VALUE = {"name": "Herzkammer, große", "cases": [1, 2]}
 
@@ -45,3 +45,9 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(json.dumps(VALUE, ensure_ascii=False).encode("latin-1"))
     with pytest.raises(InputError, match="Save the file as UTF-8"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_name_that_is_not_utf8_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"The name m\\udcfcnster,0\.5 is not UTF-8\. Rename it"):
+        write_text(tmp_path / "metrics.csv", "case,dsc\nm\udcfcnster,0.5\n")
+    assert list(tmp_path.iterdir()) == []

@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
-from rich.markup import escape
+from rich.text import Text
 
-from medcontext.console import errors
-from medcontext.errors import InputError, unknown_name
+from medcontext.console import errors, tolerate_any_text
+from medcontext.errors import InputError, lacks_memory, memory_words, unknown_name
+from medcontext.files import check_utf8
 
 if TYPE_CHECKING:
     from medcontext.configuration import Parser
 
 SOURCE = Path(__file__).parent
+MORE_MEMORY = "Use fewer --workers, smaller scans or crops, or a machine with more memory."
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
@@ -65,22 +67,36 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 for an input that cannot be used, 130 when interrupted."""
+    tolerate_any_text()
     try:
         command(list(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
-        errors.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        print_error(str(error))
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        print_error(f"Not enough memory{memory_words(error)}. {MORE_MEMORY}")
         return 2
     except OSError as error:
+        if lacks_memory(error):
+            print_error(f"Not enough memory{memory_words(error)}. {MORE_MEMORY}")
+            return 2
         if error.errno not in DISK_ERRORS:
             raise
-        where = f" {escape(str(error.filename))}" if error.filename else ""
+        where = f" {error.filename}" if error.filename else ""
         verb = "use" if error.errno == errno.ENAMETOOLONG else "write"
-        errors.print(f"[bold red]Error:[/] Cannot {verb}{where}: {error.strerror}.", highlight=False, soft_wrap=True)
+        print_error(f"Cannot {verb}{where}: {error.strerror}.")
         return 2
     except KeyboardInterrupt:
         errors.print("Interrupted. Go on with --resume where the command has it.")
         return 130
     return 0
+
+
+def print_error(message: str) -> None:
+    """The one line that a person sees of an error."""
+    errors.print(Text.assemble(("Error:", "bold red"), f" {message}"), soft_wrap=True)
 
 
 def command(arguments: list[str]) -> None:
@@ -93,6 +109,8 @@ def command(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         sys.stdout.write(overview())
         return
+    for argument in arguments:
+        check_utf8(argument)
     name, *rest = arguments
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)

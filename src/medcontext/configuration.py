@@ -69,22 +69,27 @@ def preset_path(kind: str, name: str) -> Path:
 def named_options(arguments: Sequence[str]) -> list[str]:
     """Replace the names given to --preset and --method by what sets them: YAML files.
 
-    A preset comes before all other options. What it sets of the method, such as a mask that divides its crop, comes
-    again after a --method, which replaces all settings of its kind.
+    A preset comes before all other options; one that a --config file names, before that file's. What it sets of the
+    method, such as a mask that divides its crop, comes again after a --method, which replaces all settings of its kind.
 
     >>> named_options(["--preset=acdc_nnformer", "--method", "none", "--steps", "5"])  # doctest: +ELLIPSIS
     ['--config', '...acdc_nnformer.yaml', '--method', '...none.yaml', '--method.mask.patch_size', '[16, 16, 14]', ...]
     """
     pieces = [piece for argument in arguments for piece in _split(argument)]
-    presets = [preset_path("run", name) for option, name in pairwise([*pieces, ""]) if option == "--preset"]
+    pairs = list(pairwise([*pieces, ""]))
+    presets = [preset_path("run", name) for option, name in pairs if option == "--preset"]
     fitted = [option for preset in presets for option in _method_options(preset)]
-    options = [piece for preset in presets for piece in ("--config", str(preset))]
+    options = [option for preset in presets for option in _config_options(preset)]
     remaining = iter(pieces)
     for piece in remaining:
         if piece == "--preset":
             next(remaining)
         elif piece == "--method":
             options += [piece, str(preset_path("method", next(remaining, ""))), *fitted]
+        elif piece == "--config" and Path(name := next(remaining, "")).is_file():
+            options += _config_options(Path(name))
+        elif piece == "--config":
+            options += [piece, name]  # the parser will say that it is not there
         else:
             options.append(piece)
     return options
@@ -92,15 +97,53 @@ def named_options(arguments: Sequence[str]) -> list[str]:
 
 def _split(argument: str) -> list[str]:
     option, equals, value = argument.partition("=")
-    return [option, value] if equals and option in ("--preset", "--method") else [argument]
+    return [option, value] if equals and option in ("--preset", "--method", "--config") else [argument]
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """What a YAML file sets.
+
+    Raises:
+        InputError: if it is no YAML, or no settings.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}. Correct the file.") from None
+    except OSError as error:
+        raise InputError(f"Cannot read {file}: {error.strerror}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file} holds no settings, but {content!r:.60}; give lines such as `steps: 1000`.")
+    return content
+
+
+def _config_options(file: Path) -> list[str]:
+    """A YAML file as options, in which a preset and a method may be given by name, as on the command line."""
+    content = _read_config(file)
+    rest, options = dict(content), []
+    if "preset" in rest:
+        options += _config_options(preset_path("run", _name(rest.pop("preset"), file, "preset")))
+    method = rest.get("method", {})
+    if not isinstance(method, dict):
+        options += ["--method", str(preset_path("method", _name(rest.pop("method"), file, "method")))]
+    elif (PRESETS / "method" / f"{method.get('name')}.yaml").is_file():  # what the file does not say is as there
+        options += ["--method", str(preset_path("method", method["name"]))]
+    if isinstance(rest.get("unlabelled", ()), str | None):
+        rest["unlabelled"] = [rest["unlabelled"]] if rest["unlabelled"] else []
+    if rest == content:
+        return [*options, "--config", str(file)]
+    return [*options, "--config", json.dumps(rest, default=str)] if rest else options
+
+
+def _name(value: Any, file: Path, key: str) -> str:
+    if isinstance(value, str):
+        return value
+    baseline = " YAML reads null, ~, no and an empty value as other things: for the baseline write `method: none`."
+    raise InputError(f"{file}: {key} is {value!r}; give a name.{baseline if key == 'method' else ''}")
 
 
 def _method_options(preset: Path) -> list[str]:
-    try:
-        content = yaml.safe_load(preset.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return []  # the parser will say what is wrong with it
-    method = content.get("method") if isinstance(content, dict) else None
+    method = _read_config(preset).get("method")
     return _flat("--method", method) if isinstance(method, dict) else []
 
 

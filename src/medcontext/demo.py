@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from medcontext.commands.evaluate import evaluate
 from medcontext.commands.predict import predict
@@ -56,7 +57,7 @@ def demo(output: AnyPath = Path("demo"), steps: int = 800, seed: int = 0) -> Pat
     write_json(split, {"train": names[:TRAINING], "validation": [], "test": names[TRAINING:]})
     arms: dict[str, Scores] = {}
     for arm, method in ARMS.items():
-        console.rule(f"[bold]{arm}")
+        console.rule(Text(arm, "bold"))
         folder = output / arm.lower()
         settings = Settings.preset(method=method, split=str(split), steps=steps, seed=seed, **COMMON)
         scans = () if method == "none" else (data,)  # its imagesTs
@@ -64,7 +65,7 @@ def demo(output: AnyPath = Path("demo"), steps: int = 800, seed: int = 0) -> Pat
         run = train(data, folder / "run", settings, unlabelled=scans, cache=output / "cache")
         predict(run, data, folder / "predictions")
         arms[arm] = evaluate(folder / "predictions", data, folder / "scores")
-    console.rule("[bold]Result")
+    console.rule(Text("Result", "bold"))
     console.print(result_table({arm: scores.summary for arm, scores in arms.items()}))
     picture = output / "demo.png"
     draw(data, output, names[TRAINING:], picture)
@@ -72,8 +73,8 @@ def demo(output: AnyPath = Path("demo"), steps: int = 800, seed: int = 0) -> Pat
         {arm: [scores] for arm, scores in arms.items()}, output / "report.html", cases=["all" if has_niivue() else "0"]
     )
     for arm in ARMS:
-        console.print(f"Predictions, {arm}: {output / arm.lower() / 'predictions'}", highlight=False, soft_wrap=True)
-    console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+        console.print(f"Predictions, {arm}: {output / arm.lower() / 'predictions'}", soft_wrap=True)
+    console.print(f"Picture: {picture}", soft_wrap=True)
     return picture
 
 

@@ -1,7 +1,8 @@
-"""The one error that a user's input can raise."""
+"""The one error that a user's input can raise, and telling a lack of memory from other errors."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -34,3 +35,66 @@ def first_line(error: BaseException) -> str:
     ('no such file', 'KeyboardInterrupt')
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class NotEnoughMemory(InputError):
+    """There is too little memory for what the user asked for; nothing is wrong with what was read."""
+
+
+MEMORY_SIGNS = (
+    "out of memory",
+    "not enough memory",
+    "allocate memory",  # torch's allocator on the CPU; errno 12
+    "bad allocation",
+    "bad_alloc",
+    "alloc_failed",  # cuBLAS and cuDNN
+    "can't start new thread",
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was refused: by Python, numpy, the operating system, torch on a CPU or a GPU.
+
+    >>> lacks_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 bytes"))
+    True
+    >>> lacks_memory(MemoryError()), lacks_memory(OSError(12, "Cannot allocate memory")), lacks_memory(ValueError("x"))
+    (True, True, False)
+    """
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | OSError) and any(sign in text for sign in MEMORY_SIGNS)
+
+
+def memory_words(error: BaseException) -> str:
+    """The part of such an error that a person can use, to follow a sentence; empty where it says no more.
+
+    >>> memory_words(RuntimeError("[enforce fail] err == 0. DefaultCPUAllocator: can't allocate memory: 12.5 GB. 12"))
+    ": DefaultCPUAllocator: can't allocate memory: 12.5 GB"
+    >>> memory_words(MemoryError("Unable to allocate 1.46 GiB for an array")), memory_words(MemoryError())
+    (': Unable to allocate 1.46 GiB for an array', '')
+    """
+    sentences = first_line(error).rstrip(".").split(". ")
+    found = [text for text in sentences if "allocat" in text.lower() or "memory" in text.lower()]
+    return f": {found[0]}" if found and found[0] != "MemoryError" else ""
+
+
+@contextmanager
+def enough_memory(what: str, cure: str) -> Iterator[None]:
+    """Around work that may need more memory than there is.
+
+    Args:
+        what: the memory is for, such as "case 'liver_7'".
+        cure: a sentence on what to make smaller.
+
+    Raises:
+        NotEnoughMemory: in place of whatever error says that memory was refused.
+    """
+    try:
+        yield
+    except NotEnoughMemory:
+        raise
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise NotEnoughMemory(f"Not enough memory for {what}{memory_words(error)}. {cure}") from error

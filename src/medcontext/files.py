@@ -31,10 +31,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_utf8(name: str | Path) -> None:
+    """Refuse a path or a name that is not UTF-8, such as one written on an old system: tables could not hold it.
+
+    >>> check_utf8("münster_1.nii.gz")
+
+    Raises:
+        InputError: with the bytes that are not.
+    """
+    text = str(name)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode(errors="backslashreplace").decode()
+        raise InputError(
+            f"The name {shown} is not UTF-8. Rename it, for example by `convmv -f latin1 -t utf8 --notest`."
+        ) from None
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write text to `path`, whole or not at all."""
+    """Write text to `path`, whole or not at all.
+
+    Raises:
+        InputError: if a line of it holds a name that is not UTF-8.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+        except UnicodeEncodeError:
+            for line in text.splitlines():
+                check_utf8(line)
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:

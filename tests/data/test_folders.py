@@ -1,10 +1,11 @@
 """Which files of a folder make up a case."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from medcontext.data.folders import find_images, passed_over, passed_over_text
+from medcontext.data.folders import find_images, nifti_files, passed_over, passed_over_text
 from medcontext.errors import InputError
 
 
@@ -118,3 +119,11 @@ def test_what_may_be_a_scan_and_is_not_read_is_named(tmp_path: Path) -> None:
 def test_where_only_other_formats_are_they_are_named(tmp_path: Path) -> None:
     touch(tmp_path, "c.mha", "d.nrrd", "notes.txt")
     assert "It has c.mha, d.nrrd; convert scans to NIfTI first" in refused(tmp_path)
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_before_the_work(tmp_path: Path) -> None:
+    """As from a disk of the nineties: os.listdir gives its bytes as lone surrogates, which no table can hold."""
+    (tmp_path / "scan_1.nii.gz").touch()
+    (tmp_path / os.fsdecode(b"m\xfcnster_1.nii.gz")).touch()
+    with pytest.raises(InputError, match=r"m\\udcfcnster_1\.nii\.gz is not UTF-8"):
+        nifti_files(tmp_path)

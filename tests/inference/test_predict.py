@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from medcontext.cli import main
 from medcontext.commands.predict import predict
@@ -222,18 +223,48 @@ def test_where_nothing_could_be_predicted_nothing_is_left(run: Run, images: Path
     assert (tmp_path / "mine").is_dir()
 
 
-def test_lack_of_memory_for_one_case(run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = itertools.count()
-    whole = module.segment
+CPU = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"
+)
+NUMPY = "Unable to allocate 750.5 MiB for an array with shape (640, 640, 480) and data type float32"
 
-    def segment(*arguments):  # type: ignore[no-untyped-def]
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (MemoryError(), "memory. Use"),
+        (MemoryError(NUMPY), "Unable to allocate 750.5 MiB for an array"),
+        (RuntimeError(f"{CPU} bytes. Error code 12 (Cannot allocate memory)"), "you tried to allocate 8 bytes. Use"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU"),
+            "CUDA out of memory.",
+        ),
+        (OSError(12, "Cannot allocate memory"), "Cannot allocate memory"),
+    ],
+)
+@pytest.mark.parametrize("place", ["read_image", "segment", "write_case"])
+def test_lack_of_memory_for_one_case(
+    refusal: Exception,
+    words: str,
+    place: str,
+    run: Run,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = itertools.count()
+    whole = getattr(module, place)
+
+    def refuse(*arguments):  # type: ignore[no-untyped-def]
         if next(calls) == 1:
-            raise MemoryError
+            raise refusal
         return whole(*arguments)
 
-    monkeypatch.setattr(module, "segment", segment)
-    with pytest.raises(InputError, match="case 'case1': not enough memory"):
+    monkeypatch.setattr(module, place, refuse)
+    with pytest.raises(InputError, match="case 'case1': not enough memory") as caught:
         predict([run.folder], images, tmp_path / "out")
+    assert words in str(caught.value)
+    assert "a smaller scan" in str(caught.value)
     assert visible(tmp_path / "out") == ["case0.nii.gz", "case2.nii.gz", "dataset.json"]
 
 

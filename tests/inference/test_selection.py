@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medcontext.data.nifti import image_digest
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.inference.run import Run
@@ -107,3 +108,29 @@ def test_data_sets_without_a_json_file_have_parts_too(tmp_path: Path) -> None:
     run = replace(run, plan=replace(run.plan, channels=("MR cine",)))
     assert names(tmp_path / "acdc", [run]) == "patient002_frame01"
     assert names(tmp_path / "acdc", [run], "train") == "patient001_frame01"
+
+
+def test_other_scans_under_the_same_names_are_not_taken_for_the_runs_own(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = image_digest(np.ones((1, 3, 4, 5), np.float32))
+    same = replace(run, facts={**run.facts, "cases": {"a": [own, ""], "b": [own, ""]}})
+    assert names(data, [same]) == "cd"
+    other = replace(run, facts={**run.facts, "cases": {"a": ["1", ""], "b": ["2", ""]}})
+    capsys.readouterr()
+    assert names(data, [other]) == "abcdeu"
+    shown = capsys.readouterr().out
+    assert "all cases, 6 of 6; they are other scans than those of the training, under the same names" in shown
+    assert "were used in training" not in shown
+    for part in ("train", "validation", "test"):
+        with pytest.raises(InputError, match=r"has other scans than .*run was trained on.*Use --part all"):
+            find_cases(data, [other], part)  # type: ignore[arg-type]
+    mixed = replace(run, facts={**run.facts, "cases": {"a": [own, ""], "b": ["2", ""]}})
+    with pytest.raises(InputError, match="the scan a of the training, but another one under the name b"):
+        find_cases(data, [mixed])
+
+
+def test_a_damaged_training_scan_does_not_stop_a_prediction(data: Path, run: Run) -> None:
+    own = image_digest(np.ones((1, 3, 4, 5), np.float32))
+    (data / "images/a.nii.gz").write_bytes(b"")
+    assert names(data, [replace(run, facts={**run.facts, "cases": {"a": ["1", ""], "b": [own, ""]}})]) == "cd"

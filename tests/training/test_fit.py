@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import yaml
 from medcontext.cli import main
 from medcontext.configuration import PRESETS
 from medcontext.inference.run import load_network, make_network, read_run
+from medcontext.method import Losses, MedContext
 from medcontext.settings import Settings
 from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
@@ -59,21 +61,31 @@ def test_bfloat16_trains_validates_and_watches(balls: Path, tmp_path: Path) -> N
     assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
 
 
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total of ...")
+CPU = RuntimeError("[enforce fail] err == 0. DefaultCPUAllocator: can't allocate memory: you tried 8 bytes. Error 12")
+
+
 @pytest.mark.parametrize(
-    ("more", "cure"),
+    ("more", "refusal", "cure"),
     [
         (
             ["--batch_size=1"],
+            CUDA,
             "1 crop of 16 x 16 x 8 at once: CUDA out of memory. Train in another --output with a smaller",
         ),
-        (["--batch_size=2", "--accumulate=3"], "smaller --batch_size with more --accumulate (1 and 6 make steps as"),
+        (["--batch_size=1"], CPU, "at once: DefaultCPUAllocator: can't allocate memory: you tried 8 bytes. Train in"),
+        (
+            ["--batch_size=2", "--accumulate=3"],
+            CPU,
+            "smaller --batch_size with more --accumulate (1 and 6 make steps as",
+        ),
     ],
 )
 def test_too_little_memory_says_what_to_do(
-    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, more: list[str], cure: str
+    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, more: list[str], refusal: Exception, cure: str
 ) -> None:
     def full(*_: object) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total of ...")
+        raise refusal
 
     monkeypatch.setattr(Task, "training_step", full)
     assert main(arguments(balls, tmp_path / "run", "--steps=2", *more)) == 2
@@ -100,6 +112,17 @@ def make_network_of(folder: Path) -> torch.nn.Module:
     run = read_run(folder)
     torch.manual_seed(run.settings.seed)
     return make_network(run)
+
+
+def test_too_little_memory_for_a_validation_names_the_case(
+    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise CPU
+
+    monkeypatch.setattr("medcontext.training.validation.predict_classes", full)
+    assert main(arguments(balls, tmp_path / "run", "--steps=1")) == 2
+    assert "Not enough memory for the validation of case 'ball_" in capsys.readouterr().err
 
 
 def test_a_yaml_file_and_the_command_line_set_the_same_names(balls: Path, tmp_path: Path) -> None:
@@ -148,3 +171,41 @@ def test_medcontext_trains_on_two_processes(balls: Path, tmp_path: Path) -> None
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert logged(tmp_path / "run", "train/consistency")[3] > 0
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("loss", "The loss of step 3 is not finite (nan)"),
+        ("gradients", "The gradients of step 3 are not finite (their norm is nan)"),
+        ("weights", "A weight is not finite after step 3"),
+    ],
+)
+def test_a_training_that_diverges_stops_and_keeps_its_last_good_checkpoint(
+    balls: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, place: str, words: str
+) -> None:
+    """The third step goes wrong; the second one's checkpoint stays as it is."""
+    run, step, backward = tmp_path / "run", Task._step, MedContext.backward
+
+    def spoil(self: Task) -> None:
+        parameter = next(iter(self.learner.trainable_parameters()))
+        if self.learner.step == 2 and place == "gradients":
+            parameter.grad[0] = float("nan")
+        step(self)
+        if self.learner.step == 3 and place == "weights":
+            parameter.data[0] = float("inf")
+
+    def spoil_loss(self: MedContext, *arguments: Any, **named: Any) -> Losses:
+        losses = backward(self, *arguments, **named)
+        return losses._replace(loss=losses.loss * float("nan")) if self.step == 2 and place == "loss" else losses
+
+    monkeypatch.setattr(Task, "_step", spoil)
+    monkeypatch.setattr(MedContext, "backward", spoil_loss)
+    assert main(arguments(balls, run, "--steps=4", "--validate_every=1", "--optimizer.clip=0")) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert words in message
+    assert f"The last good checkpoint is {run / 'checkpoints' / 'last.ckpt'}, of step 2." in message
+    assert "a smaller --optimizer.lr" in message
+    last = torch.load(run / "checkpoints" / "last.ckpt")
+    assert last["learner"]["_extra_state"]["step"] == 2
+    assert all(value.isfinite().all() for key, value in last["learner"].items() if key != "_extra_state")

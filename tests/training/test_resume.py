@@ -1,16 +1,22 @@
 import json
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from medcontext.cli import main
+from medcontext.data.formats import read_dataset
+from medcontext.data.splits import make_split
 from medcontext.files import write_json
 from medcontext.reporting.trainings import read_curves
 from medcontext.training.task import Task
+from tests.conftest import write_blobs
+from tests.test_bad_input import edit_manifest, image, label, put, rewrite
 from tests.training.commands import arguments, logged, start
 
 STEPS = ("--steps=40", "--validate_every=4", "--seed=3")
@@ -138,3 +144,73 @@ def test_facts_that_cannot_be_written_are_one_clear_error(
     message = " ".join(capsys.readouterr().err.split())
     assert "run.json: No space left on device. Free some space, then go on with --resume." in message
     assert state(tmp_path / "run")["learner"]["_extra_state"]["step"] == 1
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[Path, Path]:
+    """A data set of six cases, and a run of one step on it."""
+    data = write_blobs(tmp_path / "data", 6)
+    assert main(arguments(data, tmp_path / "run", "--steps=1", "--seed=4")) == 0
+    return data, tmp_path / "run"
+
+
+def resumed(data: Path, run: Path) -> int:
+    return main(arguments(data, run, "--steps=1", "--seed=4", "--resume"))
+
+
+def test_a_run_keeps_its_split_when_the_data_grow(begun: tuple[Path, Path], capsys) -> None:
+    """Drawn anew, training cases of before would be test cases now."""
+    data, run = begun
+    before = (run / "split.json").read_text()
+    write_blobs(data, 13)
+    capsys.readouterr()
+    assert resumed(data, run) == 0
+    assert "Not in this run's split, and so not used: 7 cases" in capsys.readouterr().out
+    assert (run / "split.json").read_text() == before
+    drawn_anew = make_split(read_dataset(data), seed=4)
+    assert set(json.loads(before)["train"]) & set(drawn_anew.test), "else this test shows nothing"
+
+
+def test_a_run_goes_on_without_its_test_cases_and_in_another_folder(begun: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = begun
+    tested = json.loads((run / "split.json").read_text())["test"]
+    shutil.copytree(data, tmp_path / "moved")
+    edit_manifest(
+        tmp_path / "moved",
+        lambda m: m.update(training=[entry for entry in m["training"] if Path(entry["image"]).name[:6] not in tested]),
+    )
+    assert resumed(tmp_path / "moved", run) == 0
+
+
+def test_a_run_refuses_other_cases(begun: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    data, run = begun
+    split = json.loads((run / "split.json").read_text())
+    trained, checked = int(split["train"][0][-1]), int(split["validation"][0][-1])
+    changes = {
+        f"other images of ball_{trained}": lambda d: rewrite(image(d, trained), put(77.0)),
+        f"other labels of ball_{trained}": lambda d: rewrite(label(d, trained), put(200, np.int16)),
+        f"other images of ball_{checked}": lambda d: rewrite(image(d, checked), put(77.0)),
+        f"no longer has ball_{trained} with a label": lambda d: edit_manifest(d, lambda m: m["training"].pop(trained)),
+        "labels were {'left': 200, 'right': 500}, now": lambda d: edit_manifest(
+            d, lambda m: m["labels"].update({"500": "other side"})
+        ),
+        "channels were MRI, now CT": lambda d: edit_manifest(d, lambda m: m.update(modality={"0": "CT"})),
+    }
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for number, (words, change) in enumerate(changes.items()):
+        changed = Path(shutil.copytree(data, tmp_path / f"data{number}"))
+        change(changed)
+        capsys.readouterr()
+        assert resumed(changed, run) == 2
+        message = " ".join(capsys.readouterr().err.split())
+        assert words in message
+        assert "Resume with the cases as they were" in message
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_stopped_before_its_files_were_written_starts_anew(begun: tuple[Path, Path]) -> None:
+    data, run = begun
+    shutil.rmtree(run / "checkpoints")
+    (run / "run.json").unlink()
+    assert resumed(data, run) == 0
+    assert state(run)["learner"]["_extra_state"]["step"] == 1

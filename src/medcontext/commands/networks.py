@@ -8,4 +8,4 @@ def networks() -> None:
     from medcontext.listing import network_lines
 
     for line in network_lines():
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=True, soft_wrap=True)

@@ -86,5 +86,5 @@ def predict(
             + (f"The other {done} are in {output}; correct these and go on with --resume." if done else "")
         )
     there = f", {len(cases) - done} there before" if len(cases) > done else ""
-    console.print(f"{done} cases predicted{there}: {output}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{done} cases predicted{there}: {output}", soft_wrap=True)
     return [outputs(output, case, False)[0] for case in cases]

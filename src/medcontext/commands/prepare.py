@@ -59,5 +59,5 @@ def prepare(
     warn(data_doubts(dataset, names))
     store = prepare_dataset(dataset, names, plan, folder, workers)
     warn(preparing_remarks(store, names, chosen.train, plan))
-    console.print(f"{len(store.names)} cases prepared: {store.root}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{len(store.names)} cases prepared: {store.root}", soft_wrap=True)
     return store

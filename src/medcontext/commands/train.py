@@ -45,30 +45,36 @@ def train(
     from medcontext.data.doubts import data_doubts
     from medcontext.data.formats import read_dataset
     from medcontext.data.prepare import preparing_remarks
-    from medcontext.data.splits import make_split
     from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
+    from medcontext.errors import enough_memory
     from medcontext.inference.run import make_network
     from medcontext.training import fit
+    from medcontext.training.processes import find_place
+    from medcontext.training.resume import earlier_run, note_cases, own_split
 
     data, output = Path(data), Path(output)
     cache = None if cache is None else Path(cache)
     sources = [str(source) for source in unlabelled]
     fit.check_names(settings, sources)
-    first = fit.is_first_process()
-    if first:
+    place = find_place(settings)
+    fit.check_devices(settings, place)
+    if place.first:
         output_folder(output, overwrite=resume, flag="--resume")
     if resume and (output / "settings.yaml").is_file():
         fit.check_same(settings, Settings.read(output / "settings.yaml"), output)
     dataset = read_dataset(data)
-    split = make_split(
-        dataset, file=settings.split or None, seed=settings.seed, few_shot=settings.few_shot, fold=settings.fold
-    )
+    if settings.crop_size != "auto":
+        fit.check_room(settings, len(dataset.channels), settings.crop_size, bool(sources))
+    earlier = earlier_run(output) if resume else None
+    split = own_split(earlier, dataset) if earlier else fit.first_split(dataset, settings)
     found = find_unlabelled(sources, dataset, split.rest)
-    if first:
+    if place.first:
         warn(data_doubts(dataset, split.train + split.validation, [source.dataset for source in found]))
-    run, store = fit.prepare_run(dataset, split, output, settings, cache)
-    if first:
+    run, store = fit.prepare_run(dataset, split, output, settings, cache, earlier)
+    if place.first:
         warn(preparing_remarks(store, fit.needed_cases(split, settings), split.train, run.plan))
+    note_cases(run, store, dataset)
+    fit.check_room(settings, len(dataset.channels), run.crop_size, bool(sources))
     scans = Scans()
     if found:
         workers = fit.preparing_workers(settings)
@@ -77,15 +83,16 @@ def train(
         )
     fit.note_scans(run, scans)
     torch.manual_seed(settings.seed)
-    network = make_network(run)
-    task = fit.make_task(run, store, network, scans)
+    with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
+        network = make_network(run)
+        task = fit.make_task(run, store, network, scans)
     validated = split.validation[: settings.validation_cases]
     progress = fit.make_progress(run, store, validated, scans)
     if resume and run.checkpoint("last").is_file():
         progress.restore(task)
-    if first:
+    if place.first:
         run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         run.write()
         fit.print_run(run, dataset, scans, len(validated), task.learner.step)
-    fit.fit(run, store, scans, task, progress)
+    fit.fit(run, store, scans, task, progress, place)
     return run

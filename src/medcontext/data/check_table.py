@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from medcontext.console import console
 from medcontext.data.check import CaseReport, Problem, Report
@@ -63,20 +63,18 @@ def _case_table(report: Report, width: int, all_rows: bool) -> Table:
     structures = report.dataset.structures
     longest = min(max(len("... 9999 more"), *(len(case.name) for case in report.cases)), 24)
     each = sum(max(len(name), 5) + 2 for name in structures) + longest + 60 <= width
-    title = f"{escape(report.dataset.name)}: {_plural(len(report.cases), 'case')}" + (
-        ", structures in ml" if each else ""
-    )
-    table = Table(title=title, **_STYLE)
+    title = f"{report.dataset.name}: {_plural(len(report.cases), 'case')}" + (", structures in ml" if each else "")
+    table = Table(title=Text(title), **_STYLE)
     table.add_column("case", overflow="fold", min_width=longest)
     for column in ("shape", "spacing, mm", "axes", "intensity"):
         table.add_column(column, no_wrap=True)
-    for column in [f"{escape(name)}" for name in structures] if each else ["labels", "ml"]:
-        table.add_column(column, justify="right", no_wrap=True)
+    for column in list(structures) if each else ["labels", "ml"]:
+        table.add_column(Text(column), justify="right", no_wrap=True)
     shown = range(len(report.cases)) if all_rows else _worth_showing(report.cases)
     following = 0
     for index in shown:
         if index > following:
-            table.add_row(f"[dim]... {index - following} more[/dim]")
+            table.add_row(Text(f"... {index - following} more", "dim"))
         table.add_row(*_row(report.cases[index], list(structures.values()), each))
         following = index + 1
     return table
@@ -91,11 +89,9 @@ def _worth_showing(cases: Sequence[CaseReport]) -> list[int]:
     return [i for i in range(len(cases)) if i in chosen or {i - 1, i + 1} <= chosen]
 
 
-def _row(case: CaseReport, values: list[int], each: bool) -> list[str]:
-    worst = _worst(case)
-    name = f"[{_COLORS[worst]}]{escape(case.name)}[/]" if worst else escape(case.name)
-    row = [
-        name,
+def _row(case: CaseReport, values: list[int], each: bool) -> list[str | Text]:
+    row: list[str | Text] = [
+        Text(case.name, _COLORS.get(_worst(case), "")),
         "x".join(map(str, case.shape)) if case.shape else "?",
         triple_text(case.spacing) if case.spacing else "?",
         case.orientation or "?",
@@ -128,7 +124,7 @@ def _summary(report: Report) -> Table:
         if len(ranges):
             low, high = np.median(ranges, axis=0)
             outer = f"{_number(ranges[:, 0].min())} to {_number(ranges[:, 1].max())}"
-            lines.add_row(escape(name), f"{outer}; median scan {_number(low)} to {_number(high)}")
+            lines.add_row(Text(name), f"{outer}; median scan {_number(low)} to {_number(high)}")
     return lines
 
 
@@ -149,7 +145,7 @@ def _structure_table(report: Report) -> Table:
         spread = (
             (_ml(float(np.median(volumes))), f"{_ml(min(volumes))} to {_ml(max(volumes))}") if volumes else ("-", "-")
         )
-        table.add_row(escape(name), str(value), f"{len(volumes)} of {len(labelled)}", *spread)
+        table.add_row(Text(name), str(value), f"{len(volumes)} of {len(labelled)}", *spread)
     return table
 
 
@@ -168,21 +164,21 @@ def _print_problems(report: Report, to: Console) -> None:
         printed[kind] += 1
         if printed[kind] == ALIKE + 1:
             rest = f"and {alike[kind] - ALIKE} more like these; --output lists all"
-            lines.add_row(f"[{_COLORS[level]}]{level}[/]", rest)
+            lines.add_row(Text(level, _COLORS[level]), rest)
         if printed[kind] > ALIKE:
             continue
-        text = escape(message.replace(f"{report.dataset.root}/", ""))
+        text = Text(message.replace(f"{report.dataset.root}/", ""))
         if problems[0].case:
             named = [f"{p.case} ({p.detail})" if p.detail else p.case for p in problems]
             rest = f" and {len(named) - NAMES} more" if len(named) > NAMES else ""
-            text = f"[bold]{escape(', '.join(named[:NAMES]))}{rest}[/]: {text}"
-        lines.add_row(f"[{_COLORS[level]}]{level}[/]", text)
-    to.print(lines, highlight=False)
+            text = Text.assemble((f"{', '.join(named[:NAMES])}{rest}", "bold"), ": ", text)
+        lines.add_row(Text(level, _COLORS[level]), text)
+    to.print(lines)
     counts = Counter(problem.level for problem in report.problems)
     if counts["error"] or counts["warning"]:
         to.print(f"{_plural(counts['error'], 'error')}, {_plural(counts['warning'], 'warning')}.", highlight=False)
     else:
-        to.print("[green]No problems found.[/]")
+        to.print(Text("No problems found.", "green"))
 
 
 def _kind(key: tuple[str, str], problems: list[Problem]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from medcontext.data.cases import Case
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name, is_nifti
 from medcontext.errors import InputError
+from medcontext.files import check_utf8
 
 NO_SCAN = (
     *(".json", ".yaml", ".yml", ".xml", ".cfg", ".log", ".txt", ".md", ".html", ".pdf", ".docx", ".csv", ".tsv"),
@@ -50,8 +51,15 @@ def find_images(path: Path, channels: int) -> tuple[Case, ...]:
 
 
 def nifti_files(folder: Path) -> list[Path]:
-    """The NIfTI files of a folder, sorted, without hidden files such as macOS's `._*`."""
-    return sorted(file for file in folder.iterdir() if is_nifti(file)) if folder.is_dir() else []
+    """The NIfTI files of a folder, sorted, without hidden files such as macOS's `._*`.
+
+    Raises:
+        InputError: if a file's name is not UTF-8.
+    """
+    files = sorted(file for file in folder.iterdir() if is_nifti(file)) if folder.is_dir() else []
+    for file in files:
+        check_utf8(file)
+    return files
 
 
 def passed_over(folder: Path, read: Sequence[Path] | None = None) -> list[str]:

@@ -23,7 +23,7 @@ from medcontext.data.folders import (
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
 from medcontext.data.official import scan_official
 from medcontext.errors import InputError
-from medcontext.files import read_json
+from medcontext.files import check_utf8, read_json
 
 MANIFEST = "dataset.json"
 
@@ -262,6 +262,8 @@ def _without_problems(cases: Iterable[Case], problems: list[str]) -> Iterable[Ca
     names: set[str] = set()
     images: dict[str, str] = {}
     for case in cases:
+        for name in (case.name, *case.images, case.label or ""):
+            check_utf8(name)
         missing = [path for path in case.images if not path.is_file()]
         if case.label is not None and not case.label.is_file():
             missing.append(case.label)

@@ -21,7 +21,7 @@ from nibabel.wrapstruct import WrapStructError
 
 from medcontext.data.cases import Case
 from medcontext.data.placement import GRID_TOLERANCE, SAME_SIZE, Doubt, grid_distance, place, triple_text, voxel_sizes
-from medcontext.errors import InputError
+from medcontext.errors import InputError, NotEnoughMemory, lacks_memory, memory_words
 from medcontext.files import atomic_path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -103,7 +103,7 @@ def read_doubts(path: Path) -> tuple[Doubt, ...]:
 
 
 def image_digest(image: np.ndarray) -> str:
-    """Of an image (C, X, Y, Z) as `read_image` gives it: equal for equal images."""
+    """Of an image (C, X, Y, Z) as `read_image` gives it, or a label's class indices: equal for equal ones."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(image.ravel(order="K").data)  # in memory's order: no copy
     return digest.hexdigest()
@@ -395,6 +395,8 @@ def _placed_like(array: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
+    if lacks_memory(error):
+        return NotEnoughMemory(f"Not enough memory to read {path}{memory_words(error)}. Use a machine with more.")
     return InputError(
         f"Cannot read {path}: the file is truncated, damaged or not NIfTI ({type(error).__name__}: {error}). "
         "Copy or export it again."

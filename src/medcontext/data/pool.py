@@ -1,17 +1,24 @@
 """The same function over many cases, in several processes, behind a progress bar."""
 
 import multiprocessing
+import multiprocessing.util
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
 from medcontext.console import track
-from medcontext.errors import InputError
+from medcontext.errors import InputError, enough_memory
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+LONGEST_FOLDER = 70  # characters; a socket's whole path may have 107, and its own folder and name take some 35
+SHORT_FOLDER = "/tmp"
+MORE_MEMORY = "Use fewer --workers, a machine with more memory, or a smaller scan: cropped, or with larger voxels."
 
 
 def in_processes(
@@ -29,13 +36,16 @@ def in_processes(
 
     Raises:
         InputError: from the function, or if a process was killed (most often for lack of memory).
+        NotEnoughMemory: naming the item.
     """
+    function = partial(_guarded, function, description)
     if workers < 1:
         raise InputError(f"workers is {workers}; at least 1 is needed.")
-    if workers == 1 or len(items) <= 1:
+    if workers == 1 or len(items) <= 1 or not can_start_processes():  # here, too, the work is only slower
         for index, item in enumerate(track(items, description, total=len(items))):
             yield index, function(item)
         return
+    shorten_sockets()
     with ProcessPoolExecutor(min(workers, len(items)), _context(), _one_thread) as pool:
         futures = {pool.submit(function, item): index for index, item in enumerate(items)}
         try:
@@ -58,6 +68,40 @@ def processors() -> int:
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return max(1, min(own, int(given))) if given.isdecimal() else own
+
+
+def can_start_processes() -> bool:
+    """Whether processes can be started that talk to one another: not without semaphores, which lie in /dev/shm."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError):
+        return False
+    return True
+
+
+def shorten_sockets() -> None:
+    """Let processes talk to one another also where the temporary folder has a long name, as on clusters.
+
+    Their sockets lie in a folder inside it, which multiprocessing makes once and remembers.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER:
+        return
+    usual, tempfile.tempdir = tempfile.tempdir, SHORT_FOLDER
+    try:
+        multiprocessing.util.get_temp_dir()
+    except OSError as error:
+        raise InputError(
+            f"The temporary folder {usual} has too long a name for the sockets of processes (over {LONGEST_FOLDER} "
+            f"characters), and {SHORT_FOLDER} cannot be used: {error.strerror}. Set TMPDIR to a shorter folder."
+        ) from None
+    finally:
+        tempfile.tempdir = usual
+
+
+def _guarded(function: Callable[[T], R], description: str, item: T) -> R:
+    """Call the function; a lack of memory is told with the item's name."""
+    with enough_memory(f"'{getattr(item, 'name', item)}' while {description}", MORE_MEMORY):
+        return function(item)
 
 
 def _context() -> multiprocessing.context.BaseContext:

@@ -179,7 +179,8 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
         lost = sorted(set(whole.unique().tolist()) - set(indices.unique().tolist()) - {0})
         outside = int(whole.count_nonzero() - geometry.crop(whole).count_nonzero())
     empty = background(prepared, plan.normalization)
-    write_case(root / case.name, prepared, indices, geometry, empty, sources, image_digest(image), lost, outside)
+    digests = image_digest(image), "" if label is None else image_digest(label)
+    write_case(root / case.name, prepared, indices, geometry, empty, sources, *digests, lost, outside)
 
 
 def preparing_remarks(store: Store, names: Sequence[str], training: Sequence[str], plan: Plan) -> list[str]:

@@ -74,8 +74,6 @@ def make_split(
             console.print(
                 f"{dataset.name} has none of the {len(split.test)} test cases of the split {file} with a label: "
                 "trainings can go on, tests need them.",
-                highlight=False,
-                markup=False,
                 soft_wrap=True,
             )
     if few_shot is None:

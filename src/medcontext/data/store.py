@@ -23,7 +23,7 @@ from torch import Tensor
 
 from medcontext.data.geometry import Geometry
 from medcontext.data.plan import Plan
-from medcontext.errors import CannotWrite, InputError, unknown_name
+from medcontext.errors import CannotWrite, InputError, NotEnoughMemory, lacks_memory, memory_words, unknown_name
 from medcontext.files import atomic_path, read_json, write_json
 
 IMAGE, LABEL, PLACES = ARRAYS = ("image.b2nd", "label.b2nd", "positions.npz")
@@ -109,6 +109,11 @@ class StoredCase:
         return self.record["digest"]
 
     @property
+    def label_digest(self) -> str:
+        """Of the file's label, as class indices; empty for a scan without one."""
+        return self.record["label_digest"]
+
+    @property
     def quantiles(self) -> np.ndarray:
         """(C, 21): of each channel's prepared intensities, from the lowest to the highest in steps of 5 %."""
         return np.array(self.record["quantiles"])
@@ -174,7 +179,7 @@ class StoredCase:
             return False
         return (
             same
-            and {"digest", "lost", "outside"} <= record.keys()
+            and {"digest", "label_digest", "lost", "outside"} <= record.keys()
             and all((self.folder / name).is_file() for name in arrays)
         )
 
@@ -192,6 +197,7 @@ def write_case(
     background: tuple[float, ...],
     sources: list[list[Any]],
     digest: str = "",
+    label_digest: str = "",
     lost: Sequence[int] = (),
     outside: int = 0,
 ) -> None:
@@ -205,6 +211,7 @@ def write_case(
         background: the value to pad each channel with.
         sources: from `describe_sources`.
         digest: of the file's image.
+        label_digest: of the file's label.
         lost: class indices that the file's label has and this one does not.
         outside: labelled voxels of the file that were cropped away.
 
@@ -217,6 +224,7 @@ def write_case(
         "classes": None if positions is None else sorted(positions),
         "quantiles": quantiles(image).tolist(),
         "digest": digest,
+        "label_digest": label_digest,
         "lost": list(lost),
         "outside": outside,
         "background": list(background),
@@ -285,6 +293,8 @@ def _read(path: Path, slices: tuple[slice, ...]) -> np.ndarray:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
+    if lacks_memory(error):
+        return NotEnoughMemory(f"Not enough memory to read {path}{memory_words(error)}. Use a machine with more.")
     return InputError(
         f"Cannot read the prepared file {path}: {error}. Delete its folder and prepare the data set again."
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from medcontext.console import console
 from medcontext.evaluation.compare import ALL, LEVEL, Comparison
@@ -23,7 +23,7 @@ def show(comparisons: Sequence[Comparison], units: dict[str, str]) -> None:
     """Print a table for each metric and pair of models, and what can be concluded."""
     for rows in by_table(comparisons):
         console.print(make_table(rows, units[rows[0].metric]))
-    console.print(conclusion(comparisons), highlight=False, markup=False)
+    console.print(conclusion(comparisons))
 
 
 def write(
@@ -39,7 +39,7 @@ def write(
     write_text(folder / "comparison.csv", to_csv(comparisons))
     write_text(folder / "comparison.md", to_markdown(comparisons, units))
     write_text(folder / "comparison.tex", to_latex(comparisons, units))
-    console.print(f"Written: {folder / 'comparison'}.csv, .json, .md, .tex", highlight=False, soft_wrap=True)
+    console.print(f"Written: {folder / 'comparison'}.csv, .json, .md, .tex", soft_wrap=True)
 
 
 def conclusion(comparisons: Sequence[Comparison]) -> str:
@@ -88,13 +88,13 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
     first = rows[0]
     scale, unit = (100, "%") if first.metric == "dsc" else (1, unit)
     table = Table(
-        title=f"{NAMES[first.metric]}, {unit}: {escape(first.second)} against {escape(first.first)}, {_patients(rows)}",
+        title=Text(f"{NAMES[first.metric]}, {unit}: {first.second} against {first.first}, {_patients(rows)}"),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     table.add_column("structure", overflow="fold", min_width=9)
     for name in (first.first, first.second):
-        table.add_column(escape(name), justify="right", overflow="fold", min_width=5)
+        table.add_column(Text(name), justify="right", overflow="fold", min_width=5)
     digits = 1 if first.metric == "dsc" or max(mean for row in rows for mean in row.means) >= 10 else 2
     counts = [name for name in ("missed", "spurious") if any(any(getattr(row, name)) for row in rows)]
     titles = {"missed": "missed", "spurious": "false"}
@@ -105,7 +105,7 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
         if row.structure == ALL:
             table.add_section()
         table.add_row(
-            escape(row.structure),
+            Text(row.structure),
             *_means(row, scale, digits),
             f"{scale * d.mean:+.{digits}f}",
             f"{scale * d.low:+.{digits}f} to {scale * d.high:+.{digits}f}",

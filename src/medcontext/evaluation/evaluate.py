@@ -96,7 +96,5 @@ def show(summary: Mapping[str, Any], protocol: Protocol, output: Path) -> None:
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         text = f"{len(missing)} labels without a prediction are not scored: {some}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"Written: {output / 'metrics.csv'}, {output / 'summary.json'}", highlight=False, markup=False, soft_wrap=True
-    )
+        console.print(text, soft_wrap=True)
+    console.print(f"Written: {output / 'metrics.csv'}, {output / 'summary.json'}", soft_wrap=True)

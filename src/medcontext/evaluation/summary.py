@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from medcontext.evaluation.metrics import Score
 from medcontext.evaluation.protocols import Protocol
@@ -102,7 +102,7 @@ def make_table(summary: Mapping[str, Any], protocol: Protocol, cases: int) -> Ta
         table.add_column(heading, justify="right", no_wrap=True)
     for name, entry in summary["structures"].items():
         scores = (_mean_and_std(entry[metric], metric) for metric in METRICS)
-        table.add_row(escape(name), *(str(entry[count]) for count in shown), *scores)
+        table.add_row(Text(name), *(str(entry[count]) for count in shown), *scores)
     table.add_section()
     means = (_number(overall[metric], metric) for metric in METRICS)
     table.add_row("mean", *(str(overall[count]) for count in shown), *means, style="bold")

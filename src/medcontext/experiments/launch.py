@@ -7,8 +7,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rich.markup import escape
-
 from medcontext.console import console
 from medcontext.errors import InputError
 from medcontext.experiments.cells import Cell
@@ -113,7 +111,7 @@ def import_submitit() -> ModuleType:
 
 def say(text: str) -> None:
     """One line, whatever its length."""
-    console.print(escape(text), highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def _ended(cell: Cell, failed: Mapping[str, str], seconds: float) -> str:

@@ -63,7 +63,7 @@ def write_data(dataset: str, folder: Path) -> None:
         folder: of the data set.
     """
     if not folder.is_dir():
-        console.print(f"Generating scans laid out as {dataset}: {folder}", highlight=False, soft_wrap=True)
+        console.print(f"Generating scans laid out as {dataset}: {folder}", soft_wrap=True)
         unfinished = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
         layout = cast(Layout, dataset)
         try:

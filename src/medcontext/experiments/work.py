@@ -54,14 +54,16 @@ def run_cell(folder: Path) -> None:
     from medcontext.commands.evaluate import evaluate
     from medcontext.commands.predict import predict
     from medcontext.commands.train import train
-    from medcontext.training.fit import is_first_process, preparing_workers
+    from medcontext.training.fit import preparing_workers
+    from medcontext.training.processes import find_place
 
     data = Path(read_json(folder / "cell.json")["data"])
     settings = Settings.read(folder / "settings.yaml")
-    with locked(folder) if is_first_process() else nullcontext():
+    first = find_place(settings).first
+    with locked(folder) if first else nullcontext():
         check_whole(folder)
         run = train(data, folder / "run", settings, cache=folder.parent.parent / "cache", resume=True)
-        if not is_first_process():  # one of several devices of the training: it has no part in the rest
+        if not first:  # one of several devices of the training: it has no part in the rest
             return
         predict(run, data, folder / "predictions", part="test", resume=True)
         workers = preparing_workers(settings)

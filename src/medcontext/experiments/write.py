@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 import medcontext
 from medcontext.console import console
 from medcontext.experiments import results
@@ -43,13 +45,13 @@ def write_table(
     files = conditions.output / f"{stem}.md", conditions.output / f"{stem}.csv"
     write_text(files[0], to_page(grid, measured, notes))
     write_text(files[1], results.to_csv(grid, measured, facts(conditions)))
-    console.print(f"\n[bold]{grid.name}[/]: {grid.title}", highlight=False, soft_wrap=True)
+    console.print(Text.assemble("\n", (grid.name, "bold"), f": {grid.title}"), soft_wrap=True)
     console.print(results.to_table(columns, lines))
     if gained[1]:
-        console.print("What MedContext adds", highlight=False)
+        console.print("What MedContext adds")
         console.print(results.to_table(*gained))
     for note in notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
     say(f"Written: {files[0]}, {files[1]}")
 
 

@@ -19,7 +19,7 @@ from medcontext.data.geometry import Geometry
 from medcontext.data.normalize import background
 from medcontext.data.prepare import prepare_image
 from medcontext.data.regions import classes_of
-from medcontext.errors import InputError
+from medcontext.errors import InputError, enough_memory
 from medcontext.inference.run import Run, Weights, load_network
 from medcontext.inference.window import predict_volume
 from medcontext.settings import WindowSettings
@@ -73,10 +73,12 @@ def load_members(
     check_alike(runs)
     chosen = [(run, run.checkpoint(name)) for run in runs for name in checkpoints]
     check_distinct(runs, checkpoints, [path for _, path in chosen])
-    return [
-        Member(run, path, load_network(run, str(path), weights).to(place), own_window(run, overlap, mirror))
-        for run, path in chosen
-    ]
+    members = []
+    for run, path in chosen:
+        with enough_memory(f"the network of {path}", "Give fewer networks at once (--run, --checkpoint)."):
+            network = load_network(run, str(path), weights).to(place)
+        members.append(Member(run, path, network, own_window(run, overlap, mirror)))
+    return members
 
 
 def own_window(run: Run, overlap: float | None, mirror: bool | None) -> WindowSettings:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from medcontext.console import track
 from medcontext.data.cases import Case
 from medcontext.data.nifti import read_image, write_image, write_label
 from medcontext.data.plan import Plan
-from medcontext.errors import InputError
+from medcontext.errors import InputError, lacks_memory, memory_words
 from medcontext.files import output_folder, write_json
 from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.origin import RECORD
@@ -23,22 +22,37 @@ def predict_cases(
     cases: Sequence[Case], members: Sequence[Member], output: Path, origin: dict[str, Any], probabilities: bool
 ) -> list[str]:
     """Predict and write; returns which cases failed, and why."""
-    plan = members[0].run.plan
     failed = []
     for case in track(cases, "predicting"):
+        problem = predict_case(case, members, output, origin, probabilities)
+        if problem:
+            failed.append(f"case '{case.name}': {problem.removesuffix('.')}")
+    return failed
+
+
+def predict_case(
+    case: Case, members: Sequence[Member], output: Path, origin: dict[str, Any], probabilities: bool
+) -> str:
+    """Predict and write one case; says what is wrong with it, or nothing. It keeps no array for the next one."""
+    plan = members[0].run.plan
+    try:
         try:
             image, affine = read_image(case, plan.channels)
             classes, scores = segment(image, affine, members, probabilities)
         except InputError as error:
-            failed.append(f"case '{case.name}': {str(error).removesuffix('.')}")
-            continue
-        except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-            failed.append(f"case '{case.name}': not enough memory. {str(error).partition('.')[0]}")
-            continue
+            return str(error)
         if not (output / RECORD).is_file():
             write_json(output / RECORD, origin)
         write_case(case, classes, scores, affine, output, plan)
-    return failed
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        fewer = "fewer networks at once, " if len(members) > 1 else ""
+        return (
+            f"not enough memory{memory_words(error)}. Use {fewer}a machine with more memory, or a smaller scan: "
+            "cropped, or with larger voxels"
+        )
+    return ""
 
 
 def outputs(output: Path, case: Case, probabilities: bool) -> list[Path]:

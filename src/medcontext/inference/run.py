@@ -22,10 +22,12 @@ from torch import nn
 from medcontext.data.plan import Plan
 from medcontext.data.regions import Regions
 from medcontext.data.splits import Split
-from medcontext.errors import InputError, first_line
+from medcontext.errors import InputError, first_line, lacks_memory
 from medcontext.files import atomic_path, read_json, write_json, writing
 from medcontext.networks import build_network
 from medcontext.settings import Settings
+
+FILES = ("settings.yaml", "plan.json", "split.json", "run.json")  # of a run, beside its checkpoints
 
 Shape3 = tuple[int, int, int]
 Weights = Literal["student", "teacher"]
@@ -104,9 +106,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: if the folder is not one that `medcontext train` wrote, or one of its files is damaged.
     """
-    missing = [
-        name for name in ("settings.yaml", "plan.json", "split.json", "run.json") if not (folder / name).is_file()
-    ]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
         raise InputError(f"{folder} is not a folder that `medcontext train` wrote: {found}.")
@@ -177,6 +177,8 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
             damaged = archive.testzip()  # torch does not look at the checksums that it writes
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
+        if lacks_memory(error):
+            raise
         raise InputError(f"{path} is not a whole MedContext checkpoint: {first_line(error)}.") from error
     if damaged:
         raise InputError(f"{path} is not a whole MedContext checkpoint: {damaged} in it was altered. Copy it again.")
@@ -201,7 +203,12 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
         with atomic_path(path) as temporary:
             torch.save(values, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise InputError(
-            f"Cannot write {path}: {first_line(error)}. Free some space, then go on with --resume; the "
-            "checkpoint before is intact."
-        ) from error
+        if lacks_memory(error):
+            raise
+        why = (
+            first_line(error) if isinstance(error, OSError) else f"the disk is full, or its quota ({first_line(error)})"
+        )
+        before = (
+            "the checkpoint before is intact" if path.is_file() else "there is none of before, and nothing half written"
+        )
+        raise InputError(f"Cannot write {path}: {why}. Free some space, then go on with --resume; {before}.") from error

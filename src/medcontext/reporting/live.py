@@ -47,7 +47,7 @@ def write_live(run: Path, output: Path) -> Path:
     page = live_page(run, embed=True)
     write_text(output, render(page))
     step = page.live["step"] if page.live else "?"
-    console.print(f"Written: {output} (step {step})", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Written: {output} (step {step})", soft_wrap=True)
     return output
 
 

@@ -46,13 +46,11 @@ def make_report(
     asked_for_by_name = list(cases) == ["all"] or list(cases) == chosen
     shown, missing = pack_cases(content, chosen, None if asked_for_by_name else LARGEST)
     for sentence in missing:
-        console.print(f"In the viewer: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"In the viewer: {sentence}", soft_wrap=True)
     page = render(make_page(content, shown, _viewer_note(content, shown, missing)))
     write_text(output, page)
     size = f"{output.stat().st_size / 2**20:.1f} MiB"
-    console.print(
-        f"Written: {output} ({size}, {len(shown)} cases in the viewer)", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print(f"Written: {output} ({size}, {len(shown)} cases in the viewer)", soft_wrap=True)
     return output
 
 
@@ -138,7 +136,7 @@ def write_figures(models: Named | Sequence[str], folder: Path, overwrite: bool =
         structures = content.models[0].evaluations[0].summary["values"]
         for name in ("mosaic.svg", "mosaic.png"):
             paths.append(draw_mosaic(cases, structures, folder / name, slices=2))
-    console.print(f"Written: {len(paths)} figures in {folder}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Written: {len(paths)} figures in {folder}", soft_wrap=True)
     return paths
 
 
@@ -151,7 +149,7 @@ def mosaic_cases(content: Content) -> list[MosaicCase]:
             try:
                 found.append(_mosaic_case(files))
             except InputError as error:
-                console.print(f"Not in the picture: {name}: {error}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"Not in the picture: {name}: {error}", soft_wrap=True)
     return found
 
 

@@ -47,7 +47,7 @@ def serve(page: Callable[[], str], case: Callable[[int], str], port: int = 0, ve
         InputError: if the port is taken.
     """
     with make_server(page, case, port, version) as server:
-        console.print(f"Report: {server.url}  (Ctrl-C ends it)", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Report: {server.url}  (Ctrl-C ends it)", soft_wrap=True)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
 

@@ -69,7 +69,13 @@ class Progress(Callback):
         self.report(trainer, task, metrics)
 
     def save(self, trainer: Trainer, task: Task, best: bool) -> None:
-        """Write the checkpoints and what they took, on the first device alone."""
+        """Write the checkpoints and what they took, on the first device alone.
+
+        Raises:
+            FloatingPointError: if a weight is not finite; the checkpoints before stay.
+        """
+        if not all(parameter.isfinite().all() for parameter in task.learner.parameters()):
+            raise FloatingPointError(f"A weight is not finite after step {task.learner.step}")
         if trainer.is_global_zero:
             seconds = round(self.earlier + time.monotonic() - self.started, 3)
             values = {
@@ -100,7 +106,7 @@ class Progress(Callback):
             parts.append(f"validation Dice student {metrics['val/dice_student']:.3f}")
             parts.append(f"teacher {metrics['val/dice_teacher']:.3f}")
         parts += [f"{seconds:.2f} s a step", f"{_duration(seconds * (total - step))} left"]
-        console.print("  ".join(parts), highlight=False, soft_wrap=True)
+        console.print("  ".join(parts), soft_wrap=True)
 
     def restore(self, task: Task) -> None:
         """Take up the run where `last.ckpt` left it."""

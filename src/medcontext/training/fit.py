@@ -1,7 +1,6 @@
 """The pieces of a training, which `medcontext.commands.train` puts together."""
 
 import logging
-import os
 import platform
 import warnings
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ import lightning.pytorch as lightning
 import monai
 import torch
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from rich.text import Text
 from torch.utils.data import DataLoader
 
 import medcontext
@@ -20,13 +20,13 @@ from medcontext.console import console
 from medcontext.data.cases import Dataset
 from medcontext.data.crops import CropDataset, ScanCrops, StepSampler, shares_in_crops
 from medcontext.data.planning import make_plan
+from medcontext.data.pool import can_start_processes, processors, shorten_sockets
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
-from medcontext.data.splits import Split
+from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
-from medcontext.errors import InputError, first_line
-from medcontext.files import read_json
+from medcontext.errors import InputError, NotEnoughMemory, first_line, lacks_memory, memory_words
 from medcontext.inference.run import Run
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network
@@ -34,6 +34,9 @@ from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.loggers import check_loggers, open_loggers
+from medcontext.training.processes import Place, devices
+from medcontext.training.resume import late_cases
+from medcontext.training.shared_memory import batch_bytes, check_workers, fitting_workers
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
@@ -75,21 +78,32 @@ def make_progress(run: Run, store: Store, names: tuple[str, ...], scans: Scans) 
     )
 
 
+def first_split(dataset: Dataset, settings: Settings) -> Split:
+    """The split that a run starts with."""
+    return make_split(
+        dataset,
+        file=settings.split or None,
+        seed=settings.seed,
+        few_shot=settings.few_shot,
+        fold=settings.fold,
+    )
+
+
 def prepare_run(
-    dataset: Dataset, split: Split, output: Path, settings: Settings, cache: Path | None
+    dataset: Dataset, split: Split, output: Path, settings: Settings, cache: Path | None, earlier: Run | None = None
 ) -> tuple[Run, Store]:
-    """Plan and prepare the cases that a training needs, and choose the crop."""
+    """Plan and prepare the cases that a training needs, and choose the crop; a run that goes on keeps its plan."""
     chosen = {case.name: case for case in dataset.cases}
     workers = preparing_workers(settings)
-    plan = make_plan(dataset, [chosen[name] for name in split.train], settings.prepare, workers)
+    training = [chosen[name] for name in split.train]
+    plan = earlier.plan if earlier else make_plan(dataset, training, settings.prepare, workers)
     source = "--regions" if settings.regions else str(dataset.root)
     regions = read_regions(settings.regions or dataset.regions, plan.values, source)
     store = prepare_dataset(dataset, needed_cases(split, settings), plan, cache, workers)
     crop = settings.crop_size
     if crop == "auto":
         crop = auto_crop([store.case(name).shape for name in split.train])
-    written = output / "run.json"
-    facts = read_json(written) if written.is_file() else {}  # of a resumed run: what it took, where it is logged
+    facts = dict(earlier.facts) if earlier else {}  # what it took, where it is logged
     facts |= {
         "dataset": dataset.name,
         "data": str(dataset.root.resolve()),
@@ -136,24 +150,59 @@ def expected_shares(store: Store, run: Run) -> torch.Tensor:
     return torch.stack([inside @ shares_in_crops(label, run.crop_size, inside.shape[1]) for label in labels]).mean(0)
 
 
-def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress) -> None:
+def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, place: Place) -> None:
     """Run the steps that are left."""
-    first = is_first_process()
     if task.learner.step < run.settings.steps:
         quiet()
-        with open_loggers(run, first) as loggers:
-            trainer = make_trainer(run.settings, loggers, progress)
+        with open_loggers(run, place.first) as loggers:
+            trainer = make_trainer(run.settings, place, loggers, [progress, Bar(leave=True)])
             try:
                 trainer.fit(task, loaders(run, store, scans, task, trainer))
             except SystemExit as end:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from end
-            except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-                raise InputError(too_large(run, error)) from error
-    if first:
-        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", highlight=False)
+            except InputError as error:
+                raise InputError(said_by_worker(str(error))) from error
+            except FloatingPointError as error:
+                raise InputError(diverged(run, error)) from error
+            except (MemoryError, RuntimeError, OSError) as error:
+                if "DataLoader worker (pid" in str(error):
+                    raise InputError(worker_died(error)) from error
+                if not lacks_memory(error):
+                    raise
+                raise NotEnoughMemory(too_large(run, error)) from error
+    if place.first:
+        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
 
-def too_large(run: Run, error: Exception) -> str:
+def said_by_worker(message: str) -> str:
+    """An error's message without the traceback that PyTorch puts into those of its worker processes.
+
+    >>> said_by_worker("Caught InputError in DataLoader worker process 0.\\nOriginal ...\\nInputError: Cannot read x.")
+    'Cannot read x.'
+    """
+    return message.rpartition("InputError: ")[2].strip() if message.startswith("Caught ") else message
+
+
+def diverged(run: Run, error: FloatingPointError) -> str:
+    """What to do where a loss is not finite; going on would only come to the same step again."""
+    last = run.checkpoint("last")
+    left = f"The last good checkpoint is {last}, of step {run.facts['step']}" if last.is_file() else "No checkpoint yet"
+    return (
+        f"{error}. {left}. --resume would come to the same step again: train in another --output with a smaller "
+        f"--optimizer.lr (it is {run.settings.optimizer.lr:g}), with --optimizer.clip or --precision 32, and look at "
+        "the intensities by medcontext check."
+    )
+
+
+def worker_died(error: BaseException) -> str:
+    """What to do where a process that loads crops was killed, as by the system for want of memory."""
+    return (
+        f"A worker process that loads crops has died: {first_line(error).rstrip('.')}. Most often there is too little "
+        "memory, or shared memory (/dev/shm; docker run --shm-size). Go on with --resume and fewer --workers, or 0."
+    )
+
+
+def too_large(run: Run, error: BaseException) -> str:
     """What to do where a step does not fit into memory."""
     size, crop = run.settings.batch_size, " x ".join(map(str, run.crop_size))
     cure = "--crop_size"
@@ -161,12 +210,30 @@ def too_large(run: Run, error: Exception) -> str:
         same = f"1 and {size * run.settings.accumulate} make steps as large"
         cure = f"--batch_size with more --accumulate ({same}), or --crop_size"
     return (
-        f"Not enough memory for {size} crop{'s' * (size > 1)} of {crop} at once: "
-        f"{first_line(error).partition('. ')[0]}. Train in another --output with a smaller {cure}."
+        f"Not enough memory for {size} crop{'s' * (size > 1)} of {crop} at once{memory_words(error)}. "
+        f"Train in another --output with a smaller {cure}."
     )
 
 
-def make_trainer(settings: Settings, loggers: list[Logger], progress: Progress) -> lightning.Trainer:
+def check_devices(settings: Settings, place: Place) -> None:
+    """Refuse devices that are not there, before any scan is read.
+
+    Raises:
+        InputError: with Lightning's words.
+    """
+    quiet()
+    try:
+        make_trainer(settings, place, [], [])
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"Cannot train on --accelerator {settings.accelerator} --devices {settings.devices} --nodes "
+            f"{settings.nodes}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def make_trainer(
+    settings: Settings, place: Place, loggers: list[Logger], callbacks: list[lightning.Callback]
+) -> lightning.Trainer:
     """Lightning's, for one pass over the steps that are left."""
     return lightning.Trainer(
         accelerator=settings.accelerator,
@@ -180,8 +247,9 @@ def make_trainer(settings: Settings, loggers: list[Logger], progress: Progress) 
         enable_model_summary=False,
         num_sanity_val_steps=0,
         logger=loggers,
-        callbacks=[progress, Bar(leave=True)],
-        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        enable_progress_bar=bool(callbacks),
+        callbacks=callbacks,
+        plugins=[place.environment(settings.nodes)],
     )
 
 
@@ -197,27 +265,52 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
         seed=settings.seed,
         foreground_fraction=settings.foreground,
     )
-    first = loader(labelled, settings.batch_size, settings, task, trainer)
+    partners = task.learner.partners(settings.batch_size) if scans.cases else 0
+    size = batch_bytes(settings.batch_size + partners, len(run.plan.channels), run.crop_size)
+    workers = settings.workers
+    if workers == "auto":
+        workers = fitting_workers(min(8, max(1, processors() - 1)), size) if on_gpu(trainer) else 0
+    first = loader(labelled, settings.batch_size, workers, task, trainer)
     if not scans.cases:
         return first
-    batch = task.learner.partners(settings.batch_size)
-    crops = ScanCrops(scans.cases, run.crop_size, length=steps * batch, seed=settings.seed)
-    return {"labelled": first, "unlabelled": loader(crops, batch, settings, task, trainer)}
+    crops = ScanCrops(scans.cases, run.crop_size, length=steps * partners, seed=settings.seed)
+    return {"labelled": first, "unlabelled": loader(crops, partners, workers, task, trainer)}
 
 
-def loader(crops: CropDataset | ScanCrops, batch_size: int, settings: Settings, task: Task, trainer: Any) -> DataLoader:
+def on_gpu(trainer: Any) -> bool:
+    """Whether the training is not on the CPU."""
+    return not isinstance(trainer.accelerator, lightning.accelerators.CPUAccelerator)
+
+
+def loader(crops: CropDataset | ScanCrops, batch_size: int, workers: int, task: Task, trainer: Any) -> DataLoader:
     """Batches of the crops that are left."""
-    on_gpu = not isinstance(trainer.accelerator, lightning.accelerators.CPUAccelerator)
-    helpers = min(8, max(1, (os.cpu_count() or 1) - 1)) if on_gpu else 0
+    settings = task.settings
     start = task.learner.step * settings.accumulate * trainer.world_size * batch_size
     return DataLoader(
         crops,
         batch_size=batch_size,
         sampler=StepSampler(len(crops), start, trainer.global_rank, trainer.world_size),
-        num_workers=helpers if settings.workers == "auto" else settings.workers,
-        pin_memory=on_gpu,
+        num_workers=workers,
+        pin_memory=on_gpu(trainer),
         persistent_workers=False,
     )
+
+
+def partners(settings: Settings) -> int:
+    """How many unlabelled crops belong beside a batch, as `MedContext.partners` has it."""
+    return max(1, round(settings.method.unlabelled.share * settings.batch_size))
+
+
+def check_room(settings: Settings, channels: int, crop: tuple[int, int, int], with_scans: bool) -> None:
+    """Refuse worker processes that cannot be started, or have too little room for their batches."""
+    if settings.workers == 0:
+        return
+    batch = batch_bytes(settings.batch_size + (partners(settings) if with_scans else 0), channels, crop)
+    shorten_sockets()
+    if settings.workers != "auto":
+        if not can_start_processes():
+            raise InputError(f"--workers {settings.workers}: no process can be started, for want of /dev/shm. Use 0.")
+        check_workers(settings.workers * devices(settings), batch)
 
 
 def check_same(settings: Settings, saved: Settings, output: Path) -> None:
@@ -259,14 +352,9 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
     check_loggers(settings.loggers)
 
 
-def is_first_process() -> bool:
-    """Whether this is the one process that writes; Lightning and SLURM number them in these variables."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-
-
 def preparing_workers(settings: Settings) -> int:
     """Processes that prepare cases."""
-    return settings.workers if isinstance(settings.workers, int) and settings.workers else os.cpu_count() or 1
+    return settings.workers if isinstance(settings.workers, int) and settings.workers else processors()
 
 
 def precision(settings: Settings) -> Any:
@@ -280,19 +368,24 @@ def precision(settings: Settings) -> Any:
 def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int) -> None:
     """Say what is about to happen."""
     settings, split = run.settings, run.split
-    crop = " x ".join(map(str, run.crop_size))
-    lines = [
-        f"[bold]{dataset.name}[/]: {len(split.train)} training, {len(split.validation)} validation "
-        f"({validated} used), {len(split.test)} test cases; {', '.join(run.regions or dataset.structures)}",
-        f"[bold]{settings.network}[/], {run.facts['parameters']:,} parameters, crop {crop}, "
-        f"batch {settings.batch_size * settings.accumulate}",
-        f"method [bold]{settings.method.name}[/], steps {step} to {settings.steps}, seed {settings.seed}",
-        f"output {run.folder}",
-    ]
+    remarks = [late_cases(split, [case.name for case in dataset.cases])] if not settings.split else []
     if scans.cases:
         start = round(settings.method.unlabelled.start * settings.steps)
-        lines[1:1] = [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
-    console.print("\n".join(lines), highlight=False)
+        remarks += [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
+    crop = " x ".join(map(str, run.crop_size))
+    lines: list[str | tuple[str, str]] = [
+        (dataset.name, "bold"),
+        f": {len(split.train)} training, {len(split.validation)} validation ({validated} used), {len(split.test)} test "
+        f"cases; {', '.join(run.regions or dataset.structures)}\n",
+        *(f"{remark}\n" for remark in remarks if remark),
+        (settings.network, "bold"),
+        f", {run.facts['parameters']:,} parameters, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",
+        "method ",
+        (settings.method.name, "bold"),
+        f", steps {step} to {settings.steps}, seed {settings.seed}\n",
+        f"output {run.folder}",
+    ]
+    console.print(Text.assemble(*lines), soft_wrap=True)
 
 
 def quiet() -> None:

@@ -41,6 +41,7 @@ class Task(LightningModule):
             settings.optimizer, learner.trainable_parameters(), settings.steps
         )
         self.micro_batch = 0  # within the optimizer step
+        self.total = torch.zeros(())  # the loss of its micro-batches
         self.log_every = max(1, settings.steps // 1000)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
@@ -54,6 +55,7 @@ class Task(LightningModule):
         self.learner.observing = self._logs(self.learner.step + 1)
         scans = self._scans(batch["unlabelled"]["image"], seed) if "unlabelled" in batch else {}
         losses = self.learner.backward(image, label, backward=self._backward, no_sync=self._no_sync(), **scans)
+        self.total = self.total.to(losses.loss.device) + losses.loss.detach()
         self.micro_batch += 1
         if self.micro_batch == self.settings.accumulate:
             self._step()
@@ -80,13 +82,28 @@ class Task(LightningModule):
 
     def _step(self) -> None:
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        if self.settings.optimizer.clip:
-            torch.nn.utils.clip_grad_norm_(list(self.learner.trainable_parameters()), self.settings.optimizer.clip)
+        clip = self.settings.optimizer.clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(list(self.learner.trainable_parameters()), clip)
+        self._check_finite(norm)
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
         scheduler.step()  # type: ignore[union-attr]
         self.learner.update_teacher()
         self.micro_batch = 0
+
+    def _check_finite(self, norm: Tensor) -> None:
+        """Stop before a step that would spoil the weights for good; on all devices, which have the same gradients.
+
+        Raises:
+            FloatingPointError: if a loss or a gradient since the last step is not finite.
+        """
+        if (self.total + norm).isfinite():
+            self.total = 0 * norm
+            return
+        step = self.learner.step + 1
+        if not self.total.isfinite():
+            raise FloatingPointError(f"The loss of step {step} is not finite ({self.total.item()})")
+        raise FloatingPointError(f"The gradients of step {step} are not finite (their norm is {norm.item()})")
 
     def _log(self, losses: Losses) -> None:
         step = max(0, self.learner.step - 1)

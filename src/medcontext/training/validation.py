@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from medcontext.data.geometry import index_dtype
 from medcontext.data.regions import classes_of
 from medcontext.data.store import Store
+from medcontext.errors import enough_memory
 from medcontext.inference.run import Run
 from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext
 from medcontext.training.task import Task
+
+SMALLER = "Validate without it, by a --split file that has it elsewhere, or take a machine with more memory."
 
 Predictions = dict[str, Tensor]
 """Class indices (H, W, D) of the `student` and the `teacher`."""
@@ -54,13 +57,15 @@ class Validation:
         with evaluating(trainer, learner):
             for name in mine:
                 case = self.store.case(name)
-                image, label = case.read()
-                image = image.to(task.device)
-                predictions = {
-                    key: predict_classes(self.of, network, image, case.background) for key, network in networks.items()
-                }
-                for row, predicted in enumerate(predictions.values()):
-                    totals[row] += dice(predicted, label[0], self.structures.values()).to(task.device)
+                with enough_memory(f"the validation of case '{name}'", SMALLER):
+                    image, label = case.read()
+                    image = image.to(task.device)
+                    predictions = {
+                        key: predict_classes(self.of, network, image, case.background)
+                        for key, network in networks.items()
+                    }
+                    for row, predicted in enumerate(predictions.values()):
+                        totals[row] += dice(predicted, label[0], self.structures.values()).to(task.device)
                 if name in self.keep:
                     self.kept[name] = predictions
         totals = trainer.strategy.reduce(totals, reduce_op="sum")

@@ -32,6 +32,7 @@ from torch.nn import functional
 from medcontext.data.nifti import write_image, write_label
 from medcontext.data.regions import classes_of
 from medcontext.data.store import Store, StoredCase
+from medcontext.errors import enough_memory
 from medcontext.files import write_json, writing
 from medcontext.inference.run import Run
 from medcontext.inference.window import predict_volume
@@ -46,6 +47,8 @@ from medcontext.training.task import Task
 from medcontext.training.validation import Predictions, evaluating, predict_classes
 
 HEADINGS = {"student": "Student", "teacher": "Teacher", "student_masked": "Student, masked"}
+
+SMALLER = "Go on with --resume and fewer --watch_cases."
 
 Volumes = dict[str, np.ndarray]
 
@@ -83,15 +86,17 @@ class Watch:
         panels: list[str] = []
         for name in self.names:
             case = self.store.case(name)
-            with evaluating(trainer, task.learner):
-                volumes = self.look(case, task, known.get(name))
-            self.write(case, volumes)
-            picture = self.draw(case, volumes, f"{name},  step {step} of {total}")
+            with enough_memory(f"the picture of case '{name}'", SMALLER):
+                with evaluating(trainer, task.learner):
+                    volumes = self.look(case, task, known.get(name))
+                self.write(case, volumes)
+                picture = self.draw(case, volumes, f"{name},  step {step} of {total}")
             for logger in trainer.loggers:
                 log_picture(logger, f"watch/{name}", picture, step)
             panels = list(volumes)
         if self.scan is not None:
-            with evaluating(trainer, task.learner):
+            what = f"the picture of the unlabelled scan '{self.scan.name}'"
+            with enough_memory(what, SMALLER), evaluating(trainer, task.learner):
                 picture = self.show_scan(self.scan, task, f"{self.scan.name} (no label),  step {step} of {total}")
             for logger in trainer.loggers:
                 log_picture(logger, f"watch/unlabelled-{self.scan.name}", picture, step)
