@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def names(*arguments) -> str:  # type: ignore[no-untyped-def]
-    return "".join(case.name for case in find_cases(*arguments))
+    return "".join(case.name for case in find_cases(*arguments).cases)
 
 
 def test_parts(data: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

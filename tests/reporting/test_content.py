@@ -108,9 +108,9 @@ def test_a_third_model_with_a_false_alarm_leaves_all_on_the_same_cases(tmp_path:
 
 
 def test_a_model_alone_has_the_mean_that_it_has_beside_another(tmp_path: Path) -> None:
-    names = ("p1_frame1", "p1_frame2", "p1_frame3", "p2_frame1")
+    names = (*(f"patient001_frame0{frame}" for frame in (1, 2, 3)), "patient002_frame01")
     labels = dict.fromkeys(names, label())
-    predictions = {name: label(moved=0 if name.startswith("p1") else 4) for name in names}
+    predictions = {name: label(moved=0 if name.startswith("patient001") else 4) for name in names}
     scores = evaluation(tmp_path / "e", labels, predictions)
     alone, beside = (
         result_tables(each.models, each.comparisons, each.models[0].evaluations[0].summary["units"])[0].rows[0].means[0]

@@ -37,8 +37,9 @@ def compare(
     comparisons = compare_models(loaded)
     units = loaded[0].evaluations[0].summary["units"]
     folders = {model.name: [str(run.folder.resolve()) for run in model.evaluations] for model in loaded}
-    show(comparisons, units)
-    found = to_dict(comparisons, folders, units)
+    remarks = [model.remark for model in loaded if model.remark]
+    show(comparisons, units, remarks)
+    found = {**to_dict(comparisons, folders, units), "remarks": remarks}
     if output is not None:
         write(found, comparisons, units, Path(output), overwrite)
     return found

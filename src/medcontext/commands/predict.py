@@ -3,7 +3,8 @@
 ```
 OUTPUT/<case>.nii.gz                  the segmentation, on the grid of the case's (first) image
 OUTPUT/probabilities/<case>.nii.gz    if asked for: float32, the classes along the last axis
-OUTPUT/dataset.json                   what the values mean, the classes' order, and which networks these are from
+OUTPUT/dataset.json                   what the values mean, the classes' order, which networks these are from, and which
+                                      part each case had in their training
 ```
 """
 
@@ -68,7 +69,7 @@ def predict(
     checkpoints = [checkpoint] if isinstance(checkpoint, str) else checkpoint
     runs = [read_run(Path(folder)) for folder in folders]
     members = load_members(runs, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
-    cases = find_cases(input, runs, part)
+    cases, tested = find_cases(input, runs, part)
     origin = describe_origin(members, weights, input)
     if resume:
         check_same_origin(output, origin)
@@ -76,7 +77,7 @@ def predict(
         remove_leftovers(output)
         todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
         warn(header_doubts(image for case in todo for image in case.images))
-        failed = predict_cases(todo, members, output, origin, probabilities)
+        failed = predict_cases(todo, members, output, origin, tested, probabilities)
     done = len(todo) - len(failed)
     if failed and len(todo) == 1:
         raise InputError(f"{failed[0]}.")

@@ -19,10 +19,12 @@ from medcontext.files import output_folder, write_json, write_text
 NAMES = {"dsc": "DSC", "hd95_pooled": "HD95 pooled", "hd95_max": "HD95 max"}
 
 
-def show(comparisons: Sequence[Comparison], units: dict[str, str]) -> None:
-    """Print a table for each metric and pair of models, and what can be concluded."""
+def show(comparisons: Sequence[Comparison], units: dict[str, str], remarks: Sequence[str] = ()) -> None:
+    """Print a table for each metric and pair of models, what is wrong with them, and what can be concluded."""
     for rows in by_table(comparisons):
         console.print(make_table(rows, units[rows[0].metric]))
+    for remark in remarks:
+        console.print(Text(remark, "bold red"), soft_wrap=True)
     console.print(conclusion(comparisons))
 
 

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from medcontext.console import console
 from medcontext.data.cases import Dataset
 from medcontext.data.nifti import read_label
@@ -14,7 +16,7 @@ from medcontext.evaluation.metrics import Score, absent, along_memory, locate, s
 from medcontext.evaluation.pairs import Pair
 from medcontext.evaluation.protocols import HD95_DEFINITIONS, Protocol
 from medcontext.evaluation.structures import Structures, by_value, declared, from_user, refuse_undeclared
-from medcontext.evaluation.summary import Cases, make_table, summarise
+from medcontext.evaluation.summary import Cases, make_table, seen_in_training, summarise
 
 
 def score_pairs(pairs: list[Pair], structures: Structures | None, protocol: Protocol, workers: int) -> Cases:
@@ -79,6 +81,7 @@ def describe(cases: Cases, pairs: Sequence[Pair], names: Structures | None, prot
             {
                 "name": pair.name,
                 "patient": pair.patient,
+                "part": pair.part,
                 "prediction": str(pair.prediction.resolve()),
                 "label": str(pair.label.resolve()),
                 "images": [str(image.resolve()) for image in pair.images],
@@ -90,8 +93,10 @@ def describe(cases: Cases, pairs: Sequence[Pair], names: Structures | None, prot
 
 
 def show(summary: Mapping[str, Any], protocol: Protocol, output: Path) -> None:
-    """Print the means, which labels have no prediction, and where all is written."""
+    """Print the means, what is wrong with them, which labels have no prediction, and where all is written."""
     console.print(make_table(summary, protocol, len(summary["cases"])))
+    if remark := seen_in_training({case["name"]: case["part"] for case in summary["cases"]}):
+        console.print(Text(remark, "bold red"), soft_wrap=True)
     missing = summary["labels_without_prediction"]
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

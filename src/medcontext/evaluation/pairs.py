@@ -25,6 +25,7 @@ class Pair:
         label: its label file, on the same grid.
         spacing: voxel size along the file's axes in millimetres, from the label's affine.
         patient: whose scan it is.
+        part: that it had in the training of what predicted it: training, validation, test or unknown.
         images: its image files, one per channel; empty if not known.
     """
 
@@ -33,6 +34,7 @@ class Pair:
     label: Path
     spacing: tuple[float, float, float]
     patient: str
+    part: str
     images: tuple[Path, ...] = ()
 
 
@@ -105,13 +107,31 @@ def match(
     if images is not None:
         scans = _images_by_case(images, predictions)
     warn(header_doubts(file for name in sorted(predictions) for file in (files[name], predictions[name])))
+    parts = read_parts(next(iter(predictions.values())).parent)
     pairs = []
     for name in sorted(predictions):
         headers = read_header(files[name]), read_header(predictions[name])
         check_same_grid(*headers, names=(f"label {files[name]}", f"prediction {predictions[name]}"))
         x, y, z = (float(size) for size in voxel_sizes(headers[0].affine))
-        pairs.append(Pair(name, predictions[name], files[name], (x, y, z), owners[name], scans.get(name, ())))
+        pairs.append(
+            Pair(
+                name,
+                predictions[name],
+                files[name],
+                (x, y, z),
+                owners[name],
+                parts.get(name, "unknown"),
+                scans.get(name, ()),
+            )
+        )
     return pairs, sorted(set(files) - set(predictions))
+
+
+def read_parts(predictions: Path) -> dict[str, str]:
+    """Which part each case had in the training, as `medcontext predict` noted it; nothing where it did not."""
+    record = read_json(predictions / MANIFEST) if (predictions / MANIFEST).is_file() else {}
+    parts = record.get("parts") if isinstance(record, dict) else None
+    return {name: part for name, part in parts.items() if isinstance(part, str)} if isinstance(parts, dict) else {}
 
 
 def _is_dataset(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from medcontext.data.cases import patient
 from medcontext.data.folders import shortened
 from medcontext.errors import InputError
-from medcontext.evaluation.summary import METRICS
+from medcontext.evaluation.summary import METRICS, seen_in_training
 from medcontext.files import AnyPath, read_json
 
 Key = tuple[str, str]
@@ -41,6 +41,12 @@ class Evaluation:
         said = {case["name"]: case.get("patient", "") for case in self.summary.get("cases", [])}
         return {case: said.get(case) or patient(case) for case in dict.fromkeys(case for case, _ in self.rows)}
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """Which part each case had in the training: training, validation, test or unknown."""
+        said = {case["name"]: case.get("part", "unknown") for case in self.summary.get("cases", [])}
+        return {case: said.get(case, "unknown") for case in dict.fromkeys(case for case, _ in self.rows)}
+
     def value(self, key: Key, metric: str) -> float:
         """A score; NaN where it does not count."""
         return float(self.rows[key][metric])
@@ -57,6 +63,12 @@ class Model:
 
     name: str
     evaluations: tuple[Evaluation, ...]
+
+    @property
+    def remark(self) -> str:
+        """What to say loudly where cases are scored that the model was trained on; else nothing."""
+        said = [seen_in_training(run.parts) for run in self.evaluations]
+        return next((f"{self.name}: {text}" for text in said if text), "")
 
     @property
     def owners(self) -> dict[str, str]:
@@ -195,7 +207,7 @@ def _is_case(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
         and all(isinstance(entry.get(key), str) for key in ("name", "label", "prediction"))
-        and isinstance(entry.get("patient", ""), str)
+        and all(isinstance(entry.get(key, ""), str) for key in ("patient", "part"))
         and _is_list(entry.get("images", []), str)
     )
 

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from medcontext.data.folders import listed
 from medcontext.evaluation.metrics import Score
 from medcontext.evaluation.protocols import Protocol
 from medcontext.files import atomic_path, write_json, write_text
@@ -82,6 +83,22 @@ def summarise(cases: Cases) -> dict[str, Any]:
     for count in ("n", "missed", "spurious", "absent"):
         overall[count] = sum(entry[count] for entry in structures.values())
     return {"structures": structures, "mean": overall}
+
+
+def seen_in_training(parts: Mapping[str, str]) -> str:
+    """What to say loudly where cases are scored that the network was trained on, or chosen by; else nothing.
+
+    >>> seen_in_training({"a": "training", "b": "test", "c": "validation"})
+    '1 of 3 scored cases was trained on (a), 1 was validated on (c): such scores say little about new patients.'
+    """
+    found: list[str] = []
+    for part, what in (("training", "trained on"), ("validation", "validated on")):
+        names = [name for name, its in parts.items() if its == part]
+        if names:
+            of = f" of {len(parts)} scored cases" * (not found)
+            verb = "was" if len(names) == 1 else "were"
+            found.append(f"{len(names)}{of} {verb} {what} ({listed(names)})")
+    return f"{', '.join(found)}: such scores say little about new patients." if found else ""
 
 
 def make_table(summary: Mapping[str, Any], protocol: Protocol, cases: int) -> Table:

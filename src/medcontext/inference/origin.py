@@ -7,7 +7,7 @@ from typing import Any
 
 import medcontext
 from medcontext.errors import InputError
-from medcontext.files import read_json
+from medcontext.files import read_json, write_json
 from medcontext.inference.ensemble import Member
 from medcontext.inference.run import Weights
 
@@ -55,7 +55,7 @@ def check_same_origin(output: Path, origin: dict[str, Any]) -> None:
     if not (output / RECORD).is_file():
         raise InputError(f"{output} has files, but no {RECORD} of a prediction to go on with; choose another --output.")
     found = read_json(output / RECORD)
-    if found == origin:
+    if isinstance(found, dict) and {key: found[key] for key in found if key != "parts"} == origin:
         return
     before = found.get("predicted_by") if isinstance(found, dict) else None
     if not isinstance(before, dict):
@@ -66,6 +66,13 @@ def check_same_origin(output: Path, origin: dict[str, Any]) -> None:
         f"{output} holds other predictions: {'; '.join(changes) or 'other labels'}. Resume with the same input, "
         "networks and options, or choose another --output."
     )
+
+
+def write_record(output: Path, origin: dict[str, Any], case: str, part: str) -> None:
+    """Write what `describe_origin` says, and which part a case had in the training; of those before it stays."""
+    record = read_json(output / RECORD) if (output / RECORD).is_file() else dict(origin)
+    record["parts"] = {**record.get("parts", {}), case: part}
+    write_json(output / RECORD, record)
 
 
 def file_hash(path: Path) -> str:

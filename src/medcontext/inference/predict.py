@@ -1,6 +1,6 @@
 """Predicting and writing cases, one after the other; the files are described in `medcontext.commands.predict`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,48 @@ from torch import Tensor
 
 from medcontext.console import track
 from medcontext.data.cases import Case
-from medcontext.data.nifti import read_image, write_image, write_label
+from medcontext.data.nifti import image_digest, read_image, write_image, write_label
 from medcontext.data.plan import Plan
 from medcontext.errors import InputError, lacks_memory, memory_words
-from medcontext.files import output_folder, write_json
+from medcontext.files import output_folder
 from medcontext.inference.ensemble import Member, segment
-from medcontext.inference.origin import RECORD
+from medcontext.inference.origin import write_record
+from medcontext.inference.parts import part_of
 
 
 def predict_cases(
-    cases: Sequence[Case], members: Sequence[Member], output: Path, origin: dict[str, Any], probabilities: bool
+    cases: Sequence[Case],
+    members: Sequence[Member],
+    output: Path,
+    origin: dict[str, Any],
+    tested: Collection[str],
+    probabilities: bool,
 ) -> list[str]:
-    """Predict and write; returns which cases failed, and why."""
+    """Predict and write; returns which cases failed, and why.
+
+    Args:
+        cases: to predict.
+        members: networks, whose probabilities are averaged.
+        output: folder.
+        origin: what the record beside the predictions says.
+        tested: names of test cases.
+        probabilities: whether to write these, too.
+    """
     failed = []
     for case in track(cases, "predicting"):
-        problem = predict_case(case, members, output, origin, probabilities)
+        problem = predict_case(case, members, output, origin, tested, probabilities)
         if problem:
             failed.append(f"case '{case.name}': {problem.removesuffix('.')}")
     return failed
 
 
 def predict_case(
-    case: Case, members: Sequence[Member], output: Path, origin: dict[str, Any], probabilities: bool
+    case: Case,
+    members: Sequence[Member],
+    output: Path,
+    origin: dict[str, Any],
+    tested: Collection[str],
+    probabilities: bool,
 ) -> str:
     """Predict and write one case; says what is wrong with it, or nothing. It keeps no array for the next one."""
     plan = members[0].run.plan
@@ -41,8 +61,8 @@ def predict_case(
             classes, scores = segment(image, affine, members, probabilities)
         except InputError as error:
             return str(error)
-        if not (output / RECORD).is_file():
-            write_json(output / RECORD, origin)
+        part = part_of(case.name, image_digest(image), [member.run for member in members], tested)
+        write_record(output, origin, case.name, part)
         write_case(case, classes, scores, affine, output, plan)
     except Exception as error:
         if not lacks_memory(error):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from medcontext.console import console, warn
 from medcontext.data.cases import Case, Dataset
@@ -15,7 +15,19 @@ from medcontext.inference.run import Run
 Part = Literal["auto", "train", "validation", "test", "all"]
 
 
-def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> tuple[Case, ...]:
+class Chosen(NamedTuple):
+    """Cases to predict.
+
+    Args:
+        cases: all of them.
+        tested: names of those that are test cases of all runs, in a data set that is theirs.
+    """
+
+    cases: tuple[Case, ...]
+    tested: frozenset[str] = frozenset()
+
+
+def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> Chosen:
     """The cases to predict; of a data set, a word on which they are.
 
     Args:
@@ -33,7 +45,7 @@ def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> tuple[C
             raise InputError(f"--part {part} needs a data set as --input; {input} has no {MANIFEST}.")
         cases, others = find_images(input, len(channels)), passed_over(input)
         warn([passed_over_text(input, others)] if others else [])
-        return cases
+        return Chosen(cases)
     dataset = read_dataset(input)
     warn(dataset.remarks)
     check_channels(dataset, channels, input)
@@ -64,7 +76,8 @@ def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> tuple[C
     note += f"; {shown} of them took part in it without their labels" if shown else ""
     text = f"{dataset.name}: {part} cases, {len(chosen)} of {len(cases)}{note}"
     console.print(text, soft_wrap=True)
-    return chosen
+    shared = frozenset.intersection(*(frozenset(run.split.test) for run in runs)) if own else frozenset()
+    return Chosen(chosen, shared)
 
 
 def is_own(dataset: Dataset, runs: Sequence[Run]) -> bool:

@@ -127,6 +127,7 @@ def make_page(content: Content, cases: Sequence[ShownCase], viewer_note: str = "
         title=f"{' and '.join(names[1:]) or names[0]}{f' against {names[0]}' if names[1:] else ''}",
         subtitle=_subtitle(content),
         models=names,
+        remarks=[model.remark for model in models if model.remark],
         conclusion=text,
         tables=result_tables(models, content.comparisons, summary["units"]),
         table_note=_table_note(content),
@@ -162,7 +163,9 @@ def methods(trainings: Sequence[Training]) -> dict[str, object]:
 def _subtitle(content: Content) -> str:
     cases = {case: owner for model in content.models for case, owner in model.owners.items()}
     patients = len(set(cases.values()))
-    parts = [f"{len(cases)} test case{'s' * (len(cases) > 1)} of {patients} patient{'s' * (patients > 1)}"]
+    seen = any(model.remark for model in content.models)
+    kind = "case" if seen else "test case"
+    parts = [f"{len(cases)} {kind}{'s' * (len(cases) > 1)} of {patients} patient{'s' * (patients > 1)}"]
     if content.trainings:
         run = content.trainings[0].run
         counts = sorted({len(each.run.split.train) for each in content.trainings})

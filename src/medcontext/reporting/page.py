@@ -51,6 +51,7 @@ class Page:
     Args:
         title: of the page.
         subtitle: what was trained on what.
+        remarks: what is wrong with the results as a whole, in red.
         models: names.
         conclusion: sentences.
         tables: of results.
@@ -72,6 +73,7 @@ class Page:
     title: str
     subtitle: str
     models: Sequence[str]
+    remarks: Sequence[str] = ()
     conclusion: Sequence[str] = ()
     tables: Sequence[ResultTable] = ()
     table_note: str = ""
