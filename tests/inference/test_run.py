@@ -191,3 +191,18 @@ def test_classes_are_the_sorted_values(tmp_path: Path) -> None:
     assert run.plan.values == (0, 200, 500, 600)
     assert list(LABELS.values()) == [500, 200, 600]
     assert isinstance(run, Run)
+
+
+def test_a_disk_full_at_the_first_checkpoint_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(values: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 14016 vs 13920")  # torch's words
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"new\.ckpt: the disk is full .*Free some space.*nothing half written"):
+        write_checkpoint(tmp_path / "new.ckpt", {})
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old.ckpt").write_bytes(b"whole")
+    with pytest.raises(InputError, match="the checkpoint before is intact"):
+        write_checkpoint(tmp_path / "old.ckpt", {})
+    assert (tmp_path / "old.ckpt").read_bytes() == b"whole"

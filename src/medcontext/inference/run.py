@@ -203,10 +203,6 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         if lacks_memory(error):
             raise
-        why = (
-            first_line(error) if isinstance(error, OSError) else f"the disk is full, or its quota ({first_line(error)})"
-        )
-        before = (
-            "the checkpoint before is intact" if path.is_file() else "there is none of before, and nothing half written"
-        )
+        why = first_line(error) if isinstance(error, OSError) else f"the disk is full ({first_line(error)})"
+        before = "the checkpoint before is intact" if path.is_file() else "nothing half written is left"
         raise InputError(f"Cannot write {path}: {why}. Free some space, then go on with --resume; {before}.") from error
