@@ -50,7 +50,7 @@ def train(
     from medcontext.inference.run import make_network
     from medcontext.training import fit
     from medcontext.training.processes import find_place
-    from medcontext.training.resume import earlier_run, note_cases, own_split
+    from medcontext.training.resume import earlier_run, needed_cases, note_cases, own_split, validated
 
     data, output = Path(data), Path(output)
     cache = None if cache is None else Path(cache)
@@ -72,7 +72,7 @@ def train(
         warn(data_doubts(dataset, split.train + split.validation, [source.dataset for source in found]))
     run, store = fit.prepare_run(dataset, split, output, settings, cache, earlier)
     if place.first:
-        warn(preparing_remarks(store, fit.needed_cases(split, settings), split.train, run.plan))
+        warn(preparing_remarks(store, needed_cases(split, settings), split.train, run.plan))
     note_cases(run, store, dataset)
     fit.check_room(settings, len(dataset.channels), run.crop_size, bool(sources))
     scans = Scans()
@@ -86,13 +86,13 @@ def train(
     with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
         network = make_network(run)
         task = fit.make_task(run, store, network, scans)
-    validated = split.validation[: settings.validation_cases]
-    progress = fit.make_progress(run, store, validated, scans)
+    checked_on = validated(split, settings)
+    progress = fit.make_progress(run, store, checked_on, scans)
     if resume and run.checkpoint("last").is_file():
         progress.restore(task)
     if place.first:
         run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         run.write()
-        fit.print_run(run, dataset, scans, len(validated), task.learner.step)
+        fit.print_run(run, dataset, scans, len(checked_on), task.learner.step)
     fit.fit(run, store, scans, task, progress, place)
     return run

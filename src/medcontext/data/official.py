@@ -123,7 +123,8 @@ def _acdc(folder: Path) -> tuple[Dataset, list[str]] | None:
 
 
 def _acdc_patient(name: str) -> str:
-    return SAME_PATIENT.get(patient(name), patient(name))
+    owner = patient(name)
+    return SAME_PATIENT.get(owner, owner)
 
 
 def _brats21(folder: Path) -> tuple[Dataset, list[str]] | None:

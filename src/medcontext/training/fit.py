@@ -35,7 +35,7 @@ from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.loggers import check_loggers, open_loggers
 from medcontext.training.processes import Place, devices
-from medcontext.training.resume import late_cases
+from medcontext.training.resume import late_cases, needed_cases
 from medcontext.training.shared_memory import batch_bytes, check_workers, fitting_workers
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
@@ -118,11 +118,6 @@ def prepare_run(
         },
     }
     return Run(output, settings, plan, split, facts), store
-
-
-def needed_cases(split: Split, settings: Settings) -> Sequence[str]:
-    """Names of the labelled cases that a training reads."""
-    return split.train + split.validation[: settings.validation_cases]
 
 
 def note_scans(run: Run, scans: Scans) -> None:

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from medcontext.data.cases import Dataset
+from medcontext.data.folders import listed
 from medcontext.data.labelled import mapped_labels
 from medcontext.data.splits import Split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import REST
 from medcontext.errors import InputError
 from medcontext.inference.run import FILES, Run, read_run
+from medcontext.settings import Settings
 
 
 def earlier_run(output: Path) -> Run | None:
@@ -32,9 +34,9 @@ def own_split(run: Run, dataset: Dataset) -> Split:
             or labels.
     """
     known = {case.name for case in dataset.cases}
-    gone = [name for name in run.split.train + validated(run) if name not in known]
+    gone = [name for name in needed_cases(run.split, run.settings) if name not in known]
     if gone:
-        raise _other(run, dataset, f"the data set no longer has {', '.join(gone[:5])} with a label")
+        raise _other(run, dataset, f"the data set no longer has {listed(gone)} with a label")
     labels = mapped_labels(dataset, run.plan.label_map)
     if dataset.channels != run.plan.channels:
         raise _other(run, dataset, f"channels were {', '.join(run.plan.channels)}, now {', '.join(dataset.channels)}")
@@ -45,9 +47,14 @@ def own_split(run: Run, dataset: Dataset) -> Split:
     return replace(run.split, rest=tuple(rest))
 
 
-def validated(run: Run) -> tuple[str, ...]:
-    """The validation cases that a run uses."""
-    return run.split.validation[: run.settings.validation_cases]
+def validated(split: Split, settings: Settings) -> tuple[str, ...]:
+    """Names of the validation cases that a training uses."""
+    return split.validation[: settings.validation_cases]
+
+
+def needed_cases(split: Split, settings: Settings) -> tuple[str, ...]:
+    """Names of the labelled cases that a training reads."""
+    return split.train + validated(split, settings)
 
 
 def note_cases(run: Run, store: Store, dataset: Dataset) -> None:
@@ -56,11 +63,11 @@ def note_cases(run: Run, store: Store, dataset: Dataset) -> None:
     Raises:
         InputError: if a run that goes on had others under the same names.
     """
-    cases = [store.case(name) for name in run.split.train + validated(run)]
+    cases = [store.case(name) for name in needed_cases(run.split, run.settings)]
     found = {case.name: [case.digest, case.label_digest] for case in cases}
     before = run.facts.get("cases", found)
     changed = [
-        f"{what} of {', '.join(names[:5])}"
+        f"{what} of {listed(names)}"
         for index, what in enumerate(("images", "labels"))
         if (names := [name for name in found if name in before and before[name][index] != found[name][index]])
     ]
