@@ -35,7 +35,13 @@ from medcontext.files import write_json
 
 PROBE = (8, 40)  # steps of the two short trainings by whose difference a step's cost is measured
 TURNS = 3  # such measurements, of an arm and the baseline by turns
-FIVE = ("patient001_frame12", "patient004_frame15", "patient005_frame01", "patient013_frame14", "patient043_frame07")
+FIVE_FRAMES = (
+    "patient001_frame12",
+    "patient004_frame15",
+    "patient005_frame01",
+    "patient013_frame14",
+    "patient043_frame07",
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ class Study:
         train: the labelled cases; None for the first five patients.
         counts: patients without labels, and to choose settings on; all others are reported.
         turns: the patients without labels are these parts by turns, and the others are tested, so that each is once.
+        development: the cases to choose settings on, where all others have no labels and none is reported.
     """
 
     title: str
@@ -125,13 +132,16 @@ class Study:
     train: tuple[str, ...] | None = None
     counts: tuple[int, int] = (0, 0)
     turns: int = 1
+    development: tuple[str, ...] = ()
 
     def parts(self, names: list[str], turn: int) -> Parts:
         """Which case does what, by patient."""
         chosen = set(self.train or sorted(names)[:5])
         seen = {patient(name) for name in chosen}
         others = sorted({patient(name) for name in names} - seen)
-        if self.turns > 1:
+        if self.development:
+            groups = [[p for p in others if p not in self.development], list(self.development), []]
+        elif self.turns > 1:
             groups = [others[turn :: self.turns], [], [p for i, p in enumerate(others) if i % self.turns != turn]]
         else:
             rest, development = self.counts
@@ -145,6 +155,12 @@ TURNED = {  # in the plane alone, where slices are thick, and more than the defa
     "augment.scale": (0.7, 1.4),
     "augment.affine_probability": 0.8,
 }
+PAPER_FIVE = ("img0006", "img0007", "img0009", "img0010", "img0021")
+ABDOMEN: dict[str, Any] = {
+    "prepare.spacing": (4, 4, 4),
+    "prepare.intensity_range": (-175, 250),
+    "crop_size": (48, 48, 48),
+}
 STUDIES = {
     "acdc": Study(
         "Cardiac cine MRI, the training part of ACDC at half its in-plane resolution, 3 structures (the spacing is "
@@ -152,16 +168,24 @@ STUDIES = {
         4000,
         {**PLAIN, **TURNED, "prepare.spacing": (2, 2, 1), "crop_size": (96, 96, 8)},
         {"method.mask.patch_size": 16},
-        train=FIVE,
+        train=FIVE_FRAMES,
         counts=(25, 20),
     ),
     "btcv": Study(
         "Abdominal CT, the training part of BTCV at 4 mm, 13 organs",
         2500,
-        {"prepare.spacing": (4, 4, 4), "prepare.intensity_range": (-175, 250), "crop_size": (48, 48, 48)},
+        ABDOMEN,
         {"method.mask.patch_size": 8},
-        train=("img0006", "img0007", "img0009", "img0010", "img0021"),
+        train=PAPER_FIVE,
         turns=2,
+    ),
+    "btcv_development": Study(
+        "Abdominal CT, the training part of BTCV at 4 mm, 13 organs: to choose settings on",
+        2500,
+        ABDOMEN,
+        {"method.mask.patch_size": 8},
+        train=("img0005", "img0023", "img0026", "img0028", "img0031"),
+        development=PAPER_FIVE,
     ),
     "hippocampus": Study(
         "Hippocampus MRI, Medical Segmentation Decathlon Task04, 2 structures",
@@ -283,6 +307,8 @@ class Work:
     def compared(self, arms: list[str], seeds: list[int]) -> str:
         """`medcontext compare` of every arm with the first one, on the reported cases: its Markdown."""
         models = {}
+        if not self.study.parts(self.names, 0).report:
+            return "None: all are to choose settings on."
         for arm in arms:
             found = [self.reported(arm, turn, seed) for seed in seeds for turn in range(self.study.turns)]
             if done := [scores for scores in found if scores]:

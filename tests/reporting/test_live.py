@@ -167,8 +167,8 @@ def test_the_browser_follows_a_training_and_keeps_its_place(run: Path) -> None:
         assert "step 100 of 200" in chromium.text("live")
         assert "75.0" in chromium.text("scores")
         write_log(run, 1, [{"step": step, "train/loss": 1.0} for step in range(101, 151)])
-        watch(run, 150, moved=0)
         chromium.wait(lambda: "step 150 of 200" in chromium.text("live"))
+        watch(run, 150, moved=0)  # after the page has seen the losses
         chromium.wait(lambda: "75.0" not in chromium.text("scores"))
         pressed = "return document.querySelector('#views [aria-pressed=true]').textContent"
         assert chromium.run(pressed) == "coronal", "the page was not loaded anew"

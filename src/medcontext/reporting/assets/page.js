@@ -32,7 +32,7 @@ for (const link of document.querySelectorAll("svg a")) {
 async function follow(seen) {
   try {
     const now = await (await fetch("version")).json();
-    if (seen && now.logged !== seen.logged) {
+    if (seen && (now.logged !== seen.logged || now.watched !== seen.watched)) { // the cases follow the losses, later
       const fresh = new DOMParser().parseFromString(await (await fetch("./")).text(), "text/html");
       const viewer = Boolean(document.getElementById("viewer"));
       if (!viewer && fresh.getElementById("viewer")) location.reload(); // the first validation
