@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the browser of the tes
 from tests.reporting.browser import Browser, browser
 
 from medcontext.commands.evaluate import evaluate
-from medcontext.data.phantom import write_phantom
+from medcontext.phantom import write_phantom
 from medcontext.reporting.make import make_report
 
 OPENINGS = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 import medcontext as mc
-from medcontext.data.phantom import write_phantom
+from medcontext.phantom import write_phantom
 
 
 class Small(nn.Module):

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import medcontext as mc
-from medcontext.data.phantom import write_phantom
+from medcontext.phantom import write_phantom
 
 
 def main() -> None:

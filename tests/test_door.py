@@ -17,7 +17,7 @@ TINY = {"network_args": {"channels": [4, 8], "strides": [2], "num_res_units": 0}
 
 def test_every_name_is_there_whatever_was_imported_before() -> None:
     code = (
-        "import medcontext.reporting.make, medcontext.training.fit, medcontext.evaluation.compare, medcontext as mc\n"
+        "import medcontext.reporting.make, medcontext.training.fit, medcontext.comparison.compare, medcontext as mc\n"
         "import medcontext.experiments.reproduce, medcontext.commands.check\n"
         "print(*(name for name in mc.__all__ if getattr(mc, name) is None or 'module' in str(type(getattr(mc, name)))))"
     )
@@ -66,7 +66,7 @@ def test_wrong_input_is_an_input_error_with_the_remedy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_parameter_is_an_option_with_a_text(name: str) -> None:
-    module = __import__(f"medcontext.{COMMANDS[name].module}", fromlist=[name])
+    module = __import__(COMMANDS[name].module, fromlist=[name])
     function = getattr(module, name)
     parser = make_parser(name, function)
     options = {action.dest: action for action in parser._actions}

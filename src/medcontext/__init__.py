@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from medcontext.errors import InputError
     from medcontext.evaluation.summary import Scores
     from medcontext.experiments.reproduce import reproduce
-    from medcontext.inference.run import Run
     from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, Unlabelled, VoxelAdapter
+    from medcontext.run import Run
     from medcontext.settings import Settings
 
 __version__ = version("medcontext")
@@ -54,11 +54,11 @@ __all__ = [
     "train",
 ]
 ELSEWHERE = {
-    "InputError": "errors",
-    "Run": "inference.run",
-    "Scores": "evaluation.summary",
-    "Settings": "settings",
-    "reproduce": "experiments.reproduce",
+    "InputError": "medcontext.errors",
+    "Run": "medcontext.run",
+    "Scores": "medcontext.evaluation.summary",
+    "Settings": "medcontext.settings",
+    "reproduce": "medcontext.experiments.reproduce",
 }
 """Where names come from; commands, in small letters, from `commands`, all others from `method`."""
 
@@ -66,6 +66,6 @@ ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     # Importing torch and MONAI takes seconds; `medcontext --help` should not.
     if name in __all__:
-        module = ELSEWHERE.get(name, f"commands.{name}" if name.islower() else "method")
-        return getattr(importlib.import_module(f"medcontext.{module}"), name)
+        module = ELSEWHERE.get(name, f"medcontext.commands.{name}" if name.islower() else "medcontext.method")
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'medcontext' has no attribute '{name}'")

@@ -30,7 +30,7 @@ class Command:
     """A public function that is a command.
 
     Args:
-        module: of the package; the function has the command's name.
+        module: where the function is, which has the command's name.
         positional: the parameter that needs no option.
         values: what the help calls an option's value, where its name does not say it.
     """
@@ -42,17 +42,17 @@ class Command:
 
 EVALUATIONS = "[NAME=]EVAL[,EVAL...]"
 COMMANDS = {
-    "train": Command("commands.train", values={"unlabelled": "rest|DIR|DATASET"}),
-    "predict": Command("commands.predict"),
-    "evaluate": Command("commands.evaluate"),
-    "compare": Command("commands.compare", "models", {"models": EVALUATIONS}),
-    "report": Command("commands.report", "models", {"models": EVALUATIONS, "cases": "N", "live": "RUN"}),
-    "check": Command("commands.check", "data"),
-    "prepare": Command("commands.prepare"),
-    "networks": Command("commands.networks"),
-    "demo": Command("demo"),
+    "train": Command("medcontext.commands.train", values={"unlabelled": "rest|DIR|DATASET"}),
+    "predict": Command("medcontext.commands.predict"),
+    "evaluate": Command("medcontext.commands.evaluate"),
+    "compare": Command("medcontext.commands.compare", "models", {"models": EVALUATIONS}),
+    "report": Command("medcontext.commands.report", "models", {"models": EVALUATIONS, "cases": "N", "live": "RUN"}),
+    "check": Command("medcontext.commands.check", "data"),
+    "prepare": Command("medcontext.commands.prepare"),
+    "networks": Command("medcontext.commands.networks"),
+    "demo": Command("medcontext.demo"),
     "reproduce": Command(
-        "experiments.reproduce",
+        "medcontext.experiments.reproduce",
         "tables",
         {
             "tables": "TABLE",
@@ -117,7 +117,7 @@ def command(arguments: list[str]) -> None:
     from medcontext.configuration import named_options, settings_from
     from medcontext.settings import Settings
 
-    function = getattr(importlib.import_module(f"medcontext.{COMMANDS[name].module}"), name)
+    function = getattr(importlib.import_module(COMMANDS[name].module), name)
     parser = make_parser(name, function)
     values = parser.parse_args(flags(parser, named_options(rest) if name == "train" else rest))
     parameters = inspect.signature(function).parameters
@@ -199,7 +199,7 @@ def overview() -> str:
 
 def purpose(name: str, command: Command) -> str:
     """The first line of a command's text, read from the source: to import torch and MONAI takes seconds."""
-    source = SOURCE.joinpath(*command.module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    source = SOURCE.joinpath(*command.module.split(".")[1:]).with_suffix(".py").read_text(encoding="utf-8")
     functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name)
     return (ast.get_docstring(next(functions)) or "").partition("\n")[0]
 

@@ -16,11 +16,11 @@ from medcontext.commands.report import report
 from medcontext.commands.train import train
 from medcontext.console import console
 from medcontext.data.formats import read_dataset
-from medcontext.data.phantom import write_phantom
 from medcontext.evaluation.summary import Scores
 from medcontext.files import AnyPath, output_folder, write_json
 from medcontext.method import Unlabelled
-from medcontext.reporting.mosaic import MosaicCase, draw_mosaic
+from medcontext.phantom import write_phantom
+from medcontext.pictures.mosaic import MosaicCase, draw_mosaic
 from medcontext.reporting.niivue import has_niivue
 from medcontext.settings import Settings
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from medcontext.data.plan import Normalization, Plan
 from medcontext.data.splits import Split
-from medcontext.inference.run import Run, make_network, write_checkpoint
 from medcontext.method import MedContext
+from medcontext.run import Run, make_network, write_checkpoint
 from medcontext.settings import Settings
 
 LABELS = {"kidney": 500, "liver": 200, "spleen": 600}  # with gaps, and not sorted

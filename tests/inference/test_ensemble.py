@@ -10,7 +10,7 @@ from medcontext.data.plan import Normalization
 from medcontext.data.prepare import prepare_image
 from medcontext.errors import InputError
 from medcontext.inference.ensemble import load_members, segment
-from medcontext.inference.run import Run, make_network
+from medcontext.run import Run, make_network
 from tests.data.scans import affine_of
 from tests.inference.runs import LEVELS, level_run, levels_image, make_run, nearest_level, random_run, save_networks
 
@@ -136,7 +136,7 @@ def test_the_window_is_each_runs_own_unless_given(tmp_path: Path) -> None:
     text = (tmp_path / "run/settings.yaml").read_text()
     text = text.replace("overlap: 0.5", "overlap: 0.25").replace("mirror: false\n  batch", "mirror: true\n  batch")
     (tmp_path / "run/settings.yaml").write_text(text)
-    from medcontext.inference.run import read_run
+    from medcontext.run import read_run
 
     own = load_members([read_run(tmp_path / "run"), level_run(tmp_path / "other")])
     assert [(m.window.overlap, m.window.mirror) for m in own] == [(0.25, True), (0.5, False)]

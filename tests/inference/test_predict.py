@@ -19,7 +19,7 @@ from medcontext.commands.predict import predict
 from medcontext.data.plan import Normalization
 from medcontext.errors import InputError
 from medcontext.inference import predict as module
-from medcontext.inference.run import Run
+from medcontext.run import Run
 from tests.data.scans import affine_of, rotation
 from tests.inference.runs import level_run, levels_image, make_run, nearest_level, random_run, read, save, save_networks
 

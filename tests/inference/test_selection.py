@@ -10,8 +10,8 @@ import pytest
 from medcontext.data.nifti import image_digest
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
-from medcontext.inference.run import Run
 from medcontext.inference.selection import find_cases
+from medcontext.run import Run
 from tests.inference.runs import make_run, save
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from medcontext.commands.evaluate import evaluate
 from medcontext.inference.origin import file_hash
-from medcontext.inference.run import Run
+from medcontext.run import Run
 from tests.inference.runs import make_network as network_of
 from tests.inference.runs import make_run, save_networks
 

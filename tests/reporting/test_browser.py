@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from medcontext.cli import main
+from medcontext.pictures.panel import COLOURS
 from medcontext.reporting.content import make_page, read_content, shown_case
 from medcontext.reporting.make import read_case
 from medcontext.reporting.page import ERRORS, pack_case, render
-from medcontext.reporting.panel import COLOURS
 from medcontext.reporting.serve import make_server
 from tests.conftest import write_blobs
 from tests.reporting.browser import Browser, browser, share

@@ -12,10 +12,10 @@ import pytest
 from medcontext.cli import main
 from medcontext.commands.evaluate import evaluate
 from medcontext.evaluation.scores import read_models
+from medcontext.pictures.panel import differs
 from medcontext.reporting.content import make_page, named_values, read_content, shown_case
 from medcontext.reporting.make import mosaic_cases, read_case, write_figures
 from medcontext.reporting.page import pack_case
-from medcontext.reporting.panel import differs
 from medcontext.reporting.result_tables import result_tables
 
 SHAPE = (20, 24, 12)

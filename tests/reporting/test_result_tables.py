@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from medcontext.evaluation.compare import compare_models
+from medcontext.comparison.compare import compare_models
 from medcontext.evaluation.scores import read_models
 from medcontext.reporting.result_tables import ResultTable, result_tables
 

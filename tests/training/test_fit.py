@@ -8,8 +8,8 @@ import yaml
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS
-from medcontext.inference.run import load_network, make_network, read_run
 from medcontext.method import Losses, MedContext
+from medcontext.run import load_network, make_network, read_run
 from medcontext.settings import Settings
 from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start

@@ -11,9 +11,9 @@ from medcontext.cli import main
 from medcontext.configuration import PRESETS, options_of
 from medcontext.experiments.smoke import SMALL, SMOKE, split_file, write_data
 from medcontext.experiments.tables import STRUCTURES, plain
-from medcontext.inference.run import read_run
 from medcontext.listing import count_parameters, network_lines, presets
 from medcontext.networks import NETWORKS
+from medcontext.run import read_run
 from medcontext.settings import Settings
 from medcontext.training.assemble import make_mask
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medcontext.cli import main
-from medcontext.inference.run import read_run
+from medcontext.run import read_run
 from tests.training.commands import arguments, logged
 
 REGIONS = '{"both": [200, 500], "right": [500]}'

@@ -11,7 +11,7 @@ import torch
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS
-from medcontext.inference.run import read_run
+from medcontext.run import read_run
 from medcontext.training.task import Task
 from tests.conftest import write_blobs
 from tests.training.commands import arguments, interrupt, logged, start

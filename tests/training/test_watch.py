@@ -14,10 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import medcontext.training.validation
 import medcontext.training.watch
 from medcontext.cli import main
-from medcontext.inference.run import load_network, read_run
 from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext, TokenAdapter, TubeMask
 from medcontext.networks import build_network, token_adapter
+from medcontext.run import load_network, read_run
 from medcontext.training.callbacks import Progress
 from medcontext.training.watch import MaskedView, hidden_voxels
 from tests.training.commands import arguments, interrupt, logged, start

@@ -29,8 +29,8 @@ def compare(
     Raises:
         InputError: if the evaluations cannot be compared case by case, or the output cannot be written.
     """
-    from medcontext.evaluation.compare import compare_models
-    from medcontext.evaluation.comparison_text import show, to_dict, write
+    from medcontext.comparison.compare import compare_models
+    from medcontext.comparison.text import show, to_dict, write
     from medcontext.evaluation.scores import read_models
 
     loaded = read_models(models)

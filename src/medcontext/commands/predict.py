@@ -61,8 +61,8 @@ def predict(
     from medcontext.inference.ensemble import load_members
     from medcontext.inference.origin import check_same_origin, describe_origin
     from medcontext.inference.predict import kept_if_used, outputs, predict_cases, remove_leftovers
-    from medcontext.inference.run import read_run
     from medcontext.inference.selection import find_cases
+    from medcontext.run import read_run
 
     input, output = Path(input), Path(output)
     folders = [run] if isinstance(run, str | os.PathLike) else run

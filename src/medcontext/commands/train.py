@@ -9,7 +9,7 @@ from medcontext.files import AnyPath, output_folder
 from medcontext.settings import Settings
 
 if TYPE_CHECKING:
-    from medcontext.inference.run import Run
+    from medcontext.run import Run
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
     from medcontext.data.prepare import preparing_remarks
     from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
     from medcontext.errors import enough_memory
-    from medcontext.inference.run import make_network
+    from medcontext.run import make_network
     from medcontext.training import fit
     from medcontext.training.processes import find_place
     from medcontext.training.resume import earlier_run, needed_cases, note_cases, own_split, validated

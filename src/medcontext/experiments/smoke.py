@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from medcontext.console import console
-from medcontext.data.phantom import write_phantom
+from medcontext.phantom import write_phantom
 
 STEPS = 2
 

@@ -78,7 +78,7 @@ def check_whole(folder: Path) -> None:
     Raises:
         InputError: saying what to delete: all of the cell, for its predictions were made by that training.
     """
-    from medcontext.inference.run import read_checkpoint, read_run
+    from medcontext.run import read_checkpoint, read_run
 
     if not (folder / "run" / "checkpoints" / "last.ckpt").is_file():
         return

@@ -20,8 +20,8 @@ from medcontext.data.normalize import background
 from medcontext.data.prepare import prepare_image
 from medcontext.data.regions import classes_of
 from medcontext.errors import InputError, enough_memory
-from medcontext.inference.run import Run, Weights, load_network
 from medcontext.inference.window import predict_volume
+from medcontext.run import Run, Weights, load_network
 from medcontext.settings import WindowSettings
 
 Device = Literal["auto", "cpu", "gpu"]

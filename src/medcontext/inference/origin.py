@@ -9,7 +9,7 @@ import medcontext
 from medcontext.errors import InputError
 from medcontext.files import read_json, write_json
 from medcontext.inference.ensemble import Member
-from medcontext.inference.run import Weights
+from medcontext.run import Weights
 
 RECORD = "dataset.json"
 

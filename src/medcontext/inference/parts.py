@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from medcontext.inference.run import Run
+from medcontext.run import Run
 
 PARTS = ("training", "validation", "test", "unknown")
 

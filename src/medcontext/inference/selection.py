@@ -10,7 +10,7 @@ from medcontext.data.folders import find_images, passed_over, passed_over_text
 from medcontext.data.formats import MANIFEST, is_dataset, read_dataset
 from medcontext.data.nifti import image_digest, read_image
 from medcontext.errors import InputError
-from medcontext.inference.run import Run
+from medcontext.run import Run
 
 Part = Literal["auto", "train", "validation", "test", "all"]
 

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
+from medcontext.comparison.compare import Cases, mean_over_structures
 from medcontext.errors import InputError, unknown_name
-from medcontext.evaluation.compare import Cases, mean_over_structures
 from medcontext.evaluation.scores import Model, paired_values
 
 CaseScores = dict[str, list[float]]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcontext.evaluation.compare import Cases, Comparison, compare_models
-from medcontext.evaluation.comparison_text import conclusion
+from medcontext.comparison.compare import Cases, Comparison, compare_models
+from medcontext.comparison.text import conclusion
 from medcontext.evaluation.protocols import HD95_DEFINITIONS
 from medcontext.evaluation.scores import Model, Named, read_models
 from medcontext.reporting.choice import CaseScores, case_scores, dsc_by_structure, rankings

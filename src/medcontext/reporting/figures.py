@@ -19,11 +19,11 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from medcontext.evaluation.compare import ALL, Comparison
+from medcontext.comparison.compare import ALL, Comparison
 from medcontext.evaluation.scores import Model, paired_values
+from medcontext.pictures.panel import FAINT, INK
+from medcontext.pictures.save import literal, save_figure
 from medcontext.reporting.choice import CaseScores
-from medcontext.reporting.panel import FAINT, INK
-from medcontext.reporting.save import literal, save_figure
 from medcontext.reporting.trainings import Curve, Training
 
 # Of Okabe and Ito's colours those that stand out on black and on white.

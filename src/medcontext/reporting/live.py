@@ -11,14 +11,14 @@ from medcontext.console import console
 from medcontext.data.nifti import read_label
 from medcontext.errors import InputError
 from medcontext.files import read_json, write_text
-from medcontext.inference.run import read_run
+from medcontext.pictures.slices import overlap
 from medcontext.reporting.content import methods, named_values
 from medcontext.reporting.figures import training_figures
 from medcontext.reporting.page import Page, ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
-from medcontext.reporting.slices import overlap
 from medcontext.reporting.trainings import Training, read_curves
 from medcontext.reporting.volumes import CaseFiles, read_volumes
+from medcontext.run import read_run
 
 WATCH = "watch"
 VIEWS = {"student": "student", "teacher": "teacher", "student_masked": "student, masked view"}

@@ -11,10 +11,10 @@ from medcontext.data.nifti import read_header, read_label
 from medcontext.errors import InputError
 from medcontext.evaluation.scores import Named
 from medcontext.files import output_folder, write_text
+from medcontext.pictures.mosaic import MosaicCase, draw_mosaic
 from medcontext.reporting.choice import choose_cases
 from medcontext.reporting.content import Content, make_page, read_content, shown_case
 from medcontext.reporting.figures import difference_figures, save_figures, score_figures, training_figures
-from medcontext.reporting.mosaic import MosaicCase, draw_mosaic
 from medcontext.reporting.page import ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
 from medcontext.reporting.volumes import CaseFiles, Volumes, first_channel, read_volumes

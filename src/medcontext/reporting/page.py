@@ -11,10 +11,10 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 import medcontext
+from medcontext.pictures.panel import COLOURS
 from medcontext.reporting.figures import COLOURS as MODEL_COLOURS
 from medcontext.reporting.figures import case_link, to_svg
 from medcontext.reporting.niivue import niivue_script
-from medcontext.reporting.panel import COLOURS
 from medcontext.reporting.result_tables import ResultTable
 from medcontext.reporting.volumes import Volumes
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from medcontext.evaluation.compare import ALL, Cases, Comparison, mean_over_structures, patient_means
-from medcontext.evaluation.comparison_text import NAMES, p_value
+from medcontext.comparison.compare import ALL, Cases, Comparison, mean_over_structures, patient_means
+from medcontext.comparison.text import NAMES, p_value
 from medcontext.evaluation.scores import Model, count, paired_values
 from medcontext.evaluation.summary import METRICS
 

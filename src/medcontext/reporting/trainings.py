@@ -13,7 +13,7 @@ from medcontext.errors import InputError
 from medcontext.evaluation.scores import Evaluation, Model
 from medcontext.files import read_json
 from medcontext.inference.origin import RECORD, file_hash
-from medcontext.inference.run import Run, read_run
+from medcontext.run import Run, read_run
 from medcontext.settings import MethodSettings
 
 Curve = list[tuple[int, float]]

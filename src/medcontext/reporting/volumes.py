@@ -15,7 +15,7 @@ import numpy as np
 from medcontext.data.cases import Case
 from medcontext.data.nifti import check_same_grid, read_header, read_image, read_label
 from medcontext.errors import InputError
-from medcontext.reporting.slices import window_of
+from medcontext.pictures.slices import window_of
 
 MARGIN = 0.15  # around what is labelled, as a share of its extent
 LEAST_MARGIN = 4  # voxels

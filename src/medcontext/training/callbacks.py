@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 from medcontext.console import console
-from medcontext.inference.run import Run, read_checkpoint, write_checkpoint
+from medcontext.run import Run, read_checkpoint, write_checkpoint
 from medcontext.training.cost import cost
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation

@@ -27,9 +27,9 @@ from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
 from medcontext.errors import InputError, NotEnoughMemory, first_line, lacks_memory, memory_words
-from medcontext.inference.run import Run
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network
+from medcontext.run import Run
 from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress

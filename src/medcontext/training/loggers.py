@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 
 from medcontext.errors import InputError, first_line
 from medcontext.files import writing
-from medcontext.inference.run import Run
+from medcontext.run import Run
 
 PROJECT = "medcontext"  # and MLflow's experiment, unless their own variables name another
 OPTIONAL = {"wandb": "Weights & Biases", "mlflow": "MLflow"}

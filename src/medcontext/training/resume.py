@@ -11,7 +11,7 @@ from medcontext.data.splits import Split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import REST
 from medcontext.errors import InputError
-from medcontext.inference.run import FILES, Run, read_run
+from medcontext.run import FILES, Run, read_run
 from medcontext.settings import Settings
 
 

@@ -12,9 +12,9 @@ from medcontext.data.geometry import index_dtype
 from medcontext.data.regions import classes_of
 from medcontext.data.store import Store
 from medcontext.errors import enough_memory
-from medcontext.inference.run import Run
 from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext
+from medcontext.run import Run
 from medcontext.training.task import Task
 
 SMALLER = "Validate without it, by a --split file that has it elsewhere, or take a machine with more memory."

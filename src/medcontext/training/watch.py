@@ -34,14 +34,14 @@ from medcontext.data.regions import classes_of
 from medcontext.data.store import Store, StoredCase
 from medcontext.errors import enough_memory
 from medcontext.files import write_json, writing
-from medcontext.inference.run import Run
 from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext, TokenAdapter
 from medcontext.method.losses import heads
 from medcontext.method.masking import CubeMask, expand, hide
-from medcontext.reporting.mosaic import MosaicCase
-from medcontext.reporting.overlay import draw_overlay, draw_unlabelled
-from medcontext.reporting.slices import window_of
+from medcontext.pictures.mosaic import MosaicCase
+from medcontext.pictures.overlay import draw_overlay, draw_unlabelled
+from medcontext.pictures.slices import window_of
+from medcontext.run import Run
 from medcontext.training.loggers import log_picture
 from medcontext.training.task import Task
 from medcontext.training.validation import Predictions, evaluating, predict_classes

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from medcontext.data.phantom.solids import Both, Column, Domes, Solid
+from medcontext.phantom.solids import Both, Column, Domes, Solid
 
 STRUCTURES = {
     "spleen": 1,

@@ -6,13 +6,13 @@ H, W, D: voxels towards the patient's right, front and head (RAS+). C: channels.
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from medcontext.data.phantom.anatomy import draw_anatomy
-from medcontext.data.phantom.parts import DETAILS, STRUCTURES, Part
-from medcontext.data.phantom.pose import positions_of, smooth_field, voxel_centres
-from medcontext.data.phantom.settings import BODY, Phantom
-from medcontext.data.phantom.solids import Solid
-from medcontext.data.phantom.tissues import draw_tissues
 from medcontext.errors import InputError
+from medcontext.phantom.anatomy import draw_anatomy
+from medcontext.phantom.parts import DETAILS, STRUCTURES, Part
+from medcontext.phantom.pose import positions_of, smooth_field, voxel_centres
+from medcontext.phantom.settings import BODY, Phantom
+from medcontext.phantom.solids import Solid
+from medcontext.phantom.tissues import draw_tissues
 
 _CAP = 2.0  # voxels from its surface, from where a solid covers all of a voxel or nothing
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
-from medcontext.reporting.mosaic import MosaicCase
-from medcontext.reporting.panel import COLOURS, ERROR_TEXT, FAINT, INK, Structures, caption, draw_panel, mean
-from medcontext.reporting.save import literal
-from medcontext.reporting.slices import choose_slices, frame, overlaps, window_of
+from medcontext.pictures.mosaic import MosaicCase
+from medcontext.pictures.panel import COLOURS, ERROR_TEXT, FAINT, INK, Structures, caption, draw_panel, mean
+from medcontext.pictures.save import literal
+from medcontext.pictures.slices import choose_slices, frame, overlaps, window_of
 
 DPI = 100
 WIDTH = 14.6  # inches of the picture; with the DPI, 1460 pixels, which a browser shows without shrinking

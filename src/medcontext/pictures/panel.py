@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
-from medcontext.reporting.slices import display, outlines
+from medcontext.pictures.slices import display, outlines
 
 # Okabe and Ito's colours without their red, which is for errors, then others that stay apart for colour-blind eyes.
 COLOURS = (

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from medcontext.data.phantom.parts import REACH, Part, Trunk, rotation
-from medcontext.data.phantom.solids import Above, Both, Column, Ellipsoid, Ribs, Tube, Without
+from medcontext.phantom.parts import REACH, Part, Trunk, rotation
+from medcontext.phantom.solids import Above, Both, Column, Ellipsoid, Ribs, Tube, Without
 
 
 def walls(rng: np.random.Generator, trunk: Trunk) -> Iterator[Part]:

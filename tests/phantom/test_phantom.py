@@ -7,10 +7,10 @@ import pytest
 from scipy.ndimage import binary_erosion, uniform_filter
 from scipy.stats import rankdata
 
-from medcontext.data.phantom import STRUCTURES, Phantom, draw
-from medcontext.data.phantom.parts import DETAILS
-from medcontext.data.phantom.pose import smooth_field
 from medcontext.errors import InputError
+from medcontext.phantom import STRUCTURES, Phantom, draw
+from medcontext.phantom.parts import DETAILS
+from medcontext.phantom.pose import smooth_field
 
 SMALL = Phantom(size=(32, 32, 24))
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[:, :, None]  # in plane

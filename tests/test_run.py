@@ -11,7 +11,7 @@ import torch
 from medcontext.data.plan import Normalization
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
-from medcontext.inference.run import Run, load_network, make_network, read_checkpoint, read_run, write_checkpoint
+from medcontext.run import Run, load_network, make_network, read_checkpoint, read_run, write_checkpoint
 from tests.inference.runs import LABELS, level_run, make_run, nearest_level, save_networks
 
 FACTS = {

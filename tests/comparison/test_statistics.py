@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medcontext.evaluation.statistics import bootstrap_interval, holm, paired_difference, rank_biserial, signed_rank_p
+from medcontext.comparison.statistics import bootstrap_interval, holm, paired_difference, rank_biserial, signed_rank_p
 
 
 def enumerated(d: np.ndarray) -> float:

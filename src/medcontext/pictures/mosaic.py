@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
-from medcontext.reporting.panel import COLOURS, ERROR_TEXT, FAINT, INK, Structures, caption, draw_panel, mean
-from medcontext.reporting.save import literal, save_figure
-from medcontext.reporting.slices import choose_slices, frame, overlaps, window_of
+from medcontext.pictures.panel import COLOURS, ERROR_TEXT, FAINT, INK, Structures, caption, draw_panel, mean
+from medcontext.pictures.save import literal, save_figure
+from medcontext.pictures.slices import choose_slices, frame, overlaps, window_of
 
 DPI = 150
 PANEL = 2.55  # inches a panel is wide

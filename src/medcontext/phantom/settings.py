@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medcontext.data.phantom.tissues import MR_CONTRASTS, contrast_names
 from medcontext.errors import InputError
+from medcontext.phantom.tissues import MR_CONTRASTS, contrast_names
 
 BODY = np.array([350.0, 290.0, 245.0])
 """Millimetres of the reference body that a scan shows: across, front to back, along."""

@@ -9,14 +9,14 @@ import numpy as np
 
 from medcontext.console import track
 from medcontext.data.nifti import write_image, write_label
-from medcontext.data.phantom.layouts import LAYOUTS, MANIFEST, NAME, Contents
-from medcontext.data.phantom.official import OFFICIAL, draw_official, drawn_settings, official_names, official_split
-from medcontext.data.phantom.orientation import Orientation
-from medcontext.data.phantom.parts import STRUCTURES
-from medcontext.data.phantom.render import draw
-from medcontext.data.phantom.settings import Phantom
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import output_folder, write_json
+from medcontext.phantom.layouts import LAYOUTS, MANIFEST, NAME, Contents
+from medcontext.phantom.official import OFFICIAL, draw_official, drawn_settings, official_names, official_split
+from medcontext.phantom.orientation import Orientation
+from medcontext.phantom.parts import STRUCTURES
+from medcontext.phantom.render import draw
+from medcontext.phantom.settings import Phantom
 
 
 def write_phantom(

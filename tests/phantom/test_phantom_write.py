@@ -10,12 +10,12 @@ from scipy.ndimage import binary_dilation
 
 from medcontext.data.formats import read_dataset
 from medcontext.data.nifti import read_header, read_image, read_label
-from medcontext.data.phantom import STRUCTURES, Phantom, draw, write, write_phantom
-from medcontext.data.phantom.official import OFFICIAL
 from medcontext.data.split_files import find_split
 from medcontext.data.splits import make_split
 from medcontext.errors import InputError
 from medcontext.files import read_json
+from medcontext.phantom import STRUCTURES, Phantom, draw, write, write_phantom
+from medcontext.phantom.official import OFFICIAL
 
 SIZE, SPACING = (24, 20, 18), (3.0, 4.0, 5.0)
 LAYOUTS = ["decathlon", "nnunet", "list"]

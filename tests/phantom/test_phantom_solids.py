@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from medcontext.data.phantom.parts import euler
-from medcontext.data.phantom.render import _Coverage
-from medcontext.data.phantom.solids import Above, Both, Column, Domes, Ellipsoid, Merged, Ribs, Solid, Tube, Without
+from medcontext.phantom.parts import euler
+from medcontext.phantom.render import _Coverage
+from medcontext.phantom.solids import Above, Both, Column, Domes, Ellipsoid, Merged, Ribs, Solid, Tube, Without
 
 TURNED = Ellipsoid((3, -2, 1), (12, 7, 5), euler(20, 35, -50))
 BALL = Ellipsoid((0, 0, 0), (10, 10, 10))

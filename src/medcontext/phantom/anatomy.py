@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from medcontext.data.phantom import organs, surroundings
-from medcontext.data.phantom.parts import Part, draw_trunk
+from medcontext.phantom import organs, surroundings
+from medcontext.phantom.parts import Part, draw_trunk
 
 _GROUPS = (
     surroundings.walls,

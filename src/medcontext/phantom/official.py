@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medcontext.data.official import BRATS21, BRATS21_FILES
-from medcontext.data.phantom.layouts import by_index
-from medcontext.data.phantom.recast import Scan, heart, thirteen_organs, tumour
-from medcontext.data.phantom.render import draw
-from medcontext.data.phantom.settings import SMALLEST, Phantom
 from medcontext.data.split_files import find_split
 from medcontext.errors import InputError
 from medcontext.files import read_json
+from medcontext.phantom.layouts import by_index
+from medcontext.phantom.recast import Scan, heart, thirteen_organs, tumour
+from medcontext.phantom.render import draw
+from medcontext.phantom.settings import SMALLEST, Phantom
 
 FEWEST_SLICES = 4
 

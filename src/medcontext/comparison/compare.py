@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from medcontext.comparison.statistics import Difference, holm, paired_difference
 from medcontext.errors import InputError
 from medcontext.evaluation.scores import Model, Seeds, count, paired_values
-from medcontext.evaluation.statistics import Difference, holm, paired_difference
 from medcontext.evaluation.summary import METRICS
 
 ALL = "mean"

@@ -5,9 +5,9 @@ the spleen from the liver, the aorta from the vena cava, the pancreas from the b
 the intensities of the organs too.
 """
 
-from medcontext.data.phantom.parts import STRUCTURES
-from medcontext.data.phantom.render import draw
-from medcontext.data.phantom.settings import Phantom
-from medcontext.data.phantom.write import write_phantom
+from medcontext.phantom.parts import STRUCTURES
+from medcontext.phantom.render import draw
+from medcontext.phantom.settings import Phantom
+from medcontext.phantom.write import write_phantom
 
 __all__ = ["STRUCTURES", "Phantom", "draw", "write_phantom"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from medcontext.cli import main
+from medcontext.comparison.compare import compare_models
+from medcontext.comparison.text import conclusion, to_latex
 from medcontext.errors import InputError
-from medcontext.evaluation.compare import compare_models
-from medcontext.evaluation.comparison_text import conclusion, to_latex
 from medcontext.evaluation.metrics import Score
 from medcontext.evaluation.protocols import PROTOCOLS
 from medcontext.evaluation.scores import read_models

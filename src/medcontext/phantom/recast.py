@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from medcontext.data.official import ACDC, BTCV
-from medcontext.data.phantom.parts import DETAILS, STRUCTURES
+from medcontext.phantom.parts import DETAILS, STRUCTURES
 
 Scan = tuple[np.ndarray, np.ndarray]
 """An image (C, H, W, D) and its label (H, W, D)."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from medcontext.data.phantom.parts import euler
-from medcontext.data.phantom.settings import BODY, Phantom
+from medcontext.phantom.parts import euler
+from medcontext.phantom.settings import BODY, Phantom
 
 
 def positions_of(rng: np.random.Generator, settings: Phantom) -> np.ndarray:

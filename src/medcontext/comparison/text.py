@@ -12,8 +12,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from medcontext.comparison.compare import ALL, LEVEL, Comparison
 from medcontext.console import console
-from medcontext.evaluation.compare import ALL, LEVEL, Comparison
 from medcontext.files import output_folder, write_json, write_text
 
 NAMES = {"dsc": "DSC", "hd95_pooled": "HD95 pooled", "hd95_max": "HD95 max"}

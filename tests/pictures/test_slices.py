@@ -5,8 +5,8 @@ import pytest
 from monai.metrics import DiceMetric
 from torch import as_tensor
 
-from medcontext.data.phantom import STRUCTURES, Phantom, draw
-from medcontext.reporting.slices import choose_slices, display, frame, outlines, overlap, overlaps, window_of
+from medcontext.phantom import STRUCTURES, Phantom, draw
+from medcontext.pictures.slices import choose_slices, display, frame, outlines, overlap, overlaps, window_of
 
 
 def test_slices_with_most_structures_are_chosen_head_first() -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from medcontext.data.phantom.parts import REACH, Part, Trunk, euler, rotation
-from medcontext.data.phantom.solids import Above, Both, Ellipsoid, Merged, Tube, Without
+from medcontext.phantom.parts import REACH, Part, Trunk, euler, rotation
+from medcontext.phantom.solids import Above, Both, Ellipsoid, Merged, Tube, Without
 
 
 def liver(rng: np.random.Generator, trunk: Trunk) -> Iterator[Part]:
