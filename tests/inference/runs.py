@@ -12,7 +12,7 @@ from torch import nn
 from medcontext.data.plan import Normalization, Plan
 from medcontext.data.splits import Split
 from medcontext.method import MedContext
-from medcontext.run import Run, make_network, write_checkpoint
+from medcontext.run import Facts, Run, make_network, write_checkpoint
 from medcontext.settings import Settings
 
 LABELS = {"kidney": 500, "liver": 200, "spleen": 600}  # with gaps, and not sorted
@@ -39,7 +39,7 @@ def make_run(
         channels, LABELS if labels is None else labels, {}, spacing, (normalization,) * len(channels), crop_foreground
     )
     settings = Settings(network=network, network_args={"kernel_size": 1} if network_args is None else network_args)
-    run = Run(folder, settings, plan, split, {"dataset": "Fake", "crop_size": list(crop_size), "versions": {}})
+    run = Run(folder, settings, plan, split, Facts("Fake", crop_size))
     folder.mkdir(parents=True)
     run.write()
     return run

@@ -16,7 +16,7 @@ from tests.training.commands import arguments
 
 def test_training_cases_are_known_by_their_content_and_test_cases_by_the_split(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", split=Split(("a",), ("b",), ("c",)))
-    run = replace(run, facts={**run.facts, "cases": {"a": ["1", ""], "b": ["2", ""]}})
+    run = replace(run, facts=replace(run.facts, cases={"a": ("1", ""), "b": ("2", "")}))
     other = replace(run, split=Split(("b",), ("a",), ("c",)))
     assert part_of("a", "1", [run], {"c"}) == "training"
     assert part_of("renamed", "1", [run]) == "training"

@@ -114,9 +114,9 @@ def test_other_scans_under_the_same_names_are_not_taken_for_the_runs_own(
     data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = image_digest(np.ones((1, 3, 4, 5), np.float32))
-    same = replace(run, facts={**run.facts, "cases": {"a": [own, ""], "b": [own, ""]}})
+    same = replace(run, facts=replace(run.facts, cases={"a": (own, ""), "b": (own, "")}))
     assert names(data, [same]) == "cd"
-    other = replace(run, facts={**run.facts, "cases": {"a": ["1", ""], "b": ["2", ""]}})
+    other = replace(run, facts=replace(run.facts, cases={"a": ("1", ""), "b": ("2", "")}))
     capsys.readouterr()
     assert names(data, [other]) == "abcdeu"
     shown = capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_other_scans_under_the_same_names_are_not_taken_for_the_runs_own(
     for part in ("train", "validation", "test"):
         with pytest.raises(InputError, match=r"has other scans than .*run was trained on.*Use --part all"):
             find_cases(data, [other], part)  # type: ignore[arg-type]
-    mixed = replace(run, facts={**run.facts, "cases": {"a": [own, ""], "b": ["2", ""]}})
+    mixed = replace(run, facts=replace(run.facts, cases={"a": (own, ""), "b": ("2", "")}))
     with pytest.raises(InputError, match="the scan a of the training, but another one under the name b"):
         find_cases(data, [mixed])
 
@@ -133,4 +133,4 @@ def test_other_scans_under_the_same_names_are_not_taken_for_the_runs_own(
 def test_a_damaged_training_scan_does_not_stop_a_prediction(data: Path, run: Run) -> None:
     own = image_digest(np.ones((1, 3, 4, 5), np.float32))
     (data / "images/a.nii.gz").write_bytes(b"")
-    assert names(data, [replace(run, facts={**run.facts, "cases": {"a": ["1", ""], "b": [own, ""]}})]) == "cd"
+    assert names(data, [replace(run, facts=replace(run.facts, cases={"a": ("1", ""), "b": (own, "")}))]) == "cd"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -51,7 +52,8 @@ def make_training(folder: Path, steps: int = 100) -> Run:
     """A run with a checkpoint and the logs of a training that went well."""
     run = make_run(folder, labels={"left": LEFT, "right": RIGHT})
     save_networks(run, network_of(run))
-    run.facts.update(parameters=1234, hardware="1 x NVIDIA H200", seconds=7200.0, devices=1, step=steps)
+    took = {"parameters": 1234, "hardware": "1 x NVIDIA H200", "seconds": 7200.0, "devices": 1, "step": steps}
+    run = replace(run, facts=replace(run.facts, **took))
     run.write()
     rows = [
         {

@@ -11,9 +11,10 @@ import pytest
 
 from medcontext.cli import main
 from medcontext.errors import InputError
-from medcontext.reporting.live import live_case, live_page, read_watch, version
+from medcontext.reporting.live import live_case, live_page, version
 from medcontext.reporting.page import render
 from medcontext.reporting.serve import make_server
+from medcontext.run.watched import read_watched
 from tests.reporting.browser import browser
 from tests.reporting.evaluations import LEFT, RIGHT, make_training, write_log
 
@@ -50,7 +51,7 @@ def watch(run: Path, step: int, moved: int) -> None:
 def run(tmp_path: Path) -> Path:
     """A run of 200 steps, half done, after an hour."""
     training = make_training(tmp_path / "run")
-    training.facts.update(step=100, seconds=3600.0)
+    training.facts.step, training.facts.seconds = 100, 3600.0
     training.write()
     settings = (tmp_path / "run" / "settings.yaml").read_text()
     (tmp_path / "run" / "settings.yaml").write_text(settings.replace("steps: 10000", "steps: 200"))
@@ -100,7 +101,7 @@ def test_a_damaged_record_is_named(run: Path) -> None:
     watch(run, 100, moved=1)
     (run / "watch" / "watch.json").write_text("{}")
     with pytest.raises(InputError, match=r"watch\.json has no step"):
-        read_watch(run)
+        read_watched(run)
 
 
 @pytest.mark.parametrize("name", ["teacher.nii.gz", "label.nii.gz"])

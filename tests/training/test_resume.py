@@ -139,7 +139,7 @@ def test_facts_that_cannot_be_written_are_one_clear_error(
             raise OSError(28, "No space left on device")
         write_json(path, value)
 
-    monkeypatch.setattr("medcontext.run.write_json", full)
+    monkeypatch.setattr("medcontext.run.folder.write_json", full)
     assert main(arguments(balls, tmp_path / "run", "--steps=1")) == 2
     message = " ".join(capsys.readouterr().err.split())
     assert "run.json: No space left on device. Free some space, then go on with --resume." in message

@@ -37,9 +37,9 @@ def test_the_rest_joins_and_its_labels_are_never_read(tmp_path: Path) -> None:
     assert [step for step, value in losses.items() if value > 0] == [3, 4, 5, 6, 7, 8]  # from a quarter of the steps on
     assert set(logged(tmp_path / "run", "unlabelled/trusted")) == {3, 4, 5, 6, 7, 8}
     assert set(logged(tmp_path / "run", "unlabelled/known/left")) == {3, 4, 5, 6, 7, 8}
-    facts = read_run(tmp_path / "run").facts["unlabelled"]
-    assert facts["sources"] == ["rest"]
-    assert len(facts["scans"]) == len(rest) > 0
+    facts = read_run(tmp_path / "run").facts.unlabelled
+    assert facts.sources == ("rest",)
+    assert len(facts.scans) == len(rest) > 0
 
 
 def test_a_method_for_scans_without_labels_needs_some(balls: Path, tmp_path: Path, capsys) -> None:
@@ -152,7 +152,7 @@ def test_the_watched_scan_shows_the_teachers_target(balls: Path, tmp_path: Path)
     options = ("--steps=4", "--validate_every=4", "--watch_cases=1", "--method.unlabelled.threshold=0.5")
     assert main(arguments(balls, tmp_path / "run", *REST, *options)) == 0
     (folder,) = (tmp_path / "run" / "watch").glob("unlabelled-*")
-    (_, name, _), *_ = read_run(tmp_path / "run").facts["unlabelled"]["scans"]
+    (_, name, _), *_ = read_run(tmp_path / "run").facts.unlabelled.scans
     assert folder.name == f"unlabelled-{name}"
     volumes = {path.name.partition(".")[0]: nib.load(path) for path in folder.iterdir()}
     assert set(volumes) == {"image", "student", "teacher", "sure"}

@@ -91,7 +91,7 @@ def train(
     if resume and run.checkpoint("last").is_file():
         progress.restore(task)
     if place.first:
-        run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        run.facts.parameters = sum(parameter.numel() for parameter in network.parameters())
         run.write()
         fit.print_run(run, dataset, scans, len(checked_on), task.learner.step)
     fit.fit(run, store, scans, task, progress, place)

@@ -109,7 +109,9 @@ def _context() -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "monai.transforms", "nibabel", "blosc2"])  # imported once, not once a process
+    context.set_forkserver_preload(
+        ["torch", "monai.transforms", "nibabel", "blosc2"]
+    )  # imported once, not once a process
     return context
 
 

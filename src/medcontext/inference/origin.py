@@ -23,7 +23,7 @@ def describe_origin(members: Sequence[Member], weights: Weights, input: Path) ->
     run = members[0].run
     labels = {"background": 0} | dict(sorted(run.plan.labels.items(), key=lambda item: item[1]))
     return {
-        "name": run.facts["dataset"],
+        "name": run.facts.dataset,
         "labels": labels,
         **({"regions": {name: list(values) for name, values in run.regions.items()}} if run.regions else {}),
         "probability_classes": list(run.regions or labels),

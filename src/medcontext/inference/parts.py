@@ -20,7 +20,7 @@ def part_of(name: str, digest: str, runs: Sequence[Run], tested: Collection[str]
     """
     seen = set()
     for run in runs:
-        same = {case for case, (known, *_) in run.facts.get("cases", {}).items() if known == digest}
+        same = {case for case, (known, *_) in run.facts.cases.items() if known == digest}
         if same:
             seen.add("training" if same & set(run.split.train) else "validation")
     return next((part for part in PARTS if part in seen), "test" if name in tested else "unknown")

@@ -71,7 +71,7 @@ def find_cases(input: Path, runs: Sequence[Run], part: Part = "auto") -> Chosen:
     trained = sum(case.name in seen for case in chosen) if own else 0
     note = "" if own else "; they are other scans than those of the training, under the same names"
     note += f"; {trained} of them were used in training" if trained else ""
-    scans = {name for run in runs for _, name, _ in run.facts.get("unlabelled", {}).get("scans", [])} - seen
+    scans = {name for run in runs for _, name, _ in run.facts.unlabelled.scans} - seen
     shown = sum(case.name in scans for case in chosen) if own else 0
     note += f"; {shown} of them took part in it without their labels" if shown else ""
     text = f"{dataset.name}: {part} cases, {len(chosen)} of {len(cases)}{note}"
@@ -88,7 +88,7 @@ def is_own(dataset: Dataset, runs: Sequence[Run]) -> bool:
     Raises:
         InputError: if some of them are the same and some are not.
     """
-    trained = [{name: known[0] for name, known in run.facts.get("cases", {}).items()} for run in runs]
+    trained = [{name: known[0] for name, known in run.facts.cases.items()} for run in runs]
     common = [case for case in dataset.cases if any(case.name in known for known in trained)]
     few = {case.name: case for case in (*common[:1], *common[len(common) // 2 :][:1], *common[-1:])}
     same: list[str] = []

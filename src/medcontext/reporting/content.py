@@ -169,7 +169,7 @@ def _subtitle(content: Content) -> str:
     if content.trainings:
         run = content.trainings[0].run
         counts = sorted({len(each.run.split.train) for each in content.trainings})
-        parts.insert(0, str(run.facts["dataset"]))
+        parts.insert(0, run.facts.dataset)
         parts.append(f"trained on {' and '.join(map(str, counts))} scans")
         parts.append(", ".join(dict.fromkeys(each.run.settings.network for each in content.trainings)))
     seeds = max(len(model.evaluations) for model in content.models)

@@ -10,7 +10,7 @@ import numpy as np
 from medcontext.console import console
 from medcontext.data.nifti import read_label
 from medcontext.errors import InputError
-from medcontext.files import read_json, write_text
+from medcontext.files import write_text
 from medcontext.pictures.slices import overlap
 from medcontext.reporting.content import methods, named_values
 from medcontext.reporting.figures import training_figures
@@ -18,10 +18,8 @@ from medcontext.reporting.page import Page, ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
 from medcontext.reporting.trainings import Training, read_curves
 from medcontext.reporting.volumes import CaseFiles, read_volumes
-from medcontext.run import read_run
-
-WATCH = "watch"
-VIEWS = {"student": "student", "teacher": "teacher", "student_masked": "student, masked view"}
+from medcontext.run import Facts, read_run
+from medcontext.run.watched import VIEWS, Watched, read_watched, volume_path
 
 
 def serve_live(run: Path, port: int = 0) -> None:
@@ -53,7 +51,7 @@ def write_live(run: Path, output: Path) -> Path:
 
 def version(run: Path) -> str:
     """The steps of the last logged losses and the last watched cases: what a page sees by that it is out of date."""
-    return json.dumps({"logged": _step(read_curves(run)), "watched": read_watch(run).get("step", 0)})
+    return json.dumps({"logged": _step(read_curves(run)), "watched": read_watched(run).step})
 
 
 def live_page(run: Path, embed: bool = False) -> Page:
@@ -66,12 +64,11 @@ def live_page(run: Path, embed: bool = False) -> Page:
     found = read_run(run)
     curves = read_curves(run)
     training = Training(found.settings.method.name, found, curves, {})
-    watch = read_watch(run)
-    step, steps = max(_step(curves), found.facts.get("step", 0)), found.settings.steps
-    names = [name for panel, name in VIEWS.items() if panel in watch.get("panels", [])]
+    watch = read_watched(run)
+    step, steps = max(_step(curves), found.facts.step or 0), found.settings.steps
     cases: list[ShownCase] = []
     missing: list[str] = []
-    for index, name in enumerate(watch.get("cases", [])):
+    for index, name in enumerate(watch.cases):
         try:
             cases.append(_shown(run, watch, index, live_case(run, index) if embed else None))
         except InputError as error:
@@ -79,19 +76,19 @@ def live_page(run: Path, embed: bool = False) -> Page:
             if not embed:  # it keeps its place, by which the server knows the cases, and may be whole the next time
                 cases.append(ShownCase(name, [], {}))
     note = (
-        f"The cases below are as of step {watch['step']}, on the prepared grid, scored there."
-        if watch
+        f"The cases below are as of step {watch.step}, on the prepared grid, scored there."
+        if watch.step
         else "Cases appear with the first validation."
     )
     return Page(
         title=f"Training {run.resolve().name}",
-        subtitle=f"{found.facts['dataset']} · {found.settings.network} · method {found.settings.method.name} · "
+        subtitle=f"{found.facts.dataset} · {found.settings.network} · method {found.settings.method.name} · "
         f"{len(found.split.train)} training scans",
-        models=names,
+        models=list(watch.views.values()),
         curves=training_figures([training]),
         methods=methods([training]),
         cases=cases,
-        values=named_values(watch.get("structures", {})),
+        values=named_values(watch.structures),
         viewer_note="Of a masked view, the image is what the student saw.",
         about=[("run", str(run.resolve()))],
         live={"step": step, "steps": steps, "left": _left(found.facts, steps), "note": " ".join([note, *missing])},
@@ -106,53 +103,35 @@ def live_case(run: Path, index: int) -> str:
         InputError: if it is not there, or cannot be read.
         IndexError: if there is no such case.
     """
-    watch = read_watch(run)
-    case = _files(run, watch, watch["cases"][index] if watch else "")
-    return pack_case(read_volumes(case, list(named_values(watch["structures"]).values())))
+    watch = read_watched(run)
+    case = _files(run, watch, watch.cases[index])
+    return pack_case(read_volumes(case, list(named_values(watch.structures).values())))
 
 
-def read_watch(run: Path) -> dict[str, Any]:
-    """What `medcontext train` says of the cases that it watches; empty before the first validation.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
-    path = run / WATCH / "watch.json"
-    if not path.is_file():
-        return {}
-    watch = read_json(path)
-    missing = [key for key in ("step", "cases", "structures", "panels") if key not in watch]
-    if missing:
-        raise InputError(f"{path} has no {', '.join(missing)}; it was written by another version.")
-    return watch
-
-
-def _files(run: Path, watch: dict[str, Any], name: str) -> CaseFiles:
-    folder = run / WATCH / name
-    panels = [panel for panel in VIEWS if panel in watch["panels"]]
+def _files(run: Path, watch: Watched, name: str) -> CaseFiles:
     return CaseFiles(
         name,
-        folder / "image.nii.gz",
-        folder / "label.nii.gz",
-        {VIEWS[panel]: folder / f"{panel}.nii.gz" for panel in panels},
-        {VIEWS["student_masked"]: folder / "masked.nii.gz"} if "masked" in watch["panels"] else {},
+        volume_path(run, name, "image"),
+        volume_path(run, name, "label"),
+        {view: volume_path(run, name, panel) for panel, view in watch.views.items()},
+        {VIEWS["student_masked"]: volume_path(run, name, "masked")} if "masked" in watch.panels else {},
     )
 
 
-def _shown(run: Path, watch: dict[str, Any], index: int, packed: str | None) -> ShownCase:
+def _shown(run: Path, watch: Watched, index: int, packed: str | None) -> ShownCase:
     """The DSC of each watched prediction, on the prepared grid.
 
     Raises:
         InputError: if a file is missing, damaged, or of another grid.
     """
-    files = _files(run, watch, watch["cases"][index])
+    files = _files(run, watch, watch.cases[index])
     truth = read_label(files.truth)[0]
     predictions = [read_label(path)[0] for path in files.predictions.values()]
     for path, each in zip(files.predictions.values(), predictions, strict=True):
         if each.shape != truth.shape:
             raise InputError(f"{path} has shape {each.shape}, its label {truth.shape}.")
     scores: dict[str, list[float | None]] = {}
-    for structure, values in watch["structures"].items():
+    for structure, values in watch.structures.items():
         found = [overlap(np.isin(truth, values), np.isin(each, values)) for each in predictions]
         scores[structure] = [None if np.isnan(score) else score for score in found]
     by_model = zip(*scores.values(), strict=True)
@@ -164,6 +143,6 @@ def _step(curves: dict[str, Any]) -> int:
     return max((curve[-1][0] for curve in curves.values()), default=0)
 
 
-def _left(facts: dict[str, Any], steps: int) -> str:
-    done, seconds = facts.get("step", 0), facts.get("seconds", 0.0)
+def _left(facts: Facts, steps: int) -> str:
+    done, seconds = facts.step or 0, facts.seconds or 0.0
     return str(timedelta(seconds=round((steps - done) * seconds / done))) if done and done < steps else ""

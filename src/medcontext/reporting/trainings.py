@@ -13,7 +13,7 @@ from medcontext.errors import InputError
 from medcontext.evaluation.scores import Evaluation, Model
 from medcontext.files import read_json
 from medcontext.inference.origin import RECORD, file_hash
-from medcontext.run import Run, read_run
+from medcontext.run import Facts, Run, UnlabelledFacts, read_run
 from medcontext.settings import MethodSettings
 
 Curve = list[tuple[int, float]]
@@ -101,12 +101,7 @@ def read_training(model: str, network: dict[str, Any], prediction: dict[str, Any
             f"the run has been trained on since these predictions were made: {checkpoint} is not the file that "
             "predicted; its training is not shown. Predict and evaluate again."
         )
-    training = Training(model, run, read_curves(run.folder), prediction)
-    try:
-        _facts(training)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{run.folder / 'run.json'} is damaged ({error}); its training is not shown.") from None
-    return training
+    return Training(model, run, read_curves(run.folder), prediction)
 
 
 def _hash(checkpoint: Path) -> str:
@@ -165,45 +160,43 @@ def methods_rows(trainings: Sequence[Training]) -> list[tuple[str, list[str]]]:
 
 def _facts(training: Training) -> dict[str, str]:
     run = training.run
-    facts = {name: value for name, value in run.facts.items() if value is not None}
-    settings, optimizer = run.settings, run.settings.optimizer
-    devices = facts.get("devices", 1)
+    facts, settings, optimizer = run.facts, run.settings, run.settings.optimizer
     spacing = " x ".join(f"{size:g}" for size in run.plan.spacing) + " mm" if run.plan.spacing else "each scan's own"
     found = {
-        "method": _method(settings.method, "unlabelled" in facts),
+        "method": _method(settings.method, bool(facts.unlabelled.scans)),
         "seed": str(settings.seed),
-        "data set": str(facts.get("dataset", "")),
+        "data set": facts.dataset,
         "cases": f"{len(run.split.train)} training, {len(run.split.validation)} validation, {len(run.split.test)} test",
-        "scans without labels": _unlabelled(facts.get("unlabelled", {})),
-        "network": f"{settings.network}, {facts.get('parameters', 0):,} parameters",
+        "scans without labels": _unlabelled(facts.unlabelled),
+        "network": f"{settings.network}, {facts.parameters or 0:,} parameters",
         "network arguments": ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.network_args.items()),
-        "steps": f"{settings.steps:,} of batch {settings.batch_size * settings.accumulate * devices}",
+        "steps": f"{settings.steps:,} of batch {settings.batch_size * settings.accumulate * (facts.devices or 1)}",
         "crop": " x ".join(map(str, run.crop_size)) + " voxels",
         "spacing": spacing,
         "optimizer": f"{optimizer.name}, learning rate {optimizer.lr:g} ({optimizer.schedule}), weight decay "
         f"{optimizer.weight_decay:g}",
         "weights scored": _weights(training),
         "precision": settings.precision,
-        "hardware": str(facts.get("hardware", "")),
+        "hardware": facts.hardware or "",
         "time": _time(facts),
-        "versions": ", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items()),
+        "versions": ", ".join(f"{name} {number}" for name, number in facts.versions.items()),
     }
     return {name: text for name, text in found.items() if text}
 
 
-def _unlabelled(facts: dict[str, Any]) -> str:
+def _unlabelled(facts: UnlabelledFacts) -> str:
     """How many, and what of them is no ordinary scan."""
-    if not facts:
+    if not facts.scans:
         return ""
     kinds = {
         "tested": "are test images, seen without their labels",
         "validated": "are validation images, seen without their labels",
         "unlike": "have intensities far from the labelled scans'",
     }
-    remarks = [f"{len(facts[kind])} {text}" for kind, text in kinds.items() if facts.get(kind)]
-    left = sum(len(facts.get(kind, [])) for kind in ("damaged", "labelled", "doubled"))
+    remarks = [f"{len(names)} {text}" for kind, text in kinds.items() if (names := getattr(facts, kind))]
+    left = len(facts.damaged) + len(facts.labelled) + len(facts.doubled)
     remarks += [f"{left} more were left out"] if left else []
-    return "; ".join([str(len(facts["scans"])), *remarks])
+    return "; ".join([str(len(facts.scans)), *remarks])
 
 
 def _method(method: MethodSettings, with_scans: bool = False) -> str:
@@ -238,15 +231,15 @@ def _sizes(size: Any) -> str:
     return " x ".join(map(str, size)) if isinstance(size, tuple | list) else str(size)
 
 
-def _time(facts: dict[str, Any]) -> str:
+def _time(facts: Facts) -> str:
     """How long it took, and what it cost in device hours, from which energy can be estimated."""
-    if "seconds" not in facts:
+    if facts.seconds is None:
         return ""
-    seconds, devices = facts["seconds"], facts.get("devices", 1)
-    kind = "CPU process" if "CPU" in str(facts.get("hardware", "CPU")) else "GPU"
-    memory = facts.get("peak_gpu_memory_gib")
+    kind = "CPU process" if "CPU" in (facts.hardware or "CPU") else "GPU"
+    memory = facts.peak_gpu_memory_gib
     peak = f", peak memory {memory:.1f} GiB" if memory else ""
-    return f"{timedelta(seconds=round(seconds))}, {seconds * devices / 3600:.2f} {kind} hours{peak}"
+    hours = facts.seconds * (facts.devices or 1) / 3600
+    return f"{timedelta(seconds=round(facts.seconds))}, {hours:.2f} {kind} hours{peak}"
 
 
 def _weights(training: Training) -> str:

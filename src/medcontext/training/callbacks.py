@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from medcontext.console import console
 from medcontext.run import Run, read_checkpoint, write_checkpoint
-from medcontext.training.cost import cost
+from medcontext.training.cost import note_cost
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch
@@ -89,8 +89,8 @@ class Progress(Callback):
             if best:
                 write_checkpoint(self.run.checkpoint("best"), values)
             write_checkpoint(self.run.checkpoint("last"), values)
-            facts = self.run.facts
-            facts.update(cost(trainer, task.device, facts), step=task.learner.step, seconds=seconds)
+            note_cost(self.run.facts, trainer, task.device)
+            self.run.facts.step, self.run.facts.seconds = task.learner.step, seconds
             self.run.write_facts()
         trainer.strategy.barrier()
         self.saved = time.monotonic()
@@ -115,7 +115,7 @@ class Progress(Callback):
         task.optimizer.load_state_dict(values["optimizer"])
         task.scheduler.load_state_dict(values["scheduler"])
         self.best = values["best"]
-        self.earlier = values.get("seconds", self.run.facts.get("seconds", 0.0))  # older checkpoints lack it
+        self.earlier = values.get("seconds", self.run.facts.seconds or 0.0)  # older checkpoints lack it
 
 
 class Bar(RichProgressBar):

@@ -1,25 +1,25 @@
 """What a training takes: hardware, time, memory."""
 
 import platform
-from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 
+from medcontext.run import Facts
 
-def cost(trainer: Trainer, device: torch.device, before: dict[str, Any]) -> dict[str, Any]:
-    """Facts for `run.json`.
+
+def note_cost(facts: Facts, trainer: Trainer, device: torch.device) -> None:
+    """Note the hardware; of a resumed run's processes, the highest peak of GPU memory counts.
 
     Args:
+        facts: of the run so far.
         trainer: of the training.
         device: this process's.
-        before: the facts so far; of a resumed run's processes, the highest peak of GPU memory counts.
     """
-    facts: dict[str, Any] = {"hardware": hardware(device, trainer.world_size), "devices": trainer.world_size}
+    facts.hardware, facts.devices = hardware(device, trainer.world_size), trainer.world_size
     if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device) / 2**30
-        facts["peak_gpu_memory_gib"] = round(max(peak, before.get("peak_gpu_memory_gib", 0)), 2)
-    return facts
+        peak = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+        facts.peak_gpu_memory_gib = max(peak, facts.peak_gpu_memory_gib or 0)
 
 
 def hardware(device: torch.device, devices: int) -> str:

@@ -4,6 +4,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from medcontext.data.unlabelled import Scans
 from medcontext.errors import InputError, NotEnoughMemory, first_line, lacks_memory, memory_words
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network
-from medcontext.run import Run
+from medcontext.run import Facts, Run, UnlabelledFacts
 from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
@@ -103,20 +104,22 @@ def prepare_run(
     crop = settings.crop_size
     if crop == "auto":
         crop = auto_crop([store.case(name).shape for name in split.train])
-    facts = dict(earlier.facts) if earlier else {}  # what it took, where it is logged
-    facts |= {
-        "dataset": dataset.name,
-        "data": str(dataset.root.resolve()),
-        "crop_size": list(crop),
-        "regions": {name: list(values) for name, values in regions.items()},
-        "versions": {
+    facts = Facts(
+        dataset=dataset.name,
+        data=str(dataset.root.resolve()),
+        crop_size=crop,
+        regions=regions,
+        versions={
             "medcontext": medcontext.__version__,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "monai": monai.__version__,
             "lightning": lightning.__version__,
             "python": platform.python_version(),
         },
-    }
+    )
+    if earlier:  # what it took, where it is logged
+        now = ("dataset", "data", "crop_size", "regions", "versions")
+        facts = replace(earlier.facts, **{name: getattr(facts, name) for name in now})
     return Run(output, settings, plan, split, facts), store
 
 
@@ -126,16 +129,15 @@ def note_scans(run: Run, scans: Scans) -> None:
     Raises:
         InputError: if a resumed run had others, by their images.
     """
-    facts = scans.facts()
-    before = run.facts.get("unlabelled", Scans().facts() if "parameters" in run.facts else facts)
-    if before["scans"] != facts["scans"]:
+    facts, before = UnlabelledFacts.from_dict(scans.facts()), run.facts.unlabelled
+    started = run.facts.parameters is not None
+    if started and before.scans != facts.scans:
         raise InputError(
-            f"{run.folder} was trained with {len(before['scans'])} unlabelled scans of "
-            f"{', '.join(before['sources']) or 'no source'}, now there are {len(scans.cases)}, or some have other "
+            f"{run.folder} was trained with {len(before.scans)} unlabelled scans of "
+            f"{', '.join(before.sources) or 'no source'}, now there are {len(scans.cases)}, or some have other "
             "images. Resume with the same scans, or choose another output."
         )
-    if scans.cases:
-        run.facts["unlabelled"] = facts
+    run.facts.unlabelled = facts
 
 
 def expected_shares(store: Store, run: Run) -> torch.Tensor:
@@ -181,7 +183,7 @@ def said_by_worker(message: str) -> str:
 def diverged(run: Run, error: FloatingPointError) -> str:
     """What to do where a loss is not finite; going on would only come to the same step again."""
     last = run.checkpoint("last")
-    left = f"The last good checkpoint is {last}, of step {run.facts['step']}" if last.is_file() else "No checkpoint yet"
+    left = f"The last good checkpoint is {last}, of step {run.facts.step}" if last.is_file() else "No checkpoint yet"
     return (
         f"{error}. {left}. --resume would come to the same step again: train in another --output with a smaller "
         f"--optimizer.lr (it is {run.settings.optimizer.lr:g}), with --optimizer.clip or --precision 32, and look at "
@@ -374,7 +376,7 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
         f"cases; {', '.join(run.regions or dataset.structures)}\n",
         *(f"{remark}\n" for remark in remarks if remark),
         (settings.network, "bold"),
-        f", {run.facts['parameters']:,} parameters, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",
+        f", {run.facts.parameters:,} parameters, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",
         "method ",
         (settings.method.name, "bold"),
         f", steps {step} to {settings.steps}, seed {settings.seed}\n",

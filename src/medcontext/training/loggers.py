@@ -69,7 +69,7 @@ def open_loggers(run: Run, first: bool) -> Iterator[list[Logger]]:
 
 def open_wandb(run: Run) -> WandbLogger:
     """The run's record in Weights & Biases; WANDB_PROJECT, WANDB_MODE and their like count as always."""
-    identity = run.facts.setdefault("wandb_id", uuid.uuid4().hex[:8])
+    identity = run.facts.wandb_id = run.facts.wandb_id or uuid.uuid4().hex[:8]
     run.write_facts()
     logger = WandbLogger(
         name=run.folder.resolve().name,
@@ -90,12 +90,12 @@ def open_mlflow(run: Run) -> MLFlowLogger:
         run_name=folder.name,
         tracking_uri=server or f"sqlite:///{folder / 'mlflow.db'}",
         artifact_location=None if server else (folder / "mlflow").as_uri(),
-        run_id=run.facts.get("mlflow_id"),
+        run_id=run.facts.mlflow_id,
     )
-    if "mlflow_id" in run.facts:
+    if run.facts.mlflow_id:
         logger.experiment.update_run(logger.run_id, "RUNNING")
     else:
-        run.facts["mlflow_id"] = logger.run_id
+        run.facts.mlflow_id = logger.run_id
         run.write_facts()
         logger.log_hyperparams(asdict(run.settings))  # once: MLflow refuses to change any
     return logger

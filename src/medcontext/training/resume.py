@@ -42,9 +42,8 @@ def own_split(run: Run, dataset: Dataset) -> Split:
         raise _other(run, dataset, f"channels were {', '.join(run.plan.channels)}, now {', '.join(dataset.channels)}")
     if labels != run.plan.labels:
         raise _other(run, dataset, f"labels were {run.plan.labels}, now {labels}")
-    scans = run.facts.get("unlabelled", {}).get("scans", [])
-    rest = run.facts.get("rest", [name for source, name, _ in scans if source == REST])
-    return replace(run.split, rest=tuple(rest))
+    rest = tuple(name for source, name, _ in run.facts.unlabelled.scans if source == REST)
+    return replace(run.split, rest=run.facts.rest or rest)
 
 
 def validated(split: Split, settings: Settings) -> tuple[str, ...]:
@@ -64,8 +63,8 @@ def note_cases(run: Run, store: Store, dataset: Dataset) -> None:
         InputError: if a run that goes on had others under the same names.
     """
     cases = [store.case(name) for name in needed_cases(run.split, run.settings)]
-    found = {case.name: [case.digest, case.label_digest] for case in cases}
-    before = run.facts.get("cases", found)
+    found = {case.name: (case.digest, case.label_digest) for case in cases}
+    before = run.facts.cases
     changed = [
         f"{what} of {listed(names)}"
         for index, what in enumerate(("images", "labels"))
@@ -73,9 +72,7 @@ def note_cases(run: Run, store: Store, dataset: Dataset) -> None:
     ]
     if changed:
         raise _other(run, dataset, f"there are other {' and other '.join(changed)}")
-    run.facts["cases"] = found
-    if run.split.rest:
-        run.facts["rest"] = list(run.split.rest)
+    run.facts.cases, run.facts.rest = found, run.split.rest
 
 
 def late_cases(split: Split, names: Sequence[str]) -> str:

@@ -1,22 +1,6 @@
 """A few fixed cases, looked at in every validation: what the student and the teacher see and say.
 
-```
-RUN/watch/<case>/image.nii.gz            as prepared, the first channel
-RUN/watch/<case>/label.nii.gz            the truth
-RUN/watch/<case>/student.nii.gz          what the student says
-RUN/watch/<case>/teacher.nii.gz          what the teacher says
-RUN/watch/<case>/masked.nii.gz           the image with tubes hidden, always the same ones
-RUN/watch/<case>/student_masked.nii.gz   what the student says of it
-RUN/watch/watch.json                     which cases, structures and panels there are; of which step; written last
-```
-
-All of a case lie on its prepared grid, in RAS axes; labels are in the data set's own values. The last two are not
-there for a method that hides nothing. Where scans without labels join the training, the first of them is shown, too:
-
-```
-RUN/watch/unlabelled-<scan>/image.nii.gz, student.nii.gz, teacher.nii.gz
-RUN/watch/unlabelled-<scan>/sure.nii.gz  1 where the teacher's answer counts as a target
-```
+Their files are those of `medcontext.run.watched`.
 """
 
 import zlib
@@ -33,7 +17,7 @@ from medcontext.data.nifti import write_image, write_label
 from medcontext.data.regions import classes_of
 from medcontext.data.store import Store, StoredCase
 from medcontext.errors import enough_memory
-from medcontext.files import write_json, writing
+from medcontext.files import writing
 from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext, TokenAdapter
 from medcontext.method.losses import heads
@@ -42,6 +26,7 @@ from medcontext.pictures.mosaic import MosaicCase
 from medcontext.pictures.overlay import draw_overlay, draw_unlabelled
 from medcontext.pictures.slices import window_of
 from medcontext.run import Run
+from medcontext.run.watched import Watched, scan_name, volume_path, write_watched
 from medcontext.training.loggers import log_picture
 from medcontext.training.task import Task
 from medcontext.training.validation import Predictions, evaluating, predict_classes
@@ -99,11 +84,8 @@ class Watch:
             with enough_memory(what, SMALLER), evaluating(trainer, task.learner):
                 picture = self.show_scan(self.scan, task, f"{self.scan.name} (no label),  step {step} of {total}")
             for logger in trainer.loggers:
-                log_picture(logger, f"watch/unlabelled-{self.scan.name}", picture, step)
-        content = {"step": step, "cases": list(self.names), "structures": self.structures, "panels": panels}
-        path = self.of.folder / "watch" / "watch.json"
-        with writing(path):
-            write_json(path, content)
+                log_picture(logger, f"watch/{scan_name(self.scan.name)}", picture, step)
+        write_watched(self.of.folder, Watched(step, tuple(self.names), self.structures, tuple(panels)))
 
     def look(self, case: StoredCase, task: Task, known: Predictions | None) -> Volumes:
         """Everything to be shown of a case, by file name: (H, W, D), labels as class indices."""
@@ -135,7 +117,7 @@ class Watch:
         volumes = {"image": image[0], "student": student, "teacher": teacher}
         arrays = {key: volume.cpu().numpy() for key, volume in volumes.items()}
         sure = (certain >= learner.unlabelled.threshold).cpu().numpy()
-        self.write(scan, {**arrays, "sure": sure.astype(np.uint8)}, f"unlabelled-{scan.name}")
+        self.write(scan, {**arrays, "sure": sure.astype(np.uint8)}, scan_name(scan.name))
         predictions = {HEADINGS["student"]: self.values(arrays["student"])}
         shown = MosaicCase(scan.name, arrays["image"], self.values(arrays["teacher"]), predictions, self.spacing(scan))
         return draw_unlabelled(shown, sure, self.structures, title)
@@ -145,12 +127,11 @@ class Watch:
 
     def write(self, case: StoredCase, volumes: Volumes, name: str = "") -> None:
         """Write the volumes, each whole or not at all; image and truth only once. The folder has the case's name."""
-        folder = self.of.folder / "watch" / (name or case.name)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         affine = np.diag([*self.spacing(case), 1.0])
         for key, volume in volumes.items():
-            path = folder / f"{key}.nii.gz"
+            path = volume_path(self.of.folder, name or case.name, key)
+            with writing(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
             if key in ("image", "label") and path.is_file():
                 continue
             if key in ("image", "masked"):

@@ -1,0 +1,99 @@
+"""The networks of a run: built, loaded, written."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from medcontext.errors import InputError, first_line, lacks_memory
+from medcontext.files import atomic_path
+from medcontext.networks import build_network
+from medcontext.run.folder import Run
+
+Weights = Literal["student", "teacher"]
+
+
+def make_network(run: Run) -> nn.Module:
+    """The run's network, untrained."""
+    description = run.network_description()
+    h, w, d = description["crop_size"]
+    return build_network(
+        description["name"],
+        in_channels=description["in_channels"],
+        out_channels=description["out_channels"],
+        crop_size=(h, w, d),
+        args=description["args"],
+    )
+
+
+def load_network(run: Run, checkpoint: str = "last", weights: Weights = "student") -> nn.Module:
+    """The run's trained network, in evaluation mode.
+
+    Args:
+        run: where from.
+        checkpoint: `last`, `best`, or the path of a checkpoint of the same network.
+        weights: the `student`'s, as in the paper, or the EMA `teacher`'s.
+
+    Raises:
+        InputError: if the checkpoint is missing, damaged, or of another network.
+    """
+    values = read_checkpoint(run.checkpoint(checkpoint), run)
+    prefix = "network." if weights == "student" else "teacher.network."
+    state = {key.removeprefix(prefix): value for key, value in values["learner"].items() if key.startswith(prefix)}
+    network = make_network(run)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(
+            f"{run.checkpoint(checkpoint)} does not fit the network '{run.settings.network}' as it is built now; has "
+            f"its code changed, or its library? The run had {run.facts.versions}. {first_line(error)}"
+        ) from error
+    return network.eval()
+
+
+def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
+    """A checkpoint's content; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        InputError: if it is missing, damaged, or of another network than the run's.
+    """
+    if not path.is_file():
+        raise InputError(f"Checkpoint not found: {path}. Train first, or give --checkpoint last, best or a file.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the checksums that it writes
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle may raise anything
+        if lacks_memory(error):
+            raise
+        raise InputError(f"{path} is not a whole MedContext checkpoint: {first_line(error)}.") from error
+    if damaged:
+        raise InputError(f"{path} is not a whole MedContext checkpoint: {damaged} in it was altered. Copy it again.")
+    if not isinstance(values, dict) or not {"network", "learner"} <= set(values):
+        raise InputError(f"{path} is not a checkpoint that `medcontext train` wrote.")
+    found, expected = values["network"], run.network_description()
+    different = [key for key in expected if found.get(key) != expected[key]]
+    if different:
+        facts = "; ".join(f"{key} is {found.get(key)}, the run has {expected[key]}" for key in different)
+        raise InputError(f"{path} is a checkpoint of another network: {facts}. Give a checkpoint of this run.")
+    return values
+
+
+def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        InputError: if it cannot be written, as on a full disk; the one before stays.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with atomic_path(path) as temporary:
+            torch.save(values, temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        if lacks_memory(error):
+            raise
+        why = first_line(error) if isinstance(error, OSError) else f"the disk is full ({first_line(error)})"
+        before = "the checkpoint before is intact" if path.is_file() else "nothing half written is left"
+        raise InputError(f"Cannot write {path}: {why}. Free some space, then go on with --resume; {before}.") from error

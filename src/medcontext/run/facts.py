@@ -1,0 +1,132 @@
+"""What `run.json` says of a training: on what, with what, how far it is, what it took."""
+
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from medcontext.configuration import plain
+from medcontext.data.regions import Regions
+from medcontext.errors import InputError
+
+
+@dataclass(frozen=True)
+class UnlabelledFacts:
+    """The scans without labels that take part, and those that were left out; the fields are those of `data.unlabelled`.
+
+    Args:
+        sources: as given to `--unlabelled`.
+        scans: of each its source, name, and the digest of its image.
+        damaged: names of those that cannot be used.
+        labelled: of those that training cases with a label are, too.
+        doubled: of those that others of them are, too.
+        validated: of those that are validation cases.
+        tested: of those that are test cases.
+        unread: of test cases whose images could not be compared with them.
+        unlike: of those whose intensities are far from the labelled scans'.
+    """
+
+    sources: tuple[str, ...] = ()
+    scans: tuple[tuple[str, str, str], ...] = ()
+    damaged: tuple[str, ...] = ()
+    labelled: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
+    validated: tuple[str, ...] = ()
+    tested: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "UnlabelledFacts":
+        """From plain values, see `Facts.from_dict`."""
+        return _taken(content, cls, "unlabelled")
+
+
+@dataclass
+class Facts:
+    """They grow while the training goes on.
+
+    Args:
+        dataset: its name.
+        crop_size: voxels (H, W, D) of the prepared grid.
+        data: the folder that the data set was in.
+        regions: the overlapping regions that the network segments; empty if it segments structures.
+        versions: of what the training runs with.
+        cases: for each labelled case that is read the digests of its images and of its label.
+        rest: names of the training cases whose labels are not read.
+        unlabelled: scans without labels.
+        parameters: of the network; None before there is one.
+        hardware: of the last process, for a person.
+        devices: that share a step.
+        step: of the last checkpoint.
+        seconds: until then, over all processes that the run took; None before the first.
+        peak_gpu_memory_gib: the most of any process.
+        wandb_id: of the record there.
+        mlflow_id: likewise.
+    """
+
+    dataset: str
+    crop_size: tuple[int, int, int]
+    data: str = ""
+    regions: Regions = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rest: tuple[str, ...] = ()
+    unlabelled: UnlabelledFacts = UnlabelledFacts()
+    parameters: int | None = None
+    hardware: str | None = None
+    devices: int | None = None
+    step: int | None = None
+    seconds: float | None = None
+    peak_gpu_memory_gib: float | None = None
+    wandb_id: str | None = None
+    mlflow_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without what is not known."""
+        content = asdict(self)
+        content["unlabelled"] = {name: value for name, value in content["unlabelled"].items() if value}
+        always = ("regions", "versions")
+        return plain({name: value for name, value in content.items() if value not in (None, (), {}) or name in always})
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "Facts":
+        """The reverse; fields of other versions are left aside.
+
+        Raises:
+            InputError: if a field is missing, or is not what it must be.
+        """
+        return _taken(content, cls, "it")
+
+
+def _taken(value: Any, kind: Any, name: str) -> Any:
+    """A value from JSON as what a field is declared to be; a null is a fact that is not known.
+
+    Raises:
+        InputError: if it is something else.
+
+    >>> _taken({"a": [1, 2]}, dict[str, tuple[int, int]], "sizes")
+    {'a': (1, 2)}
+    """
+    if isinstance(kind, UnionType):
+        return None if value is None else _taken(value, get_args(kind)[0], name)
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        declared = get_type_hints(kind)
+        known = {key: each for key, each in value.items() if key in declared and each is not None}
+        lacking = [
+            each.name
+            for each in fields(kind)
+            if each.default is MISSING is each.default_factory and each.name not in known
+        ]
+        if lacking:
+            raise InputError(f"it has no {', '.join(lacking)}.")
+        return kind(**{key: _taken(each, declared[key], key) for key, each in known.items()})
+    of, parts = get_origin(kind), get_args(kind)
+    if of is dict and isinstance(value, dict):
+        return {key: _taken(each, parts[1], name) for key, each in value.items()}
+    if of is tuple and isinstance(value, list):
+        parts = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        if len(parts) == len(value):
+            return tuple(_taken(each, part, name) for each, part in zip(value, parts, strict=True))
+    if of is None and isinstance(value, (int, float) if kind is float else kind):
+        return value
+    raise InputError(f"{name} is {value!r:.60}.")

@@ -1,0 +1,122 @@
+"""The folder of one training run, and what it holds.
+
+```
+RUN/settings.yaml         every setting, resolved
+RUN/plan.json             how images are prepared
+RUN/split.json            which case was used for what
+RUN/run.json              the facts, see `facts.py`
+RUN/checkpoints/last.ckpt, best.ckpt
+RUN/csv, RUN/tensorboard  curves, and pictures of the watched cases
+RUN/watch                 the watched cases' volumes, see `watched.py`
+```
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medcontext.data.plan import Plan
+from medcontext.data.regions import Regions
+from medcontext.data.splits import Split
+from medcontext.errors import InputError
+from medcontext.files import read_json, write_json, writing
+from medcontext.run.facts import Facts
+from medcontext.settings import Settings
+
+Shape3 = tuple[int, int, int]
+
+FILES = ("settings.yaml", "plan.json", "split.json", "run.json")  # of a run, beside its checkpoints
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was trained, on what, how; a path, too: its folder.
+
+    Args:
+        folder: the run's.
+        settings: resolved.
+        plan: how images are prepared.
+        split: which case was used for what.
+        facts: `run.json`.
+    """
+
+    folder: Path
+    settings: Settings
+    plan: Plan
+    split: Split
+    facts: Facts
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def crop_size(self) -> Shape3:
+        return self.facts.crop_size
+
+    @property
+    def regions(self) -> Regions:
+        return self.facts.regions
+
+    def checkpoint(self, name: str) -> Path:
+        """The path of the checkpoint `last` or `best`, or of another file."""
+        if name not in ("last", "best"):
+            return Path(name)
+        return self.folder / "checkpoints" / f"{name}.ckpt"
+
+    def write(self) -> None:
+        """Write all but the checkpoints."""
+        self.settings.write(self.folder / "settings.yaml")
+        write_json(self.folder / "plan.json", self.plan.to_dict())
+        write_json(self.folder / "split.json", self.split.to_dict())
+        self.write_facts()
+
+    def write_facts(self) -> None:
+        """Write `run.json` alone.
+
+        Raises:
+            InputError: if it cannot be written, as on a full disk; the one before stays.
+        """
+        with writing(self.folder / "run.json"):
+            write_json(self.folder / "run.json", self.facts.to_dict())
+
+    def network_description(self) -> dict[str, Any]:
+        """What the network's weights mean, and for which images; a checkpoint must have the same."""
+        return {
+            "name": self.settings.network,
+            "args": self.settings.network_args,
+            "in_channels": len(self.plan.channels),
+            "out_channels": len(self.regions or self.plan.values),
+            "crop_size": list(self.crop_size),
+            "labels": self.plan.labels,
+            "regions": self.facts.to_dict()["regions"],
+            "plan": self.plan.hash,
+        }
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        InputError: if the folder is not one that `medcontext train` wrote, or one of its files is damaged.
+    """
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
+        raise InputError(f"{folder} is not a folder that `medcontext train` wrote: {found}.")
+    settings = Settings.read(folder / "settings.yaml")
+    plan, split, facts = (read_json(folder / name) for name in ("plan.json", "split.json", "run.json"))
+    try:
+        known = Facts.from_dict(facts)
+    except InputError as error:
+        raise InputError(f"{folder / 'run.json'} is damaged: {error} Copy it again, or train again.") from None
+    try:
+        parts = (tuple(split[part]) for part in ("train", "validation", "test"))
+        run = Run(folder, settings, Plan.from_dict(plan), Split(*parts), known)
+    except InputError as error:
+        raise InputError(f"{folder / 'plan.json'}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{folder} is not a whole run: a field of its plan.json or split.json is missing or damaged "
+            f"({type(error).__name__}: {error}). Copy it again, or train again."
+        ) from error
+    return run
