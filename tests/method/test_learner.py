@@ -207,6 +207,26 @@ def test_two_processes_train_as_one_on_the_same_global_batch(tmp_path) -> None:
     assert any(not torch.equal(alone[f"network.{name}"], value) for name, value in start.items())
 
 
+@pytest.mark.parametrize("fill", ["token", "labelled"])
+def test_clean_and_masked_crops_go_through_the_network_in_one_pass(fill: str) -> None:
+    seen: list[torch.Tensor] = []
+    network = nn.Conv3d(1, 3, 3, padding=1)
+    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, share=0.5, clean="rest", fill=fill)
+    network.register_forward_hook(lambda _module, inputs, _outputs: seen.append(inputs[0]))
+    image, label = torch.rand(4, 1, 8, 8, 4), torch.randint(0, 3, (4, 1, 8, 8, 4))
+    hidden = model.draw(image[2:])
+    together = model(image, label, hidden)
+    (view,) = seen
+    assert torch.equal(view[:2], image[:2])
+    apart = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, fill=fill)
+    apart.teacher.load_state_dict(model.teacher.state_dict())
+    masked = apart(image[2:], label[2:], hidden)
+    torch.testing.assert_close(together.whole, model.supervised(network(image[:2]), label[:2]))
+    torch.testing.assert_close(together.masked, masked.masked)
+    torch.testing.assert_close(together.consistency, masked.consistency)
+    torch.testing.assert_close(together.loss, together.whole + masked.masked + 0.5 * masked.consistency)
+
+
 def test_batch_norm_trains_through_both_views() -> None:
     learner = MedContext(BatchNormNet(), mask=TubeMask(4), total_steps=10)
     before = learner.network.layers[1].running_mean.clone()

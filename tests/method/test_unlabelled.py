@@ -66,6 +66,22 @@ def test_filled_views_show_each_voxel_of_the_scan_that_the_mask_says(both: bool)
     assert torch.equal(model.teacher.network.inputs[0], scans)  # the teacher sees it whole, and not varied
 
 
+def test_clean_and_filled_crops_go_through_the_network_in_one_pass() -> None:
+    network = Seen()
+    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=Unlabelled(start=0))
+    labelled, scans = torch.rand(4, 1, 8, 8, 4), torch.rand(2, 1, 8, 8, 4)
+    label = torch.randint(0, 2, (4, 1, 8, 8, 4))
+    hidden = model.draw_filled(scans)
+    together = model(labelled, label, hidden, unlabelled=scans)
+    (view,) = network.inputs
+    assert view.shape == labelled.shape, "in the memory of one view"
+    assert torch.equal(view[:2], labelled[:2])
+    apart = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=Unlabelled(start=0, share=1))
+    torch.testing.assert_close(together.whole, apart.supervised(network(labelled[:2]), label[:2]))
+    torch.testing.assert_close(together.unlabelled, apart(labelled[2:], label[2:], hidden, unlabelled=scans).unlabelled)
+    torch.testing.assert_close(together.loss, together.whole + together.unlabelled)
+
+
 def test_one_way_views_go_either_way() -> None:
     model = learner(Unlabelled())
     model.mask = TubeMask(2, 0.25)
@@ -77,7 +93,7 @@ def test_a_share_of_the_batch_spares_its_cost() -> None:
     network = Seen()
     model = MedContext(network, mask=TubeMask(4), total_steps=8, share=0.5, clean="rest")
     model(torch.zeros(4, 1, 8, 8, 4), torch.zeros(4, 1, 8, 8, 4).long())
-    assert [len(view) for view in network.inputs] == [2, 2]
+    assert [len(view) for view in network.inputs] == [4], "no crop twice"
 
 
 def test_tubes_filled_with_another_labelled_crop_take_its_labels() -> None:

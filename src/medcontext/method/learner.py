@@ -277,8 +277,10 @@ class MedContext(nn.Module):
         number = max(1, round(self.share * len(image)))
         seen = clean_crops(len(image), number, self.clean, self.share)
         kept: list[Tensor] = []  # the student's answer on the whole view, where that is the target
+        if seen + number == len(image):  # one pass, in the memory of one view: many small ones are slower
+            return [lambda: self._masked(image, label, number, hidden, kept)]
         views = [lambda: self._whole(image[:seen], label[:seen], kept, number)] if seen else []
-        return [*views, lambda: self._masked(image[-number:], label[-number:], hidden, kept)]
+        return [*views, lambda: self._masked(image[-number:], label[-number:], number, hidden, kept)]
 
     def _whole(self, image: Tensor, label: Tensor, kept: list[Tensor] | None = None, number: int = 0) -> Losses:
         """The supervised term of crops as they are."""
@@ -288,29 +290,37 @@ class MedContext(nn.Module):
             kept.append(heads(outputs)[0].detach()[-number:])
         return Losses.of(whole, whole=whole)
 
-    def _masked(self, image: Tensor, label: Tensor, hidden: Tensor | None, kept: list[Tensor]) -> Losses:
-        """The masked view's supervised term and its consistency term."""
-        target = None
+    def _masked(self, image: Tensor, label: Tensor, number: int, hidden: Tensor | None, kept: list[Tensor]) -> Losses:
+        """The masked view's supervised term and its consistency term.
+
+        The last `number` crops are masked; the others, where there are any, are seen as they are in the same pass.
+        """
+        seen, target = len(image) - number, None
         if self.consistency_kind != "none":
-            target = kept.pop() if kept else heads(self.teacher(image))[0]
-        hidden = self.draw(image) if hidden is None else hidden
+            target = kept.pop() if kept else heads(self.teacher(image[seen:]))[0]
+        hidden = self.draw(image[seen:]) if hidden is None else hidden
         assert self.adapter is not None
         assert hidden is not None
+        hidden = torch.cat([hidden.new_zeros(seen, *hidden.shape[1:]), hidden])
         if self.fill == "labelled":
             mask = expand(hidden, (image.shape[2], image.shape[3], image.shape[4]))
-            image, label = (torch.where(mask, each.roll(1, 0), each) for each in (image, label))
-            target = None if target is None else torch.where(mask, target.roll(1, 0), target)
+            image, label = (torch.where(mask, turned(each, seen), each) for each in (image, label))
+            target = None if target is None else torch.where(mask[seen:], target.roll(1, 0), target)
             outputs = self.network(image)
         else:
             outputs = self.adapter.masked(self.network, image, hidden)
-        agreement = masked = torch.zeros((), device=image.device)
+        clean, outputs = parted(outputs, seen)
+        agreement = masked = whole = torch.zeros((), device=image.device)
         # The consistency first: the backward pass runs in the opposite order, and so has freed what the supervised
         # loss keeps before the gradient of the consistency takes its place.
         if target is not None:
             agreement = consistency(heads(outputs)[0], target, self.consistency_kind)  # type: ignore[arg-type]
         if self.masked_loss:
-            masked = self.supervised(outputs, label)
-        return Losses.of(masked + self.current_beta() * agreement, masked=masked, consistency=agreement)
+            masked = self.supervised(outputs, label[seen:])
+        if seen:
+            whole = self.supervised(clean, label[:seen])
+        loss = whole + masked + self.current_beta() * agreement
+        return Losses.of(loss, whole=whole, masked=masked, consistency=agreement)
 
     def _unlabelled_views(
         self, image: Tensor, label: Tensor, hidden: Tensor | None, scans: Tensor, varied: Tensor
@@ -324,16 +334,15 @@ class MedContext(nn.Module):
         hidden = self.draw_filled(scans) if hidden is None else hidden
         seen = clean_crops(len(image), number, self.unlabelled.clean if filled else "all", self.unlabelled.share)
         answer = functools.cache(lambda: self._answer(scans, label))  # when the first view's graph is gone
-        views: list[Callable[[], Losses]] = []
-        if seen:
-            views.append(lambda: self._whole(image[:seen], label[:seen]))
+        whole = [lambda: self._whole(image[:seen], label[:seen])] if seen else []
         if not filled:
-            return [*views, lambda: self._alone(varied, hidden, *answer())]
+            return [*whole, lambda: self._alone(varied, hidden, *answer())]
         assert hidden is not None
         masks = [hidden, ~hidden] if self.unlabelled.both else [hidden]
-        return views + [
-            functools.partial(self._filled, image[-number:], label[-number:], varied, mask, answer) for mask in masks
-        ]
+        if seen + number * len(masks) == len(image):  # one pass, as above
+            return [lambda: self._filled(image, label, varied, hidden, answer)]
+        partners = functools.partial(self._filled, image[-number:], label[-number:], varied)
+        return whole + [functools.partial(partners, mask, answer) for mask in masks]
 
     def _answer(self, scans: Tensor, label: Tensor) -> tuple[Target, Tensor | None]:
         """The target that the teacher's answer on whole scans (M, C, H, W, D) makes; its logits where these count."""
@@ -354,15 +363,21 @@ class MedContext(nn.Module):
     def _filled(
         self, image: Tensor, label: Tensor, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Target, Any]]
     ) -> Losses:
-        """Labelled crops where the mask says so, unlabelled ones elsewhere, and their targets likewise."""
+        """Labelled crops where the mask says so, unlabelled ones elsewhere, and their targets likewise.
+
+        The first crops, where there are more than scans, have no partner and are seen as they are in the same pass.
+        """
         target, _ = answer()
+        seen = len(image) - len(scans)
         mask = expand(hidden, (scans.shape[2], scans.shape[3], scans.shape[4]))
-        outputs = self.network(torch.where(mask, image, scans))
+        outputs = self.network(torch.cat([image[:seen], torch.where(mask, image[seen:], scans)]))
+        clean, outputs = parted(outputs, seen)
         self._observe(outputs, target, ~mask)
         weighted = target._replace(weight=target.weight * self.current_weight())
-        labelled = label_target(label, target.share.shape[1], self.membership)
+        labelled = label_target(label[seen:], target.share.shape[1], self.membership)
         loss = self.targeted(outputs, weighted.filled(mask, labelled))
-        return self._with_token(Losses.of(loss, unlabelled=loss))
+        whole = self.supervised(clean, label[:seen]) if seen else torch.zeros_like(loss)
+        return self._with_token(Losses.of(whole + loss, whole=whole, unlabelled=loss))
 
     def _alone(self, scans: Tensor, hidden: Tensor | None, target: Target, logits: Tensor | None) -> Losses:
         """Unlabelled crops, masked or whole, against the teacher's answer."""
@@ -440,6 +455,19 @@ def clean_crops(batch: int, second: int, clean: str, share: float) -> int:
     """
     rest = batch - second
     return rest if clean == "rest" and (rest or share == 1) else batch
+
+
+def parted(outputs: Any, first: int) -> tuple[Any, Any]:
+    """A network's outputs, of any number of heads, for the first crops of a batch and for the others."""
+    if isinstance(outputs, Tensor):
+        return outputs[:first], outputs[first:]
+    parts = [parted(each, first) for each in outputs]
+    return [clean for clean, _ in parts], [other for _, other in parts]
+
+
+def turned(crops: Tensor, first: int) -> Tensor:
+    """Each crop from the first on in the place of the next, the last one in that first's."""
+    return torch.cat([crops[:first], crops[first:].roll(1, 0)])
 
 
 def class_shares(label: Tensor, classes: int) -> Tensor:
