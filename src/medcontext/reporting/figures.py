@@ -26,7 +26,7 @@ from medcontext.pictures.save import literal, save_figure
 from medcontext.reporting.trainings import Curve, Training
 
 # Of Okabe and Ito's colours those that stand out on black and on white.
-COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
+MODEL_COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
 MARKERS = ("o", "^", "s", "D", "v", "P")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MOST_LINKED = 200  # points of a structure
@@ -83,9 +83,9 @@ def differences(rows: Sequence[Comparison]) -> Figure:
     for line, row in enumerate(rows):
         d = row.difference
         low, mean, high = (100 * value for value in (d.low, d.mean, d.high))
-        axes.plot([low, high], [line, line], color=COLOURS[0], linewidth=2.2 if row.structure == ALL else 1.4)
-        face = COLOURS[0] if row.significant else "none"
-        axes.plot(mean, line, MARKERS[0], color=COLOURS[0], markerfacecolor=face, markersize=6)
+        axes.plot([low, high], [line, line], color=MODEL_COLOURS[0], linewidth=2.2 if row.structure == ALL else 1.4)
+        face = MODEL_COLOURS[0] if row.significant else "none"
+        axes.plot(mean, line, MARKERS[0], color=MODEL_COLOURS[0], markerfacecolor=face, markersize=6)
     _name_rows(axes, [row.structure for row in rows])
     axes.set_xlabel(f"DSC points, {second} less {first}; 95 % interval")
     axes.set_title(f"{second} better →" if axes.get_xlim()[1] > 0 else "", loc="right", fontsize=8, color=FAINT)
@@ -101,7 +101,7 @@ def scatter(study: Study, other: int) -> Figure:
     low, high = max(0.0, pairs.min() - 4), min(100.0, pairs.max() + 4)
     axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8)
     x, y = pairs.T
-    points = axes.scatter(x, y, s=34, color=COLOURS[other % 6], marker=_marker(other), alpha=0.75)
+    points = axes.scatter(x, y, s=34, color=MODEL_COLOURS[other % 6], marker=_marker(other), alpha=0.75)
     _link(points, scores)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
@@ -129,10 +129,10 @@ def distributions(study: Study, metric: str, label: str) -> Figure:
                 continue
             spread = y + rng.uniform(-0.24, 0.24, len(values)) / models
             x = list(values.values())
-            points = axes.scatter(x, spread, s=20, color=COLOURS[index % 6], marker=_marker(index), alpha=0.5)
+            points = axes.scatter(x, spread, s=20, color=MODEL_COLOURS[index % 6], marker=_marker(index), alpha=0.5)
             _link(points, values)
             low, median, high = np.percentile(x, (25, 50, 75))
-            axes.plot([low, high], [y, y], color=COLOURS[index % 6], linewidth=2.4, solid_capstyle="butt")
+            axes.plot([low, high], [y, y], color=MODEL_COLOURS[index % 6], linewidth=2.4, solid_capstyle="butt")
             axes.plot([median, median], [y - 0.36 / models, y + 0.36 / models], color=INK, linewidth=1.4)
     _name_rows(axes, structures)
     axes.set_xlabel(label)
@@ -167,7 +167,7 @@ def _draw_curve(axes: Axes, curve: Curve, model: int, smooth: bool) -> None:
     """What was logged; where it is to be smoothed, faint, and over it the mean of the points about each point."""
     steps, values = np.array(curve).T
     reach = len(values) // 40
-    colour, style = COLOURS[model % 6], STYLES[model % 6]
+    colour, style = MODEL_COLOURS[model % 6], STYLES[model % 6]
     if smooth and reach:
         axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
         # The window gets narrower towards both ends, so that it is about its point everywhere.
@@ -255,9 +255,9 @@ def _legend(figure: Figure, names: Sequence[str], lines: bool) -> None:
     if len(names) < 2:
         return
     handles = [
-        Line2D([], [], color=COLOURS[i % 6], label=literal(name), linestyle=STYLES[i % 6])
+        Line2D([], [], color=MODEL_COLOURS[i % 6], label=literal(name), linestyle=STYLES[i % 6])
         if lines
-        else Line2D([], [], color=COLOURS[i % 6], label=literal(name), linestyle="", marker=_marker(i))
+        else Line2D([], [], color=MODEL_COLOURS[i % 6], label=literal(name), linestyle="", marker=_marker(i))
         for i, name in enumerate(names)
     ]
     figure.legend(

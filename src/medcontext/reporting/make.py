@@ -17,7 +17,7 @@ from medcontext.reporting.content import Content, make_page, read_content, shown
 from medcontext.reporting.figures import difference_figures, save_figures, score_figures, training_figures
 from medcontext.reporting.page import ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
-from medcontext.reporting.volumes import CaseFiles, Volumes, first_channel, read_volumes
+from medcontext.reporting.volumes import CaseFiles, CaseVolumes, first_channel, read_volumes
 
 MOSAIC_CASES = 3
 LARGEST = 100 << 20  # bytes of a page whose cases were not asked for by name
@@ -94,7 +94,7 @@ def pack_cases(content: Content, names: Sequence[str], largest: int | None = Non
     return shown, missing
 
 
-def read_case(content: Content, name: str) -> Volumes:
+def read_case(content: Content, name: str) -> CaseVolumes:
     """A case's volumes.
 
     Raises:
