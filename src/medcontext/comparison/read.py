@@ -35,34 +35,28 @@ def read_study(models: Given, least: int = 2) -> Study:
         raise InputError(f"models is '{models}'; give several, in a list or by name in a dictionary.")
     if len(models) < least:
         raise InputError(f"{len(models)} evaluation is given; a comparison needs at least two.")
-    names, folders = _named(models) if isinstance(models, Mapping) else _listed(models)
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InputError(f"Two models are called '{twice[0]}'; name them: A={folders[0][0]} B={folders[1][0]}.")
-    read = tuple(
-        Model(name, tuple(read_evaluation(folder) for folder in listed))
-        for name, listed in zip(names, folders, strict=True)
-    )
+    listed = _named(models) if isinstance(models, Mapping) else _listed(models)
+    names = [name for name, _ in listed]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"Two models are called '{twice[0]}'; name them: A={listed[0][1][0]} B={listed[1][1][0]}.")
+    read = tuple(Model(name, tuple(map(read_evaluation, folders))) for name, folders in listed)
     _check_alike(read)
     return Study(read)
 
 
-def _named(models: Named) -> tuple[list[str], list[list[Path]]]:
+def _named(models: Named) -> list[tuple[str, list[Path]]]:
     """Names and folders of models given by name."""
-    alone = (str, os.PathLike)
-    return list(models), [
-        [Path(folder) for folder in ([listed] if isinstance(listed, alone) else listed)] for listed in models.values()
-    ]
+    several = {name: [one] if isinstance(one, str | os.PathLike) else one for name, one in models.items()}
+    return [(name, [Path(folder) for folder in folders]) for name, folders in several.items()]
 
 
-def _listed(arguments: Sequence[str]) -> tuple[list[str], list[list[Path]]]:
+def _listed(arguments: Sequence[str]) -> list[tuple[str, list[Path]]]:
     """Names and folders of models as on the command line; those without a name are called by their folders."""
     parts = [_name_and_folders(os.fspath(argument)) for argument in arguments]
-    names, folders = [name for name, _ in parts], [listed for _, listed in parts]
-    if not all(names):
-        short = _names([listed[0] for listed in folders])
-        names = [name or other for name, other in zip(names, short, strict=True)]
-    return names, folders
+    if all(name for name, _ in parts):
+        return parts
+    short = _names([folders[0] for _, folders in parts])
+    return [(name or other, folders) for (name, folders), other in zip(parts, short, strict=True)]
 
 
 def _name_and_folders(argument: str) -> tuple[str, list[Path]]:
