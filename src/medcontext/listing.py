@@ -20,7 +20,7 @@ CROP = (96, 96, 96)  # where a preset leaves it to the data
 
 
 @dataclass(frozen=True)
-class Entry:
+class Preset:
     """A preset.
 
     Args:
@@ -34,11 +34,11 @@ class Entry:
     parameters: int
 
 
-def presets() -> Iterator[Entry]:
+def presets() -> Iterator[Preset]:
     """Every preset, by name."""
     for path in sorted((PRESETS / "run").glob("*.yaml")):
         settings = Settings.preset(path.stem)
-        yield Entry(path.stem, settings, count_parameters(settings))
+        yield Preset(path.stem, settings, count_parameters(settings))
 
 
 def count_parameters(settings: Settings) -> int:
@@ -74,14 +74,14 @@ def sketch(settings: Settings, dataset: str | None) -> nn.Module:
 
 def network_lines() -> Iterator[str]:
     """One line for each network, and beneath it one for each of its presets; rich markup."""
-    entries = list(presets())
-    width = max(len(entry.name) for entry in entries)
+    known = list(presets())
+    width = max(len(preset.name) for preset in known)
     for name, build in NETWORKS.items():
         yield f"[bold]{name:10}[/]  {(build.__doc__ or '').splitlines()[0]}"
-        for entry in entries:
-            if entry.settings.network == name:
-                size = f"{entry.parameters / 1e6:5.1f} M parameters"
-                yield f"  --preset {entry.name:{width}}  {size}, {_crop(entry.settings)}"
+        for preset in known:
+            if preset.settings.network == name:
+                size = f"{preset.parameters / 1e6:5.1f} M parameters"
+                yield f"  --preset {preset.name:{width}}  {size}, {_crop(preset.settings)}"
     yield "Also any class of monai.networks.nets (SegResNet, ...), and package.module.Class."
 
 

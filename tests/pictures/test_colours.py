@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from medcontext.reporting.figures import COLOURS, MARKERS
+from medcontext.reporting.figures import MARKERS, MODEL_COLOURS
 from medcontext.reporting.page import ERRORS
 
 EYES = {
@@ -44,12 +44,12 @@ def test_the_kinds_of_errors_stay_apart(eyes: str) -> None:
 
 @pytest.mark.parametrize("eyes", EYES)
 def test_the_first_models_stay_apart_and_all_have_their_marker(eyes: str) -> None:
-    for a, b in combinations(COLOURS[:3], 2):
+    for a, b in combinations(MODEL_COLOURS[:3], 2):
         assert np.linalg.norm(lab(a, eyes) - lab(b, eyes)) > CLEARLY, (a, b)
-    assert len(set(MARKERS)) == len(COLOURS)
+    assert len(set(MARKERS)) == len(MODEL_COLOURS)
 
 
 @pytest.mark.parametrize("paper", ["#ffffff", "#16181b"])
 def test_models_stand_out_in_light_and_dark(paper: str) -> None:
-    for colour in COLOURS:
+    for colour in MODEL_COLOURS:
         assert contrast(colour, paper) > 2.5, colour

@@ -1,10 +1,7 @@
-from pathlib import Path
-
 import pytest
 
 from medcontext.errors import InputError
-from medcontext.evaluation.scores import read_models
-from medcontext.reporting.choice import case_scores, choose_cases, dsc_by_structure, rankings
+from medcontext.reporting.choice import choose_cases, rankings
 
 SCORES = {"a": [0.5, 0.8], "b": [0.9, 0.6], "c": [0.2, 0.2], "d": [0.9, 0.9], "e": [0.7, 0.7]}
 
@@ -41,14 +38,3 @@ def test_an_unknown_case_is_refused_with_the_nearest_name() -> None:
 def test_a_number_that_cannot_be_meant_is_refused(number: str) -> None:
     with pytest.raises(InputError, match="give a whole number"):
         choose_cases(SCORES, [number])
-
-
-def test_scores_are_the_means_over_the_structures(arguments: list[str], evaluated: dict[str, Path]) -> None:
-    models = read_models(arguments)
-    scores = case_scores(dsc_by_structure(models))
-    assert len(scores) == 8
-    for side, model in enumerate(models):
-        rows = model.evaluations[0].rows
-        values = [float(rows["ball_3", name]["dsc"]) for name in ("left", "right")]
-        assert scores["ball_3"][side] == pytest.approx(sum(values) / 2)
-    assert float(models[1].evaluations[0].rows["ball_3", "right"]["dsc"]) == 0, "missed, and counted"

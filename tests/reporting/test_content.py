@@ -11,7 +11,7 @@ import pytest
 
 from medcontext.cli import main
 from medcontext.commands.evaluate import evaluate
-from medcontext.evaluation.scores import read_models
+from medcontext.comparison.read import read_study
 from medcontext.pictures.panel import differs
 from medcontext.reporting.content import make_page, named_values, read_content, shown_case
 from medcontext.reporting.make import mosaic_cases, read_case, write_figures
@@ -83,6 +83,17 @@ def test_an_evaluation_without_values_says_why_nothing_is_drawn(tmp_path: Path) 
     assert "evaluate again" in dict(make_page(content, []).about)["cases"]
 
 
+def test_the_scores_of_cases_are_the_means_over_the_structures(arguments: list[str]) -> None:
+    content = read_content(arguments)
+    models, scores = content.study.models, content.scores
+    assert len(scores) == 8
+    for side, model in enumerate(models):
+        rows = model.evaluations[0].rows
+        values = [float(rows["ball_3", name]["dsc"]) for name in ("left", "right")]
+        assert scores["ball_3"][side] == pytest.approx(sum(values) / 2)
+    assert float(models[1].evaluations[0].rows["ball_3", "right"]["dsc"]) == 0, "missed, and counted"
+
+
 def test_of_several_seeds_the_panel_has_the_score_of_what_it_shows(tmp_path: Path) -> None:
     labels = {"a": label(), "b": label()}
     first = evaluation(tmp_path / "0", labels, {"a": label(moved=2), "b": label()})
@@ -99,7 +110,7 @@ def test_a_third_model_with_a_false_alarm_leaves_all_on_the_same_cases(tmp_path:
     moved = evaluation(tmp_path / "B", labels, {"a": label(moved=2), "b": label(two=0)}, structures=structures)
     ghost = evaluation(tmp_path / "C", labels, {"a": label(), "b": label()}, structures=structures)
     content = read_content([f"A={exact}", f"B={moved}", f"C={ghost}"])
-    table = result_tables(content.models, content.comparisons, content.models[0].evaluations[0].summary["units"])[0]
+    table = result_tables(content.study, content.comparisons)[0]
     for row in table.rows:
         means = [float(text) for text, _ in row.means]
         for mean, difference in zip(means[1:], row.differences, strict=True):
@@ -113,7 +124,7 @@ def test_a_model_alone_has_the_mean_that_it_has_beside_another(tmp_path: Path) -
     predictions = {name: label(moved=0 if name.startswith("patient001") else 4) for name in names}
     scores = evaluation(tmp_path / "e", labels, predictions)
     alone, beside = (
-        result_tables(each.models, each.comparisons, each.models[0].evaluations[0].summary["units"])[0].rows[0].means[0]
+        result_tables(each.study, each.comparisons)[0].rows[0].means[0]
         for each in (read_content([str(scores)]), read_content([f"a={scores}", f"b={scores}"]))
     )
     assert alone[0] == beside[0] == "75.0"  # of two patients 100 and 50, not of four cases
@@ -163,4 +174,4 @@ def test_one_patient_has_no_interval_and_says_so(tmp_path: Path) -> None:
     assert page.tables[0].rows[0].differences[0].interval == "–"
     assert not any(best for _, best in page.tables[0].rows[0].means), "none is best where all are equal"
     assert "On this one patient" in page.conclusion[0]
-    assert len(read_models([str(scores)], least=1)) == 1
+    assert len(read_study([str(scores)], least=1).models) == 1

@@ -3,20 +3,19 @@ from pathlib import Path
 import pytest
 
 from medcontext.comparison.compare import compare_models
-from medcontext.evaluation.scores import read_models
+from medcontext.comparison.read import read_study
 from medcontext.reporting.result_tables import ResultTable, result_tables
 
 
 def tables(arguments: list[str]) -> dict[str, ResultTable]:
-    models = read_models(arguments, least=1)
-    comparisons = compare_models(models) if len(models) > 1 else []
-    units = models[0].evaluations[0].summary["units"]
-    return {table.metric: table for table in result_tables(models, comparisons, units)}
+    study = read_study(arguments, least=1)
+    comparisons = compare_models(study) if len(study.models) > 1 else []
+    return {table.metric: table for table in result_tables(study, comparisons)}
 
 
 def test_the_page_shows_the_numbers_of_the_comparison(arguments: list[str]) -> None:
     shown = {row.structure: row for row in tables(arguments)["dsc"].rows}
-    found = {(row.structure, row.metric): row for row in compare_models(read_models(arguments))}
+    found = {(row.structure, row.metric): row for row in compare_models(read_study(arguments))}
     for structure in ("left", "right", "mean"):
         row, expected = shown[structure], found[structure, "dsc"]
         assert [text for text, _ in row.means] == [f"{100 * mean:.1f}" for mean in expected.means]

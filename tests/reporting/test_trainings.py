@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from medcontext.evaluation.scores import read_models
+from medcontext.comparison.read import read_study
 from medcontext.inference.origin import file_hash
 from medcontext.reporting.trainings import Training, find_trainings, methods_rows, read_curves
 from tests.reporting.evaluations import evaluate_moved, make_training, write_log
 
 
 def test_a_training_is_found_from_its_predictions(arguments: list[str]) -> None:
-    trainings, unknown = find_trainings(read_models(arguments))
+    trainings, unknown = find_trainings(read_study(arguments))
     assert [each.model for each in trainings] == ["far", "near"]
     assert not unknown
     assert trainings[0].curves["train/loss"][:2] == [(1, 3.0), (2, 1.5)]
@@ -25,7 +25,7 @@ def scores(balls: Path, tmp_path: Path) -> Path:
 
 def not_shown(scores: Path) -> str:
     """The one sentence on a training that is not shown."""
-    found, unknown = find_trainings(read_models([str(scores)], least=1))
+    found, unknown = find_trainings(read_study([str(scores)], least=1))
     assert not found
     (sentence,) = unknown
     return sentence
@@ -58,7 +58,7 @@ def test_of_an_ensemble_the_runs_that_are_as_they_were_are_shown(scores: Path) -
     networks = json.loads(record.read_text())["predicted_by"]["networks"]
     gone = {"checkpoint": "/gone/checkpoints/last.ckpt", "sha256": "0"}
     change(record, predicted_by={"weights": "student", "networks": [gone, *networks]})
-    found, unknown = find_trainings(read_models([str(scores)], least=1))
+    found, unknown = find_trainings(read_study([str(scores)], least=1))
     assert len(found) == len(unknown) == 1
 
 
@@ -80,7 +80,7 @@ def test_a_damaged_record_is_said(scores: Path, prediction: dict[str, object]) -
 def test_a_fact_that_is_null_is_left_out_and_a_damaged_one_is_said(scores: Path) -> None:
     facts = scores.parent / "run" / "run.json"
     change(facts, parameters=None, versions=None, devices=None, seconds=None)
-    trainings, _ = find_trainings(read_models([str(scores)], least=1))
+    trainings, _ = find_trainings(read_study([str(scores)], least=1))
     assert "versions" not in dict(methods_rows(trainings))
     change(facts, seconds="long")
     assert "run.json is damaged" in not_shown(scores)
@@ -88,7 +88,7 @@ def test_a_fact_that_is_null_is_left_out_and_a_damaged_one_is_said(scores: Path)
 
 def test_the_methods_section_says_how_many_unlabelled_scans_there_were(scores: Path) -> None:
     facts = scores.parent / "run" / "run.json"
-    trainings, _ = find_trainings(read_models([str(scores)], least=1))
+    trainings, _ = find_trainings(read_study([str(scores)], least=1))
     assert "scans without labels" not in dict(methods_rows(trainings))
     change(
         facts,
@@ -99,7 +99,7 @@ def test_the_methods_section_says_how_many_unlabelled_scans_there_were(scores: P
             "labelled": ["c"],
         },
     )
-    trainings, _ = find_trainings(read_models([str(scores)], least=1))
+    trainings, _ = find_trainings(read_study([str(scores)], least=1))
     rows = dict(methods_rows(trainings))
     assert rows["scans without labels"] == ["2; 1 are test images, seen without their labels; 1 more were left out"]
     assert "unlabelled scans filled into one another, tubes of 16 voxels" in rows["method"][0]
@@ -132,7 +132,7 @@ def test_a_row_that_is_still_being_written_does_no_harm(tmp_path: Path) -> None:
 
 
 def test_the_methods_section_has_hardware_hours_and_versions(arguments: list[str]) -> None:
-    trainings, _ = find_trainings(read_models(arguments))
+    trainings, _ = find_trainings(read_study(arguments))
     rows = dict(methods_rows(trainings))
     assert rows["time"] == ["2:00:00, 2.00 GPU hours"] * 2
     assert rows["hardware"] == ["1 x NVIDIA H200"] * 2

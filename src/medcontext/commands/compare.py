@@ -30,16 +30,13 @@ def compare(
         InputError: if the evaluations cannot be compared case by case, or the output cannot be written.
     """
     from medcontext.comparison.compare import compare_models
-    from medcontext.comparison.text import show, to_dict, write
-    from medcontext.evaluation.scores import read_models
+    from medcontext.comparison.read import read_study
+    from medcontext.comparison.text import show
+    from medcontext.comparison.write import to_dict, write
 
-    loaded = read_models(models)
-    comparisons = compare_models(loaded)
-    units = loaded[0].evaluations[0].summary["units"]
-    folders = {model.name: [str(run.folder.resolve()) for run in model.evaluations] for model in loaded}
-    remarks = [model.remark for model in loaded if model.remark]
-    show(comparisons, units, remarks)
-    found = {**to_dict(comparisons, folders, units), "remarks": remarks}
+    study = read_study(models)
+    comparisons = compare_models(study)
+    show(study, comparisons)
     if output is not None:
-        write(found, comparisons, units, Path(output), overwrite)
-    return found
+        write(study, comparisons, Path(output), overwrite)
+    return to_dict(study, comparisons)

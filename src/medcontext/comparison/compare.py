@@ -1,19 +1,15 @@
 """Is one model better than another, for which structures, and is it more than chance?"""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from medcontext.comparison.statistics import Difference, holm, paired_difference
+from medcontext.comparison.study import ALL, Study
 from medcontext.errors import InputError
-from medcontext.evaluation.scores import Model, Seeds, count, paired_values
 from medcontext.evaluation.summary import METRICS
 
-ALL = "mean"
 LEVEL = 0.05
-
-Cases = dict[str, list[Seeds]]
-"""For each case, for both models, the score of each seed."""
 
 
 @dataclass(frozen=True)
@@ -58,101 +54,48 @@ class Comparison:
         return self.p_holm <= LEVEL
 
 
-def compare_models(models: Sequence[Model]) -> list[Comparison]:
+def compare_models(study: Study) -> list[Comparison]:
     """Every other model against the first one, for every metric and structure and for the mean over structures.
 
-    The unit is the patient: cases of one patient, such as two frames of a heart, are averaged first, and so are the
-    seeds of a model. All comparisons of a structure are on the same cases, those that it counts in for any model. Tests
-    of the structures are corrected with Holm's method, for each pair of models and metric.
+    All comparisons of a structure are on the same cases, those that it counts in for any model. Tests of the structures
+    are corrected with Holm's method, for each pair of models and metric.
 
     Args:
-        models: at least two, from `read_models`.
+        study: of at least two models.
     """
     found: list[Comparison] = []
-    structures = list(dict.fromkeys(name for _, name in models[0].evaluations[0].rows))
     for metric in METRICS:
-        of_all = {name: paired_values(models, name, metric) for name in structures}
-        for position, other in enumerate(models[1:], start=1):
-            pair = (models[0], other)
-            values = {
-                name: {case: [sides[0], sides[position]] for case, sides in cases.items()}
-                for name, cases in of_all.items()
-            }
-            rows = [_compare(pair, name, metric, cases) for name, cases in values.items() if cases]
-            if not rows:
-                raise InputError("No structure occurs in any label or prediction; there is nothing to compare.")
+        counted = [name for name in study.structures if study.paired[name, metric].scores]
+        if not counted:
+            raise InputError("No structure occurs in any label or prediction; there is nothing to compare.")
+        for other in range(1, len(study.models)):
+            rows = [_compare(study, other, name, metric) for name in counted]
             corrected = holm([row.difference.p for row in rows])
             found += [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
-            found.append(_compare(pair, ALL, metric, mean_over_structures(values)))
+            found.append(_compare(study, other, ALL, metric))
     return found
 
 
-def _compare(pair: tuple[Model, Model], structure: str, metric: str, cases: Cases) -> Comparison:
-    owners = pair[0].owners
-    means = [patient_means(cases, side, owners) for side in (0, 1)]
-    difference = paired_difference([after - before for before, after in zip(*means, strict=True)])
-    names = list(pair[0].evaluations[0].summary["structures"]) if structure == ALL else [structure]
-    seeds = _by_seed(cases, 0), _by_seed(cases, 1)
-    first, second = pair
+def _compare(study: Study, other: int, structure: str, metric: str) -> Comparison:
+    paired = study.paired[structure, metric]
+    difference = paired_difference([means[other] - means[0] for means in paired.patient_means.values()])
+    missed, spurious = (study.count(structure, status) for status in ("missed", "spurious"))
+    seeds = paired.seed_means[0], paired.seed_means[other]
     return Comparison(
-        first=first.name,
-        second=second.name,
+        first=study.names[0],
+        second=study.names[other],
         structure=structure,
         metric=metric,
-        means=(statistics.fmean(means[0]), statistics.fmean(means[1])),
+        means=(paired.means[0], paired.means[other]),
         difference=difference,
         p_holm=difference.p,
-        cases=len(cases),
-        missed=(_total(first, names, "missed"), _total(second, names, "missed")),
-        spurious=(_total(first, names, "spurious"), _total(second, names, "spurious")),
+        cases=len(paired.scores),
+        missed=(missed[0], missed[other]),
+        spurious=(spurious[0], spurious[other]),
         seed_spreads=(_spread(seeds[0]), _spread(seeds[1])),
-        seed_differences=_pairwise(*seeds) if len(seeds[0]) == len(seeds[1]) else (),
+        seed_differences=tuple(b - a for a, b in zip(*seeds, strict=True)) if len(seeds[0]) == len(seeds[1]) else (),
     )
-
-
-def patient_means(cases: Cases, side: int, owners: Mapping[str, str]) -> list[float]:
-    """The mean score of each patient over cases and seeds, for the model of that position; patients in order.
-
-    Args:
-        cases: their scores.
-        side: position of the model.
-        owners: whose each case is.
-    """
-    scores: dict[str, list[float]] = {}
-    for case in sorted(cases, key=lambda case: owners[case]):
-        scores.setdefault(owners[case], []).extend(cases[case][side].values())
-    return [statistics.fmean(each) for each in scores.values()]
-
-
-def _total(model: Model, structures: Sequence[str], status: str) -> float:
-    return sum(count(model, name, status) for name in structures)
-
-
-def _by_seed(cases: Cases, side: int) -> list[float]:
-    """The mean over the cases of each seed."""
-    scores: dict[int, list[float]] = {}
-    for both in cases.values():
-        for seed, score in both[side].items():
-            scores.setdefault(seed, []).append(score)
-    return [statistics.fmean(scores[seed]) for seed in sorted(scores)]
 
 
 def _spread(means: Sequence[float]) -> float | None:
     return statistics.stdev(means) if len(means) > 1 else None
-
-
-def _pairwise(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    return tuple(after - before for before, after in zip(first, second, strict=True))
-
-
-def mean_over_structures(values: dict[str, Cases]) -> Cases:
-    """Of each case the mean over the structures that count in it, for every model and seed."""
-    by_case: dict[str, list[list[Seeds]]] = {}
-    for cases in values.values():
-        for case, scores in cases.items():
-            by_case.setdefault(case, []).append(scores)
-    return {case: [_mean_by_seed(side) for side in zip(*listed, strict=True)] for case, listed in by_case.items()}
-
-
-def _mean_by_seed(rows: Sequence[Seeds]) -> Seeds:
-    return {seed: statistics.fmean(row[seed] for row in rows) for seed in rows[0]}

@@ -12,8 +12,11 @@ from medcontext.evaluation.distances import hd95_max, hd95_pooled, surface_dista
 from medcontext.evaluation.protocols import PROTOCOLS, Protocol
 
 Status = Literal["both", "missed", "spurious", "absent"]
-Box = tuple[slice, ...]
-Boxes = dict[int, Box]
+Extent = tuple[slice, ...]
+"""A box of voxels, as an array is indexed with it."""
+
+Boxes = dict[int, Extent]
+"""Of each value the smallest box that holds its voxels."""
 
 LARGEST_LIST = 2**16
 
@@ -140,7 +143,7 @@ def locate(volume: np.ndarray) -> Boxes:
     return {int(values[rank]): box for rank, box in locate(ranks).items()}
 
 
-def common_box(boxes: Iterable[Box]) -> Box:
+def common_box(boxes: Iterable[Extent]) -> Extent:
     """The smallest box that holds all boxes.
 
     >>> common_box([(slice(2, 5),), (slice(4, 9),)])

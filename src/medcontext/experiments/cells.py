@@ -26,9 +26,9 @@ from medcontext.files import read_json, write_json
 from medcontext.settings import MethodSettings, Settings
 
 PROTOCOLS: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
-METRICS = ("dsc", "hd95_pooled")
+TABULATED = ("dsc", "hd95_pooled")
 
-Scores = Mapping[str, Mapping[str, float | None]]
+Means = Mapping[str, Mapping[str, float | None]]
 """The mean of each metric, by structure."""
 
 
@@ -73,11 +73,11 @@ class Cell:
         self.check_same()
         return all(self.scores(protocol) for protocol in PROTOCOLS)
 
-    def scores(self, protocol: str) -> Scores | None:
+    def scores(self, protocol: str) -> Means | None:
         """What was measured; None where nothing was yet, or the file is damaged, and is to be made again."""
         try:
             structures = read_json(self.folder / protocol / "summary.json")["structures"]
-            means = {name: {key: scores[key]["mean"] for key in METRICS} for name, scores in structures.items()}
+            means = {name: {key: scores[key]["mean"] for key in TABULATED} for name, scores in structures.items()}
         except (InputError, KeyError, TypeError, AttributeError):
             return None
         return means or None

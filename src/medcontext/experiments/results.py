@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from medcontext.errors import InputError
-from medcontext.experiments.cells import PROTOCOLS, Cell, Scores
+from medcontext.experiments.cells import PROTOCOLS, Cell, Means
 from medcontext.experiments.tables import MODELS, STRUCTURES, Entry, Grid, Variant, plain, row_label
 from medcontext.settings import Settings
 
@@ -100,12 +100,12 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
     return measured
 
 
-def all_scores(cell: Cell) -> dict[str, Scores]:
+def all_scores(cell: Cell) -> dict[str, Means]:
     """What is there of a cell's scores, by protocol."""
     return {protocol: scores for protocol in PROTOCOLS if (scores := cell.scores(protocol))}
 
 
-def read_score(measured: Scores, entry: Entry) -> float | None:
+def read_score(measured: Means, entry: Entry) -> float | None:
     """The score that an entry asks for: of one structure, or the mean over the table's; None if none counts."""
     assert entry.variant is not None
     found = {plain(name): scores for name, scores in measured.items()}

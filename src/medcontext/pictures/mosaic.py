@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
-from medcontext.pictures.panel import COLOURS, ERROR_TEXT, FAINT, INK, Structures, caption, draw_panel, mean
+from medcontext.pictures.panel import COLOURS, ERROR_TEXT, FAINT, INK, NamedValues, caption, draw_panel, mean
 from medcontext.pictures.save import literal, save_figure
 from medcontext.pictures.slices import choose_slices, frame, overlaps, window_of
 
@@ -62,7 +62,7 @@ class MosaicCase:
 
 def draw_mosaic(
     cases: Sequence[MosaicCase],
-    structures: Structures,
+    structures: NamedValues,
     path: Path,
     *,
     slices: int = 3,
@@ -142,7 +142,7 @@ def _sheet(shapes: Sequence[float], columns: int, side: float, title: str) -> tu
 
 
 def _draw_row(
-    row: Sequence[Axes], case: MosaicCase, z: int, structures: Structures, window: tuple[float, float] | None
+    row: Sequence[Axes], case: MosaicCase, z: int, structures: NamedValues, window: tuple[float, float] | None
 ) -> None:
     """Image, truth and predictions of one slice."""
     box = frame(case.labelled)
@@ -172,7 +172,7 @@ def corner(axes: Axes, text: str) -> None:
     )
 
 
-def _draw_table(axes: Axes, cases: Sequence[MosaicCase], structures: Structures, columns: Mapping[str, float]) -> None:
+def _draw_table(axes: Axes, cases: Sequence[MosaicCase], structures: NamedValues, columns: Mapping[str, float]) -> None:
     """The legend, with the DSC of whole scans; the best of each row in bold."""
     axes.set_axis_off()
     box = axes.get_window_extent()
@@ -203,7 +203,7 @@ def _draw_table(axes: Axes, cases: Sequence[MosaicCase], structures: Structures,
     axes.plot([0, width], [step * (len(structures) + 2.15)] * 2, color=FAINT, linewidth=0.6)
 
 
-def _scores(cases: Sequence[MosaicCase], structures: Structures, name: str) -> list[float]:
+def _scores(cases: Sequence[MosaicCase], structures: NamedValues, name: str) -> list[float]:
     """The DSC of each structure over the cases that have it, then their mean."""
     table = np.array([overlaps(case.truth, case.predictions[name], structures.values()) for case in cases])
     means = [mean(column) for column in table.T]

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
 from medcontext.pictures.mosaic import MosaicCase
-from medcontext.pictures.panel import COLOURS, ERROR_TEXT, FAINT, INK, Structures, caption, draw_panel, mean
+from medcontext.pictures.panel import COLOURS, ERROR_TEXT, FAINT, INK, NamedValues, caption, draw_panel, mean
 from medcontext.pictures.save import literal
 from medcontext.pictures.slices import choose_slices, frame, overlaps, window_of
 
@@ -45,7 +45,7 @@ class Panel:
 
 
 def draw_overlay(
-    case: MosaicCase, structures: Structures, title: str, behind: Mapping[str, np.ndarray] | None = None
+    case: MosaicCase, structures: NamedValues, title: str, behind: Mapping[str, np.ndarray] | None = None
 ) -> np.ndarray:
     """Draw image, truth and every prediction of a case, in one or two axial slices that the truth decides.
 
@@ -70,7 +70,7 @@ def draw_overlay(
     return _draw(case, panels, structures, title, "DSC", "prediction and truth differ")
 
 
-def draw_unlabelled(case: MosaicCase, sure: np.ndarray, structures: Structures, title: str) -> np.ndarray:
+def draw_unlabelled(case: MosaicCase, sure: np.ndarray, structures: NamedValues, title: str) -> np.ndarray:
     """Draw a scan without a label: the teacher's answer, the part of it that counts as a target, and the student's.
 
     Args:
@@ -95,7 +95,7 @@ def draw_unlabelled(case: MosaicCase, sure: np.ndarray, structures: Structures, 
 
 
 def _draw(
-    case: MosaicCase, panels: Sequence[Panel], structures: Structures, title: str, score: str, compared: str
+    case: MosaicCase, panels: Sequence[Panel], structures: NamedValues, title: str, score: str, compared: str
 ) -> np.ndarray:
     if not structures:
         raise InputError("A picture needs at least one structure.")
@@ -123,7 +123,7 @@ def _draw(
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _heading(panel: Panel, case: MosaicCase, structures: Structures, score: str) -> str:
+def _heading(panel: Panel, case: MosaicCase, structures: NamedValues, score: str) -> str:
     if panel.label is None or not panel.scored:
         return panel.heading
     value = mean(overlaps(case.truth, panel.label, structures.values()))
@@ -140,7 +140,7 @@ class _Sheet:
     pitch: float  # from one column to the next
 
     @classmethod
-    def of(cls, case: MosaicCase, structures: Structures, columns: int, rows: int, compared: str) -> "_Sheet":
+    def of(cls, case: MosaicCase, structures: NamedValues, columns: int, rows: int, compared: str) -> "_Sheet":
         (left, right), (back, front) = frame(case.truth, AROUND)
         shape = (front - back) * case.spacing[1] / ((right - left) * case.spacing[0])
         pitch = (WIDTH - LEFT) / columns
@@ -181,7 +181,7 @@ class _Sheet:
         self.figure.text((LEFT + 5.2) / WIDTH, y, outlined, fontsize=8.5, color=ERROR_TEXT, va="center")
 
 
-def _legend_lines(structures: Structures) -> list[list[tuple[float, int, str]]]:
+def _legend_lines(structures: NamedValues) -> list[list[tuple[float, int, str]]]:
     """Where each structure's name goes: lines of x in inches, index, name."""
     lines: list[list[tuple[float, int, str]]] = [[]]
     x = LEFT

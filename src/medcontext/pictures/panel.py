@@ -18,13 +18,14 @@ ERROR, ERROR_TEXT = "#FF1F1F", "#C00000"
 INK, FAINT = "#1A1A1A", "#6B6B6B"
 OPACITY = 0.55
 
-Structures = Mapping[str, int | Sequence[int]]
+NamedValues = Mapping[str, int | Sequence[int]]
+"""What is told apart in a picture, in the order of the colours: name to value or values of a label."""
 
 
 def draw_panel(
     axes: Axes,
     image: np.ndarray,
-    structures: Structures,
+    structures: NamedValues,
     window: tuple[float, float],
     aspect: float,
     label: np.ndarray | None = None,
@@ -69,12 +70,12 @@ def caption(axes: Axes, text: str) -> None:
     )
 
 
-def differs(label: np.ndarray, truth: np.ndarray, structures: Structures) -> np.ndarray:
+def differs(label: np.ndarray, truth: np.ndarray, structures: NamedValues) -> np.ndarray:
     """Where the two do not belong to the same structures."""
     return np.any([np.isin(label, own) != np.isin(truth, own) for own in structures.values()], axis=0)
 
 
-def coloured(label: np.ndarray, structures: Structures) -> np.ndarray:
+def coloured(label: np.ndarray, structures: NamedValues) -> np.ndarray:
     """A label as see-through colours, (..., 4); of structures that share values, such as regions, the last one's."""
     picture = np.zeros((*label.shape, 4))
     for index, values in enumerate(structures.values()):

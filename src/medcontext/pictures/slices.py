@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-MARGIN = 0.12  # of the frame around the structures, as a share of their extent
+FRAME_MARGIN = 0.12  # of the frame around the structures, as a share of their extent
 
 
 def choose_slices(label: np.ndarray, count: int) -> list[int]:
@@ -39,7 +39,7 @@ def choose_slices(label: np.ndarray, count: int) -> list[int]:
     return sorted(chosen, reverse=True)
 
 
-def frame(label: np.ndarray, share: float = MARGIN) -> tuple[tuple[int, int], tuple[int, int]]:
+def frame(label: np.ndarray, share: float = FRAME_MARGIN) -> tuple[tuple[int, int], tuple[int, int]]:
     """Start and stop along H and W of what is shown: the structures of all slices, and a share of them around."""
     ranges = []
     for axis in range(2):

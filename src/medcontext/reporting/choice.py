@@ -1,28 +1,13 @@
 """Which cases to show: those that say most about the models."""
 
 import re
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 
-from medcontext.comparison.compare import Cases, mean_over_structures
 from medcontext.errors import InputError, unknown_name
-from medcontext.evaluation.scores import Model, paired_values
 
-CaseScores = dict[str, list[float]]
+CaseScores = Mapping[str, Sequence[float]]
 """For each case, the mean DSC over its structures of every model, averaged over the seeds that have the case."""
-
-
-def dsc_by_structure(models: Sequence[Model]) -> dict[str, Cases]:
-    """For every structure the DSC of its cases, of each model and seed."""
-    structures = dict.fromkeys(name for _, name in models[0].evaluations[0].rows)
-    return {name: paired_values(models, name, "dsc") for name in structures}
-
-
-def case_scores(by_structure: dict[str, Cases]) -> CaseScores:
-    """The mean DSC of each case, a fraction; cases in which no structure counts are left out."""
-    cases = mean_over_structures(by_structure)
-    return {case: [statistics.fmean(seeds.values()) for seeds in sides] for case, sides in cases.items()}
 
 
 def choose_cases(scores: CaseScores, wanted: Sequence[str], unscored: Sequence[str] = ()) -> list[str]:

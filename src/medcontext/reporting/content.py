@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcontext.comparison.compare import Cases, Comparison, compare_models
+from medcontext.comparison.compare import Comparison, compare_models
+from medcontext.comparison.read import Given, read_study
+from medcontext.comparison.study import ALL, Study
 from medcontext.comparison.text import conclusion
 from medcontext.evaluation.protocols import HD95_DEFINITIONS
-from medcontext.evaluation.scores import Model, Named, read_models
-from medcontext.reporting.choice import CaseScores, case_scores, dsc_by_structure, rankings
+from medcontext.reporting.choice import CaseScores, rankings
 from medcontext.reporting.figures import difference_figures, score_figures, training_figures
 from medcontext.reporting.page import MOST_VALUES, Page, ShownCase
 from medcontext.reporting.result_tables import result_tables
@@ -24,10 +25,8 @@ class Content:
     """Evaluated runs, read.
 
     Args:
-        models: one or more.
+        study: of one model or more.
         comparisons: of the first with every other.
-        dsc: of every structure, in every case.
-        scores: of each case, the mean over its structures.
         trainings: as far as they are known.
         unknown: a sentence for each that is not.
         files: of each case.
@@ -35,36 +34,38 @@ class Content:
         unseen: why no segmentation can be drawn; empty where they can.
     """
 
-    models: Sequence[Model]
+    study: Study
     comparisons: Sequence[Comparison]
-    dsc: Mapping[str, Cases]
-    scores: CaseScores
     trainings: Sequence[Training]
     unknown: Sequence[str]
     files: Mapping[str, CaseFiles]
     values: Mapping[str, tuple[int, ...]]
     unseen: str = ""
 
+    @property
+    def scores(self) -> CaseScores:
+        """The mean DSC of each case, a fraction; cases in which no structure counts are left out."""
+        return self.study.paired[ALL, "dsc"].case_means
 
-def read_content(given: Named | Sequence[str]) -> Content:
+
+def read_content(given: Given) -> Content:
     """Read evaluations, given as for `medcontext compare`, and find what is behind them.
 
     Raises:
-        InputError: see `read_models`.
+        InputError: see `read_study`.
     """
-    models = read_models(given, least=1)
-    comparisons = compare_models(models) if len(models) > 1 else []
-    trainings, unknown = find_trainings(models)
-    declared: list[Any] = [run.summary.get("values") for model in models for run in model.evaluations]
+    study = read_study(given, least=1)
+    comparisons = compare_models(study) if len(study.models) > 1 else []
+    trainings, unknown = find_trainings(study)
+    declared: list[Any] = [run.summary.get("values") for model in study.models for run in model.evaluations]
     unseen = ""
     if not all(declared):
         unseen = "An evaluation does not say which values its files hold; evaluate again to see the cases."
     elif any(values != declared[0] for values in declared):
         unseen = "The models were evaluated with different label values; their cases cannot be shown side by side."
-    files = {} if unseen else case_files(models)
+    files = {} if unseen else case_files(study)
     values = {} if unseen else named_values(declared[0])
-    dsc = dsc_by_structure(models)
-    return Content(models, comparisons, dsc, case_scores(dsc), trainings, unknown, files, values, unseen)
+    return Content(study, comparisons, trainings, unknown, files, values, unseen)
 
 
 def named_values(structures: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -84,18 +85,18 @@ def named_values(structures: Mapping[str, Sequence[int]]) -> dict[str, tuple[int
     return dict(list(named.items())[:MOST_VALUES])
 
 
-def case_files(models: Sequence[Model]) -> dict[str, CaseFiles]:
+def case_files(study: Study) -> dict[str, CaseFiles]:
     """The files of every case, as the evaluations remember them; of each model the first seed's that has the case."""
     entries = [
         {entry["name"]: entry for run in reversed(model.evaluations) for entry in run.summary.get("cases", [])}
-        for model in models
+        for model in study.models
     ]
     names = [name for name in entries[0] if all(name in listed for listed in entries)]
     found = {}
     for name in names:
         images: list[str] = next((listed[name]["images"] for listed in entries if listed[name].get("images")), [])
         predictions = {
-            model.name: Path(listed[name]["prediction"]) for model, listed in zip(models, entries, strict=True)
+            model: Path(listed[name]["prediction"]) for model, listed in zip(study.names, entries, strict=True)
         }
         found[name] = CaseFiles(name, Path(images[0]) if images else None, Path(entries[0][name]["label"]), predictions)
     return found
@@ -104,9 +105,10 @@ def case_files(models: Sequence[Model]) -> dict[str, CaseFiles]:
 def shown_case(content: Content, name: str, packed: str | None = None) -> ShownCase:
     """A case of the viewer, with its scores: as its files, those of the first seed that has the case."""
     scores: dict[str, list[float | None]] = {}
-    for structure, cases in content.dsc.items():
-        sides = cases.get(name)
-        scores[structure] = [next(iter(side.values())) for side in sides] if sides else [None] * len(content.models)
+    count = len(content.study.models)
+    for structure in content.study.structures:
+        found = content.study.paired[structure, "dsc"].scores.get(name)
+        scores[structure] = [next(iter(seeds.values())) for seeds in found] if found else [None] * count
     known = [[score for score in column if score is not None] for column in zip(*scores.values(), strict=True)]
     return ShownCase(name, [sum(each) / len(each) if each else None for each in known], scores, packed)
 
@@ -119,24 +121,22 @@ def make_page(content: Content, cases: Sequence[ShownCase], viewer_note: str = "
         cases: to be shown in the viewer.
         viewer_note: which cases these are.
     """
-    models = content.models
-    names = [model.name for model in models]
-    summary = models[0].evaluations[0].summary
+    study, names = content.study, content.study.names
     text = conclusion(content.comparisons).splitlines() if content.comparisons else []
     return Page(
         title=f"{' and '.join(names[1:]) or names[0]}{f' against {names[0]}' if names[1:] else ''}",
         subtitle=_subtitle(content),
         models=names,
-        remarks=[model.remark for model in models if model.remark],
+        remarks=study.remarks,
         conclusion=text,
-        tables=result_tables(models, content.comparisons, summary["units"]),
+        tables=result_tables(study, content.comparisons),
         table_note=_table_note(content),
         rankings={
             heading.capitalize(): {name: content.scores[name] for name in order[:LISTED]}
             for heading, order in rankings(content.scores).items()
         },
         differences=difference_figures(content.comparisons),
-        figures=score_figures(models, content.scores, summary["units"]),
+        figures=score_figures(study),
         curves=training_figures(content.trainings),
         unknown_trainings=content.unknown,
         methods=methods(content.trainings),
@@ -161,10 +161,9 @@ def methods(trainings: Sequence[Training]) -> dict[str, object]:
 
 
 def _subtitle(content: Content) -> str:
-    cases = {case: owner for model in content.models for case, owner in model.owners.items()}
+    study, cases = content.study, content.study.owners
     patients = len(set(cases.values()))
-    seen = any(model.remark for model in content.models)
-    kind = "case" if seen else "test case"
+    kind = "case" if study.remarks else "test case"
     parts = [f"{len(cases)} {kind}{'s' * (len(cases) > 1)} of {patients} patient{'s' * (patients > 1)}"]
     if content.trainings:
         run = content.trainings[0].run
@@ -172,33 +171,32 @@ def _subtitle(content: Content) -> str:
         parts.insert(0, run.facts.dataset)
         parts.append(f"trained on {' and '.join(map(str, counts))} scans")
         parts.append(", ".join(dict.fromkeys(each.run.settings.network for each in content.trainings)))
-    seeds = max(len(model.evaluations) for model in content.models)
-    parts.append(f"{seeds} seed{'s' * (seeds > 1)}{' of each model' * (len(content.models) > 1)}")
+    parts.append(f"{study.seeds} seed{'s' * (study.seeds > 1)}{' of each model' * (len(study.models) > 1)}")
     return " · ".join(parts)
 
 
 def _table_note(content: Content) -> str:
     missing = (
         "A structure that was missed has DSC 0 and is never left out of a mean."
-        if content.models[0].evaluations[0].summary["protocol"] == "standard"
+        if content.study.summary["protocol"] == "standard"
         else "The legacy protocol: HD95 in voxels and 0 for an empty mask, Dice 0 for what the label lacks."
     )
     if not content.comparisons:
         return f"{missing} One model alone: give another evaluation to compare it with."
     return (
-        f"{missing} Differences are from {content.models[0].name}, patient by patient, with 95 % bootstrap intervals "
+        f"{missing} Differences are from {content.study.names[0]}, patient by patient, with 95 % bootstrap intervals "
         "and the p of Wilcoxon's signed-rank test, corrected for all structures (Holm); * significant at 5 %. The best "
         "mean of each row is bold. Missed structures and false alarms: cases, for each model in turn."
     )
 
 
 def _about(content: Content) -> list[tuple[str, str]]:
-    summary = content.models[0].evaluations[0].summary
+    summary = content.study.summary
     rows = [("protocol", str(summary["protocol"]))]
     rows += [(name, text) for name, text in summary.get("conventions", {}).items()]
     rows += [(name.replace("_", " ").replace("hd95", "HD95"), text) for name, text in HD95_DEFINITIONS.items()]
     rows += [("cases", content.unseen)] if content.unseen else []
     rows += [("mean", "of each case over its structures, then over patients; several seeds are averaged first")]
-    for model in content.models:
-        rows += [(f"scores of {model.name}", str(run.folder.resolve())) for run in model.evaluations]
-    return rows
+    return rows + [
+        (f"scores of {name}", folder) for name, folders in content.study.folders.items() for folder in folders
+    ]

@@ -19,15 +19,14 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from medcontext.comparison.compare import ALL, Comparison
-from medcontext.evaluation.scores import Model, paired_values
+from medcontext.comparison.compare import Comparison
+from medcontext.comparison.study import ALL, Study
 from medcontext.pictures.panel import FAINT, INK
 from medcontext.pictures.save import literal, save_figure
-from medcontext.reporting.choice import CaseScores
 from medcontext.reporting.trainings import Curve, Training
 
 # Of Okabe and Ito's colours those that stand out on black and on white.
-COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
+MODEL_COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
 MARKERS = ("o", "^", "s", "D", "v", "P")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MOST_LINKED = 200  # points of a structure
@@ -63,20 +62,12 @@ def difference_figures(comparisons: Sequence[Comparison]) -> dict[str, Figure]:
     }
 
 
-def score_figures(models: Sequence[Model], scores: CaseScores, units: Mapping[str, str]) -> dict[str, Figure]:
-    """Figures of the scores, by file name.
-
-    Args:
-        models: one or more.
-        scores: of all cases.
-        units: of the metrics.
-    """
-    others = [model.name for model in models[1:]]
-    figures = {
-        _name("cases", other, others): scatter(models, index, scores) for index, other in enumerate(others, start=1)
-    }
-    figures["dsc"] = distributions(models, "dsc", "DSC, %")
-    figures["hd95_pooled"] = distributions(models, "hd95_pooled", f"HD95 pooled, {units['hd95_pooled']}")
+def score_figures(study: Study) -> dict[str, Figure]:
+    """Figures of the scores, by file name."""
+    others = study.names[1:]
+    figures = {_name("cases", other, others): scatter(study, index) for index, other in enumerate(others, start=1)}
+    figures["dsc"] = distributions(study, "dsc", "DSC, %")
+    figures["hd95_pooled"] = distributions(study, "hd95_pooled", f"HD95 pooled, {study.units['hd95_pooled']}")
     return figures
 
 
@@ -92,9 +83,9 @@ def differences(rows: Sequence[Comparison]) -> Figure:
     for line, row in enumerate(rows):
         d = row.difference
         low, mean, high = (100 * value for value in (d.low, d.mean, d.high))
-        axes.plot([low, high], [line, line], color=COLOURS[0], linewidth=2.2 if row.structure == ALL else 1.4)
-        face = COLOURS[0] if row.significant else "none"
-        axes.plot(mean, line, MARKERS[0], color=COLOURS[0], markerfacecolor=face, markersize=6)
+        axes.plot([low, high], [line, line], color=MODEL_COLOURS[0], linewidth=2.2 if row.structure == ALL else 1.4)
+        face = MODEL_COLOURS[0] if row.significant else "none"
+        axes.plot(mean, line, MARKERS[0], color=MODEL_COLOURS[0], markerfacecolor=face, markersize=6)
     _name_rows(axes, [row.structure for row in rows])
     axes.set_xlabel(f"DSC points, {second} less {first}; 95 % interval")
     axes.set_title(f"{second} better →" if axes.get_xlim()[1] > 0 else "", loc="right", fontsize=8, color=FAINT)
@@ -102,18 +93,19 @@ def differences(rows: Sequence[Comparison]) -> Figure:
     return figure
 
 
-def scatter(models: Sequence[Model], other: int, scores: CaseScores) -> Figure:
+def scatter(study: Study, other: int) -> Figure:
     """One model against another, a point for each case: its mean DSC."""
+    scores = study.paired[ALL, "dsc"].case_means
     figure, axes = _figure(WIDTH * 0.92)
     pairs = np.array([[values[0], values[other]] for values in scores.values()]) * 100
     low, high = max(0.0, pairs.min() - 4), min(100.0, pairs.max() + 4)
     axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8)
     x, y = pairs.T
-    points = axes.scatter(x, y, s=34, color=COLOURS[other % 6], marker=_marker(other), alpha=0.75)
+    points = axes.scatter(x, y, s=34, color=MODEL_COLOURS[other % 6], marker=_marker(other), alpha=0.75)
     _link(points, scores)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
-    first, second = literal(models[0].name), literal(models[other].name)
+    first, second = literal(study.names[0]), literal(study.names[other])
     axes.set_xlabel(f"{first}: mean DSC of a case, %")
     axes.set_ylabel(f"{second}: mean DSC, %")
     better = int((pairs[:, 1] > pairs[:, 0]).sum())
@@ -121,30 +113,30 @@ def scatter(models: Sequence[Model], other: int, scores: CaseScores) -> Figure:
     return figure
 
 
-def distributions(models: Sequence[Model], metric: str, label: str) -> Figure:
+def distributions(study: Study, metric: str, label: str) -> Figure:
     """The scores of every structure, each case a point; the bar is from quartile to quartile, the tick the median."""
-    structures = list(dict.fromkeys(name for _, name in models[0].evaluations[0].rows))
-    step = 1.0 + 0.35 * (len(models) - 1)
-    figure, axes = _figure(0.24 * step * len(structures) + 1.0 + 0.2 * len(models))
+    structures, models = study.structures, len(study.models)
+    step = 1.0 + 0.35 * (models - 1)
+    figure, axes = _figure(0.24 * step * len(structures) + 1.0 + 0.2 * models)
     scale = 100 if metric == "dsc" else 1
     rng = np.random.default_rng(0)
     for line, structure in enumerate(structures):
-        cases = paired_values(models, structure, metric)
-        for index in range(len(models)):
-            y = line + (index - (len(models) - 1) / 2) * 0.8 / len(models)
-            values = {case: scale * float(np.mean(list(sides[index].values()))) for case, sides in cases.items()}
+        cases = study.paired[structure, metric].case_means
+        for index in range(models):
+            y = line + (index - (models - 1) / 2) * 0.8 / models
+            values = {case: scale * means[index] for case, means in cases.items()}
             if not values:
                 continue
-            spread = y + rng.uniform(-0.24, 0.24, len(values)) / len(models)
+            spread = y + rng.uniform(-0.24, 0.24, len(values)) / models
             x = list(values.values())
-            points = axes.scatter(x, spread, s=20, color=COLOURS[index % 6], marker=_marker(index), alpha=0.5)
+            points = axes.scatter(x, spread, s=20, color=MODEL_COLOURS[index % 6], marker=_marker(index), alpha=0.5)
             _link(points, values)
             low, median, high = np.percentile(x, (25, 50, 75))
-            axes.plot([low, high], [y, y], color=COLOURS[index % 6], linewidth=2.4, solid_capstyle="butt")
-            axes.plot([median, median], [y - 0.36 / len(models), y + 0.36 / len(models)], color=INK, linewidth=1.4)
+            axes.plot([low, high], [y, y], color=MODEL_COLOURS[index % 6], linewidth=2.4, solid_capstyle="butt")
+            axes.plot([median, median], [y - 0.36 / models, y + 0.36 / models], color=INK, linewidth=1.4)
     _name_rows(axes, structures)
     axes.set_xlabel(label)
-    _legend(figure, [model.name for model in models], lines=False)
+    _legend(figure, study.names, lines=False)
     return figure
 
 
@@ -175,7 +167,7 @@ def _draw_curve(axes: Axes, curve: Curve, model: int, smooth: bool) -> None:
     """What was logged; where it is to be smoothed, faint, and over it the mean of the points about each point."""
     steps, values = np.array(curve).T
     reach = len(values) // 40
-    colour, style = COLOURS[model % 6], STYLES[model % 6]
+    colour, style = MODEL_COLOURS[model % 6], STYLES[model % 6]
     if smooth and reach:
         axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
         # The window gets narrower towards both ends, so that it is about its point everywhere.
@@ -263,9 +255,9 @@ def _legend(figure: Figure, names: Sequence[str], lines: bool) -> None:
     if len(names) < 2:
         return
     handles = [
-        Line2D([], [], color=COLOURS[i % 6], label=literal(name), linestyle=STYLES[i % 6])
+        Line2D([], [], color=MODEL_COLOURS[i % 6], label=literal(name), linestyle=STYLES[i % 6])
         if lines
-        else Line2D([], [], color=COLOURS[i % 6], label=literal(name), linestyle="", marker=_marker(i))
+        else Line2D([], [], color=MODEL_COLOURS[i % 6], label=literal(name), linestyle="", marker=_marker(i))
         for i, name in enumerate(names)
     ]
     figure.legend(

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 
+from medcontext.comparison.read import Given
 from medcontext.console import console, track
 from medcontext.data.nifti import read_header, read_label
 from medcontext.errors import InputError
-from medcontext.evaluation.scores import Named
 from medcontext.files import output_folder, write_text
 from medcontext.pictures.mosaic import MosaicCase, draw_mosaic
 from medcontext.reporting.choice import choose_cases
@@ -17,19 +17,17 @@ from medcontext.reporting.content import Content, make_page, read_content, shown
 from medcontext.reporting.figures import difference_figures, save_figures, score_figures, training_figures
 from medcontext.reporting.page import ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
-from medcontext.reporting.volumes import CaseFiles, Volumes, first_channel, read_volumes
+from medcontext.reporting.volumes import CaseFiles, CaseVolumes, first_channel, read_volumes
 
 MOSAIC_CASES = 3
 LARGEST = 100 << 20  # bytes of a page whose cases were not asked for by name
 
 
-def make_report(
-    models: Named | Sequence[str], output: Path, *, cases: Sequence[str] = ("12",), overwrite: bool = False
-) -> Path:
+def make_report(models: Given, output: Path, *, cases: Sequence[str] = ("12",), overwrite: bool = False) -> Path:
     """Write one HTML file with the results, the training and a viewer of chosen cases.
 
     Args:
-        models: one or more, see `read_models`.
+        models: one or more, see `read_study`.
         output: the HTML file.
         cases: those in the viewer: a number, `all`, or names; see `choose_cases`.
         overwrite: replace the file.
@@ -96,7 +94,7 @@ def pack_cases(content: Content, names: Sequence[str], largest: int | None = Non
     return shown, missing
 
 
-def read_case(content: Content, name: str) -> Volumes:
+def read_case(content: Content, name: str) -> CaseVolumes:
     """A case's volumes.
 
     Raises:
@@ -107,7 +105,7 @@ def read_case(content: Content, name: str) -> Volumes:
     return read_volumes(content.files[name], list(content.values.values()))
 
 
-def serve_report(models: Named | Sequence[str], port: int = 0) -> None:
+def serve_report(models: Given, port: int = 0) -> None:
     """Show a report of all cases in a browser, read from disk as they are looked at, until interrupted.
 
     Args:
@@ -120,7 +118,7 @@ def serve_report(models: Named | Sequence[str], port: int = 0) -> None:
     serve(lambda: page, lambda index: pack_case(read_case(content, names[index])), port)
 
 
-def write_figures(models: Named | Sequence[str], folder: Path, overwrite: bool = False) -> list[Path]:
+def write_figures(models: Given, folder: Path, overwrite: bool = False) -> list[Path]:
     """Every figure of the report as SVG and PNG, among them slices of cases with the errors outlined.
 
     Raises:
@@ -128,12 +126,11 @@ def write_figures(models: Named | Sequence[str], folder: Path, overwrite: bool =
     """
     content = read_content(models)
     output_folder(folder, overwrite=overwrite)
-    units = content.models[0].evaluations[0].summary["units"]
-    figures = difference_figures(content.comparisons) | score_figures(content.models, content.scores, units)
+    figures = difference_figures(content.comparisons) | score_figures(content.study)
     paths = save_figures(figures | training_figures(content.trainings), folder)
     cases = mosaic_cases(content)
     if cases:
-        structures = content.models[0].evaluations[0].summary["values"]
+        structures = content.study.summary["values"]
         for name in ("mosaic.svg", "mosaic.png"):
             paths.append(draw_mosaic(cases, structures, folder / name, slices=2))
     console.print(f"Written: {len(paths)} figures in {folder}", soft_wrap=True)
@@ -172,6 +169,5 @@ def _viewer_note(content: Content, shown: Sequence[ShownCase], missing: Sequence
         f"This page holds {len(shown)} of {len(content.scores)} cases, cropped to what is labelled or predicted and a "
         "margin, the images in 256 greys."
     )
-    seeds = any(len(model.evaluations) > 1 for model in content.models)
-    text += " Of several seeds it shows, and scores here, the first that has the case." * seeds
+    text += " Of several seeds it shows, and scores here, the first that has the case." * (content.study.seeds > 1)
     return " ".join([text, *(f"Not as it should be: {sentence}" for sentence in missing)])

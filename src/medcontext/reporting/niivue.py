@@ -10,7 +10,7 @@ from medcontext.errors import InputError
 
 PACKAGE = "ipyniivue"
 ENCODED = re.compile(r'"([^"\s]{1000000,})"')  # nothing else in the widget is as long
-NAMES = ("Niivue", "NVImage", "SLICE_TYPE", "SHOW_RENDER")
+EXPORTED = ("Niivue", "NVImage", "SLICE_TYPE", "SHOW_RENDER")
 
 
 def has_niivue() -> bool:
@@ -34,10 +34,10 @@ def niivue_script() -> str:
     found = ENCODED.search(widget.read_text(encoding="utf-8")) if widget.is_file() else None
     script = unquote(found[1]) if found else ""
     exported = script.rpartition("export{")[2]
-    if not all(re.search(rf"\b{name}\b", exported) for name in NAMES):
+    if not all(re.search(rf"\b{name}\b", exported) for name in EXPORTED):
         raise InputError(
             f"{PACKAGE} {importlib.metadata.version(PACKAGE)} does not hold NiiVue in the form that is known here: "
             "pip install 'ipyniivue==2.4.4', or --cases 0 for a page without the viewer."
         )
     # A page ends a script at the first closing tag, also inside a string.
-    return script.replace("</script", "<\\/script") + f"\nwindow.niivue = {{{', '.join(NAMES)}}};\n"
+    return script.replace("</script", "<\\/script") + f"\nwindow.niivue = {{{', '.join(EXPORTED)}}};\n"

@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 
 import medcontext
 from medcontext.pictures.panel import COLOURS
-from medcontext.reporting.figures import COLOURS as MODEL_COLOURS
-from medcontext.reporting.figures import case_link, to_svg
+from medcontext.reporting.figures import MODEL_COLOURS, case_link, to_svg
 from medcontext.reporting.niivue import niivue_script
 from medcontext.reporting.result_tables import ResultTable
-from medcontext.reporting.volumes import Volumes
+from medcontext.reporting.volumes import CaseVolumes
 
 ASSETS = Path(__file__).parent / "assets"
 ERRORS = (
@@ -91,7 +90,7 @@ class Page:
     served: bool = False
 
 
-def pack_case(volumes: Volumes) -> str:
+def pack_case(volumes: CaseVolumes) -> str:
     """A case's volumes as JSON, for the page or for a server's answer."""
     content = volumes._asdict() | {"volumes": {key: b64encode(file).decode() for key, file in volumes.files.items()}}
     del content["files"]

@@ -9,8 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from medcontext.comparison.study import Study
 from medcontext.errors import InputError
-from medcontext.evaluation.scores import Evaluation, Model
+from medcontext.evaluation.scores import Evaluation
 from medcontext.files import read_json
 from medcontext.inference.origin import RECORD, file_hash
 from medcontext.run import Facts, Run, UnlabelledFacts, read_run
@@ -37,7 +38,7 @@ class Training:
     prediction: dict[str, Any]
 
 
-def find_trainings(models: Sequence[Model]) -> tuple[list[Training], list[str]]:
+def find_trainings(study: Study) -> tuple[list[Training], list[str]]:
     """The trainings of all models and seeds, and a sentence on each that is not known.
 
     Predictions of another tool have none; a run may have been moved since, trained on, or be damaged. None of that is
@@ -45,7 +46,7 @@ def find_trainings(models: Sequence[Model]) -> tuple[list[Training], list[str]]:
     """
     found: list[Training] = []
     unknown: list[str] = []
-    for model in models:
+    for model in study.models:
         for evaluation in model.evaluations:
             try:
                 prediction = read_prediction(evaluation)

@@ -15,15 +15,15 @@ import numpy as np
 from medcontext.data.cases import Case
 from medcontext.data.nifti import check_same_grid, read_header, read_image, read_label
 from medcontext.errors import InputError
+from medcontext.evaluation.metrics import Extent
 from medcontext.pictures.slices import window_of
 
 MARGIN = 0.15  # around what is labelled, as a share of its extent
 LEAST_MARGIN = 4  # voxels
 OUTLIERS = 0.05  # per cent of the voxels at either end that share the darkest and the brightest grey
-LEVELS = 255
+GREYS = 255
 
-Box = tuple[slice, ...]
-Range = tuple[float, float]
+Intensities = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class CaseFiles:
             check_same_grid(header, read_header(path), (f"label {self.truth}", str(path)))
 
 
-class Volumes(NamedTuple):
+class CaseVolumes(NamedTuple):
     """A case, ready for the page.
 
     `files` are compressed NIfTI: `image`, `truth`, each prediction by its position, `0`, `1`, ..., and where it has an
@@ -61,14 +61,14 @@ class Volumes(NamedTuple):
     """
 
     files: dict[str, bytes]
-    window: Range
-    limits: Range
+    window: Intensities
+    limits: Intensities
     box: list[tuple[int, int]]
     shape: tuple[int, ...]
     note: str = ""
 
 
-def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> Volumes:
+def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> CaseVolumes:
     """Read, crop and pack a case.
 
     Args:
@@ -102,10 +102,10 @@ def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> Volumes:
     limits = limits_of(image, window)
     files = {key: pack(grey_levels(array, limits), affine, limits) for key, array in shown.items()}
     files |= {key: pack(positions(label[box], values), affine) for key, label in labels.items()}
-    return Volumes(files, window, limits, [(part.start, part.stop) for part in box], header.shape[:3], note)
+    return CaseVolumes(files, window, limits, [(part.start, part.stop) for part in box], header.shape[:3], note)
 
 
-def labelled_box(labels: Sequence[np.ndarray]) -> Box:
+def labelled_box(labels: Sequence[np.ndarray]) -> Extent:
     """Where any of the labels has a structure, with a margin; the whole where none has.
 
     >>> label = np.zeros((40, 40, 40), dtype=int)
@@ -123,20 +123,20 @@ def labelled_box(labels: Sequence[np.ndarray]) -> Box:
     return tuple(parts)
 
 
-def limits_of(image: np.ndarray, window: Range) -> Range:
+def limits_of(image: np.ndarray, window: Intensities) -> Intensities:
     """Intensities that 256 greys are spread over: all but outliers, and the window where it reaches further."""
     low, high = (float(value) for value in np.percentile(image, (OUTLIERS, 100 - OUTLIERS)))
     low, high = min(low, max(window[0], float(image.min()))), max(high, min(window[1], float(image.max())))
     return low, max(high, low + 1e-6)
 
 
-def grey_levels(image: np.ndarray, limits: Range) -> np.ndarray:
+def grey_levels(image: np.ndarray, limits: Intensities) -> np.ndarray:
     """
     >>> grey_levels(np.array([-5.0, 0.0, 1.0, 2.0, 9.0]), (0.0, 2.0)).tolist()
     [0, 0, 128, 255, 255]
     """
     scaled = (image.astype(np.float64) - limits[0]) / (limits[1] - limits[0])
-    return np.rint(LEVELS * np.clip(scaled, 0, 1)).astype(np.uint8)
+    return np.rint(GREYS * np.clip(scaled, 0, 1)).astype(np.uint8)
 
 
 def positions(label: np.ndarray, values: Sequence[Sequence[int]]) -> np.ndarray:
@@ -151,15 +151,15 @@ def positions(label: np.ndarray, values: Sequence[Sequence[int]]) -> np.ndarray:
     return result
 
 
-def pack(array: np.ndarray, affine: np.ndarray, limits: Range | None = None) -> bytes:
+def pack(array: np.ndarray, affine: np.ndarray, limits: Intensities | None = None) -> bytes:
     """An 8-bit array as compressed NIfTI, the same bytes each time; with limits, its values are intensities."""
     file = nib.Nifti1Image(array, affine)
     file.header.set_xyzt_units("mm")
     if limits:
-        file.header.set_slope_inter((limits[1] - limits[0]) / LEVELS, limits[0])
+        file.header.set_slope_inter((limits[1] - limits[0]) / GREYS, limits[0])
     else:
         file.header.set_intent("label")  # only then does NiiVue draw outlines
-    file.header["cal_min"], file.header["cal_max"] = limits or (0, LEVELS)  # else NiiVue guesses
+    file.header["cal_min"], file.header["cal_max"] = limits or (0, GREYS)  # else NiiVue guesses
     return gzip.compress(file.to_bytes(), compresslevel=6, mtime=0)
 
 

@@ -1,0 +1,161 @@
+"""A comparison as files: CSV, JSON, Markdown, LaTeX."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medcontext.comparison.compare import Comparison
+from medcontext.comparison.study import ALL, Study
+from medcontext.comparison.text import METRIC_NAMES, both, by_table, conclusion, means_text, p_value
+from medcontext.console import console
+from medcontext.files import output_folder, write_json, write_text
+
+
+def write(study: Study, comparisons: Sequence[Comparison], folder: Path, overwrite: bool) -> None:
+    """Write comparison.json, .csv, .md and .tex.
+
+    Raises:
+        InputError: if the folder holds files and is not to be overwritten, or cannot be written to.
+    """
+    output_folder(folder, overwrite=overwrite)
+    write_json(folder / "comparison.json", to_dict(study, comparisons))
+    write_text(folder / "comparison.csv", to_csv(comparisons))
+    write_text(folder / "comparison.md", to_markdown(comparisons, study.units))
+    write_text(folder / "comparison.tex", to_latex(comparisons, study.units))
+    console.print(f"Written: {folder / 'comparison'}.csv, .json, .md, .tex", soft_wrap=True)
+
+
+def to_csv(comparisons: Iterable[Comparison]) -> str:
+    """One row for each pair of models, metric and structure; DSC as a fraction."""
+    text = io.StringIO()
+    rows = [_flat(row) for row in comparisons]
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_dict(study: Study, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """For JSON; what cannot be computed is None."""
+    rows = [{key: None if _is_nan(value) else value for key, value in _flat(row).items()} for row in comparisons]
+    return {
+        "models": study.folders,
+        "units": study.units,
+        "interval": "95 %, bootstrap of the patients, BCa",
+        "test": "Wilcoxon signed-rank, two-sided, exact with ties and zeros (Pratt)",
+        "correction": "Holm over the structures of a metric",
+        "effect": "matched-pairs rank-biserial correlation",
+        "conclusion": conclusion(comparisons),
+        "comparisons": rows,
+        "remarks": study.remarks,
+    }
+
+
+def to_markdown(comparisons: Sequence[Comparison], units: Mapping[str, str]) -> str:
+    """Tables for a pull request or a notebook."""
+    parts = [conclusion(comparisons)]
+    for rows in by_table(comparisons):
+        first = rows[0]
+        scale = 100 if first.metric == "dsc" else 1
+        unit = "%" if first.metric == "dsc" else units[first.metric]
+        lines = [
+            f"| {METRIC_NAMES[first.metric]}, {unit} | {first.first} | {first.second} | difference | "
+            "95 % interval | p (Holm) | effect | n | missed | false alarms |",
+            "|---|" + "---:|" * 9,
+        ]
+        for row in rows:
+            d = row.difference
+            cells = (
+                row.structure,
+                *means_text(row, scale),
+                f"{scale * d.mean:+.2f}",
+                f"{scale * d.low:+.2f} to {scale * d.high:+.2f}",
+                p_value(row.p_holm) + "*" * row.significant,
+                f"{d.effect:+.2f}",
+                str(d.n),
+                both(row.missed),
+                both(row.spurious),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(comparisons: Sequence[Comparison], units: Mapping[str, str]) -> str:
+    """A table in the form of the paper's Table 1: a row for each model, the DSC of each structure, HD95 and DSC.
+
+    The best of each column is bold; a star marks what differs significantly from the first row.
+    """
+    reference = comparisons[0].first
+    others = list(dict.fromkeys(row.second for row in comparisons))
+    structures = list(dict.fromkeys(row.structure for row in comparisons if row.structure != ALL))
+    columns = [("dsc", name) for name in structures] + [("hd95_pooled", ALL), ("dsc", ALL)]
+    cells = {(row.second, row.metric, row.structure): row for row in comparisons}
+    lines = [
+        "% \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{l{'c' * len(columns)}}}",
+        "\\toprule",
+        " & ".join(["Model", *map(_latex, structures), f"HD95 ({_latex(units['hd95_pooled'])})", "DSC (\\%)"])
+        + " \\\\",
+        "\\midrule",
+    ]
+    table = {reference: [cells.get((others[0], *column)) for column in columns]}
+    table |= {name: [cells.get((name, *column)) for column in columns] for name in others}
+    best = [
+        _best([(row[index], row is not table[reference]) for row in table.values()]) for index in range(len(columns))
+    ]
+    for name, row in table.items():
+        shown = [_latex_cell(cell, name != reference, best[index]) for index, cell in enumerate(row)]
+        lines.append(" & ".join([_latex(name), *shown]) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def _best(column: Sequence[tuple[Comparison | None, bool]]) -> str:
+    shown = [(_mean(cell, second), cell.metric) for cell, second in column if cell is not None]
+    choose: Callable = max if shown and shown[0][1] == "dsc" else min
+    return _round(*choose(shown)) if shown else ""
+
+
+def _latex_cell(cell: Comparison | None, second: bool, best: str) -> str:
+    if cell is None:
+        return "--"
+    text = _round(_mean(cell, second), cell.metric)
+    text = f"\\textbf{{{text}}}" if text == best else text
+    return f"{text}$^{{*}}$" if second and cell.significant else text
+
+
+def _mean(cell: Comparison, second: bool) -> float:
+    return cell.means[1 if second else 0]
+
+
+def _round(value: float, metric: str) -> str:
+    return f"{100 * value if metric == 'dsc' else value:.2f}"
+
+
+def _latex(text: str) -> str:
+    for character in "\\&%$#_{}":
+        text = text.replace(character, f"\\{character}" if character != "\\" else "/")
+    return text
+
+
+def _flat(row: Comparison) -> dict[str, Any]:
+    values = asdict(row)
+    difference = values.pop("difference")
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if key == "seed_differences":
+            flat[key] = " ".join(f"{difference:.6g}" for difference in value)
+        elif isinstance(value, tuple):
+            flat |= {f"{key}_first": value[0], f"{key}_second": value[1]}
+        else:
+            flat[key] = value
+    flat |= {"difference": difference.pop("mean"), **difference}
+    return flat
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
