@@ -4,7 +4,6 @@ import inspect
 import math
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -76,14 +75,12 @@ def test_every_parameter_is_an_option_with_a_text(name: str) -> None:
         else:  # settings, each an option of its own
             assert parameter.name in ("settings", "prepare")
             assert "steps" in options or "prepare.spacing" in options
+    assert "<class" not in parser.format_help()
 
 
-def test_help_is_there_at_once() -> None:
-    """A bound far above what it takes, and far below what torch takes to import."""
+def test_help_imports_nothing_that_takes_seconds() -> None:
     code = "import sys; from medcontext.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
-    before = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert time.perf_counter() - before < 30
 
 
 def test_dashes_mean_underscores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ Below `medcontext.settings`, which says what the settings are.
 import difflib
 import json
 import re
+from argparse import Action
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import pairwise
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import write_text
@@ -23,8 +24,19 @@ PRESETS = Path(__file__).parent / "presets"
 T = TypeVar("T")
 
 
+class Help(DefaultHelpFormatter):
+    """Calls a type by its name."""
+
+    def _get_type_str(self, action: Action) -> str | None:
+        text = super()._get_type_str(action)
+        return text and re.sub(r"<class '(\w+)'>", r"\1", text)
+
+
 class Parser(ArgumentParser):
     """Reports a wrong option as one clear message, with the nearest option that exists."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, formatter_class=Help, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         cause: BaseException | None = ex
