@@ -33,7 +33,7 @@ from medcontext.data.cases import patient
 from medcontext.data.formats import read_dataset
 from medcontext.files import write_json
 
-PROBE = (8, 40)  # steps of the two short trainings by whose difference a step's cost is measured
+PROBE = (8, 136)  # steps of the two short trainings by whose difference a step's cost is measured
 TURNS = 3  # such measurements, of an arm and the baseline by turns
 FIVE_FRAMES = (
     "patient001_frame12",

@@ -1,0 +1,64 @@
+"""One figure of studies: DSC over cost for each arm, a point a seed.
+
+python benchmarks/study_figure.py benchmarks/results/study_acdc_....csv [...] --output docs/images/evidence.png
+"""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+from study import ARMS, STUDIES, average
+
+COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito, 2008
+
+
+def points(rows: Sequence[dict[str, str]]) -> dict[str, dict[float, list[float]]]:
+    """For each kind of arm, by its cost, the mean DSC in per cent of each seed on the reported cases."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        for seed in sorted({row["seed"] for row in rows if row["arm"] == arm}):
+            value = average(list(rows), arm=arm, seed=seed, part="report")
+            if value is not None:
+                kind = found.setdefault(arm.removesuffix(" twice"), {})
+                kind.setdefault(ARMS[arm].cost, []).append(100 * value)
+    return found
+
+
+def draw(tables: Sequence[Path], output: Path) -> None:
+    """A panel for each study."""
+    figure = Figure(figsize=(4.2 * len(tables), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    for panel, table in zip(panels, tables, strict=True):
+        with table.open(newline="") as file:
+            arms = points(list(csv.DictReader(file)))
+        name = next(name for name in STUDIES if table.name.startswith(f"study_{name}_"))
+        for colour, (arm, by_cost) in zip(COLOURS, arms.items(), strict=False):
+            costs = sorted(by_cost)
+            panel.plot(costs, [mean(by_cost[cost]) for cost in costs], "-", color=colour, label=arm, linewidth=2)
+            for cost in costs:
+                panel.plot([cost] * len(by_cost[cost]), by_cost[cost], "o", color=colour, alpha=0.6, markersize=5)
+        costs = sorted({cost for by_cost in arms.values() for cost in by_cost})
+        panel.xaxis.set_major_locator(FixedLocator(costs))
+        panel.set_xticklabels([f"{round(cost * STUDIES[name].steps)}" for cost in costs])
+        panel.set(title=STUDIES[name].title.split(",")[0], xlabel="cost in steps of the baseline", ylabel="DSC, %")
+        panel.margins(x=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False, fontsize=8)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    draw(options.tables, options.output)
+
+
+if __name__ == "__main__":
+    main()
