@@ -11,9 +11,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from medcontext.data.known import KNOWN
 from medcontext.errors import InputError
 from medcontext.experiments.cells import PROTOCOLS, Cell, Scores
-from medcontext.experiments.tables import MODELS, STRUCTURES, Entry, Grid, Variant, plain, row_label
+from medcontext.experiments.tables import MODELS, Entry, Grid, Variant, plain, row_label
 from medcontext.settings import Settings
 
 HEADINGS = {
@@ -30,9 +31,7 @@ HEADINGS = {
     "left_ventricle": "LV",
     "dsc": "DSC",
     "hd95": "HD95",
-    "btcv": "BTCV",
-    "acdc": "ACDC",
-    "brats21": "BraTS21",
+    **{key: known.name for key, known in KNOWN.items()},
     **MODELS,
 }
 """Columns in the terminal and in Markdown; the CSV has their full names."""
@@ -109,7 +108,7 @@ def read_score(measured: Scores, entry: Entry) -> float | None:
     """The score that an entry asks for: of one structure, or the mean over the table's; None if none counts."""
     assert entry.variant is not None
     found = {plain(name): scores for name, scores in measured.items()}
-    wanted = [entry.structure] if entry.structure else list(STRUCTURES[entry.variant.dataset])
+    wanted = [entry.structure] if entry.structure else list(KNOWN[entry.variant.dataset].scored)
     missing = [name for name in wanted if plain(name) not in found]
     if missing:
         raise InputError(
