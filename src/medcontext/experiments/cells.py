@@ -25,7 +25,7 @@ from medcontext.experiments.tables import Variant
 from medcontext.files import read_json, write_json
 from medcontext.settings import MethodSettings, Settings
 
-PROTOCOLS: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
+SCORED_BY: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
 METRICS = ("dsc", "hd95_pooled")
 
 Scores = Mapping[str, Mapping[str, float | None]]
@@ -71,7 +71,7 @@ class Cell:
             DamagedCellError: if one cannot tell.
         """
         self.check_same()
-        return all(self.scores(protocol) for protocol in PROTOCOLS)
+        return all(self.scores(protocol) for protocol in SCORED_BY)
 
     def scores(self, protocol: str) -> Scores | None:
         """What was measured; None where nothing was yet, or the file is damaged, and is to be made again."""
@@ -89,7 +89,7 @@ class Cell:
             InputError: naming what differs.
             DamagedCellError: if the files that say it are damaged.
         """
-        results = [self.folder / "run" / "settings.yaml", *(self.folder / name / "summary.json" for name in PROTOCOLS)]
+        results = [self.folder / "run" / "settings.yaml", *(self.folder / name / "summary.json" for name in SCORED_BY)]
         if not any(path.is_file() for path in results):
             return
         try:

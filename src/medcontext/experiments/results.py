@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medcontext.data.known import KNOWN
 from medcontext.errors import InputError
-from medcontext.experiments.cells import PROTOCOLS, Cell, Scores
+from medcontext.experiments.cells import SCORED_BY, Cell, Scores
 from medcontext.experiments.tables import MODELS, Entry, Grid, Variant, plain, row_label
 from medcontext.settings import Settings
 
@@ -84,7 +84,7 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
     Raises:
         InputError: if a cell's scores lack one of the table's structures.
     """
-    scores = {cell.name: found for cell in chain(*cells.values()) if len(found := all_scores(cell)) == len(PROTOCOLS)}
+    scores = {cell.name: found for cell in chain(*cells.values()) if len(found := all_scores(cell)) == len(SCORED_BY)}
     measured = []
     for entry in entries:
         own = cells.get(entry.variant, ()) if entry.variant else ()
@@ -93,7 +93,7 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
             protocol: {
                 seed: score for seed, found in done.items() if (score := read_score(found[protocol], entry)) is not None
             }
-            for protocol in PROTOCOLS
+            for protocol in SCORED_BY
         }
         measured.append(Measured(entry, runs, own[0].settings if own else None))
     return measured
@@ -101,7 +101,7 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
 
 def all_scores(cell: Cell) -> dict[str, Scores]:
     """What is there of a cell's scores, by protocol."""
-    return {protocol: scores for protocol in PROTOCOLS if (scores := cell.scores(protocol))}
+    return {protocol: scores for protocol in SCORED_BY if (scores := cell.scores(protocol))}
 
 
 def read_score(measured: Scores, entry: Entry) -> float | None:
