@@ -26,6 +26,8 @@ from medcontext.files import read_json, write_json
 from medcontext.settings import MethodSettings, Settings
 
 SCORED_BY: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
+"""The protocols that a cell is scored by: the paper's, and ours."""
+
 METRICS = ("dsc", "hd95_pooled")
 
 Scores = Mapping[str, Mapping[str, float | None]]
