@@ -1,17 +1,30 @@
 """Settings from YAML: what a person may write there works, or is refused by one message that names the file."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from medcontext.configuration import PRESETS
 from medcontext.errors import InputError
-from medcontext.settings import Settings
+from medcontext.settings import MethodSettings, Settings, TeacherSettings
+
+METHODS = sorted(path.stem for path in (PRESETS / "method").glob("*.yaml"))
+
+
+def option(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    return ["--config", str(file)]
 
 
 def parsed(tmp_path: Path, text: str, *more: str):  # type: ignore[no-untyped-def]
-    file = tmp_path / "mine.yaml"
-    file.write_bytes(text.encode("latin-1"))
-    return Settings.parse([*more, "--config", str(file)])
+    return Settings.parse([*more, *option(tmp_path, text)])
 
 
 @pytest.mark.parametrize("method", ["none", "'none'", "{name: none}"])
@@ -62,3 +75,54 @@ def test_a_runs_own_settings_give_the_same_again(tmp_path: Path) -> None:
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         parsed(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_by_name_replaces_what_was_set_of_the_method_before(tmp_path: Path, name: str) -> None:
+    """Else a baseline after another method's settings would keep that one's teacher."""
+    whole = Settings.preset(method=name)
+    Settings.preset(method="reference", **{"method.share": 0.5}).write(tmp_path / "settings.yaml")
+    assert Settings.parse(["--config", str(tmp_path / "settings.yaml"), "--method", name]) == whole
+    assert Settings.parse(["--method.mask.ratio=0.7", "--method", "reference", "--method", name]) == whole
+    fitted = Settings.preset("acdc_nnformer", method=name)  # whose mask does not have the default's patches
+    assert parsed(tmp_path, f"preset: acdc_nnformer\nmethod: {name}\n") == fitted
+    assert Settings.parse([*option(tmp_path, "preset: acdc_nnformer\n"), "--method", name]) == fitted
+    (tmp_path / "own.yaml").write_text("beta: 0.25\n")  # a file of one's own changes what it says, and no more
+    mine = Settings.parse(["--method", name, "--method", str(tmp_path / "own.yaml")]).method
+    assert mine == replace(whole.method, beta=0.25)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_file_says_only_what_differs_from_the_defaults(name: str) -> None:
+    def repeated(content: dict[str, Any], defaults: Any) -> Iterator[str]:
+        for key, value in content.items():
+            default = getattr(defaults, key)
+            if isinstance(value, dict):
+                yield from (f"{key}.{inner}" for inner in repeated(value, default))
+            elif value == default and key != "name":
+                yield key
+
+    content = yaml.safe_load((PRESETS / "method" / f"{name}.yaml").read_text())
+    assert content["name"] == name
+    assert list(repeated(content, MethodSettings())) == []
+
+
+def test_the_papers_method_has_the_papers_values() -> None:
+    """Whatever the defaults are."""
+    paper = Settings.preset(method="paper").method
+    assert (paper.masking, paper.masked_loss, paper.consistency, paper.target) == (True, True, "paper", "teacher")
+    assert (paper.beta, paper.ramp_up, paper.fill, paper.share, paper.clean) == (0.5, 0, "token", 1, "all")
+    assert (paper.mask.shape, paper.mask.patch_size, paper.mask.ratio, paper.mask.axis) == ("tube", 16, 0.4, 2)
+    assert (paper.mask.draw, paper.mask.per_sample, paper.mask.space, paper.mask.initial) == (
+        "exact",
+        True,
+        "voxels",
+        "zeros",
+    )
+    assert paper.teacher == TeacherSettings(0.996, 1.0, False, "cosine", "step", 1, "copy")
+    assert paper.unlabelled.view == "none"
+
+
+def test_settings_are_there_without_torch() -> None:
+    code = "import sys; from medcontext.settings import Settings; Settings(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

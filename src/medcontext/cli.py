@@ -119,7 +119,7 @@ def command(arguments: list[str]) -> None:
 
     function = getattr(importlib.import_module(COMMANDS[name].module), name)
     parser = make_parser(name, function)
-    values = parser.parse_args(flags(parser, named_options(rest) if name == "train" else rest))
+    values = parser.parse_args(flags(parser, named_options(rest, Settings) if name == "train" else rest))
     parameters = inspect.signature(function).parameters
     if settings := [parameter for parameter in parameters if parameters[parameter].annotation is Settings]:
         values[settings[0]] = settings_from(parser, values, Settings)

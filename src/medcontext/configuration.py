@@ -78,20 +78,23 @@ def preset_path(kind: str, name: str) -> Path:
     raise unknown_name("method" if kind == "method" else "preset", name, known)
 
 
-def named_options(arguments: Sequence[str]) -> list[str]:
+def named_options(arguments: Sequence[str], kind: type) -> list[str]:
     """Replace the names given to --preset and --method by what sets them: YAML files.
 
     A preset comes before all other options; one that a --config file names, before that file's. What it sets of the
-    method, such as a mask that divides its crop, comes again after a --method, which replaces all settings of its kind.
+    method, such as a mask that divides its crop, comes again after a --method, which replaces all settings of its kind:
+    before its file, which says only what differs, come the defaults of `kind`.
 
-    >>> named_options(["--preset=acdc_nnformer", "--method", "none", "--steps", "5"])  # doctest: +ELLIPSIS
-    ['--config', '...acdc_nnformer.yaml', '--method', '...none.yaml', '--method.mask.patch_size', '[16, 16, 14]', ...]
+    >>> from medcontext.settings import Settings
+    >>> named_options(["--preset=acdc_nnformer", "--method", "none", "--steps", "5"], Settings)
+    ['--config', '...acdc_nnformer.yaml', '--method', '{"name": "medcontext", ...}', '--method', '...none.yaml',
+    '--method.mask.patch_size', '[16, 16, 14]', ...]
     """
     pieces = [piece for argument in arguments for piece in _split(argument)]
     pairs = list(pairwise([*pieces, ""]))
     presets = [preset_path("run", name) for option, name in pairs if option == "--preset"]
-    fitted = [option for preset in presets for option in _method_options(preset)]
-    options = [option for preset in presets for option in _config_options(preset)]
+    fitted: list[str] = []
+    options = [option for preset in presets for option in _preset_options(preset, fitted)]
     remaining = iter(pieces)
     for piece in remaining:
         if piece == "--preset":
@@ -99,12 +102,19 @@ def named_options(arguments: Sequence[str]) -> list[str]:
         elif piece == "--method":
             options += [piece, str(preset_path("method", next(remaining, ""))), *fitted]
         elif piece == "--config" and Path(name := next(remaining, "")).is_file():
-            options += _config_options(Path(name))
+            options += _config_options(Path(name), fitted)
         elif piece == "--config":
             options += [piece, name]  # the parser will say that it is not there
         else:
             options.append(piece)
-    return options
+    return [option for piece in pairwise([*options, ""]) for option in _on_defaults(*piece, kind)]
+
+
+def _on_defaults(option: str, value: str, kind: type) -> list[str]:
+    """An option, behind the defaults of all that it sets where it is a method that comes with the package."""
+    if option == "--method" and Path(value).parent == PRESETS / "method":
+        return [option, json.dumps(plain(asdict(kind().method))), option]
+    return [option]
 
 
 def _split(argument: str) -> list[str]:
@@ -129,17 +139,24 @@ def _read_config(file: Path) -> dict[str, Any]:
     return content
 
 
-def _config_options(file: Path) -> list[str]:
+def _preset_options(preset: Path, fitted: list[str]) -> list[str]:
+    """A preset as options; what it sets of the method joins `fitted`, which comes again after a method by name."""
+    options = _config_options(preset, fitted)
+    fitted += _method_options(preset)
+    return options
+
+
+def _config_options(file: Path, fitted: list[str]) -> list[str]:
     """A YAML file as options, in which a preset and a method may be given by name, as on the command line."""
     content = _read_config(file)
     rest, options = dict(content), []
     if "preset" in rest:
-        options += _config_options(preset_path("run", _name(rest.pop("preset"), file, "preset")))
+        options += _preset_options(preset_path("run", _name(rest.pop("preset"), file, "preset")), fitted)
     method = rest.get("method", {})
     if not isinstance(method, dict):
-        options += ["--method", str(preset_path("method", _name(rest.pop("method"), file, "method")))]
+        options += ["--method", str(preset_path("method", _name(rest.pop("method"), file, "method"))), *fitted]
     elif (PRESETS / "method" / f"{method.get('name')}.yaml").is_file():  # what the file does not say is as there
-        options += ["--method", str(preset_path("method", method["name"]))]
+        options += ["--method", str(preset_path("method", method["name"])), *fitted]
     if isinstance(rest.get("unlabelled", ()), str | None):
         rest["unlabelled"] = [rest["unlabelled"]] if rest["unlabelled"] else []
     if rest == content:
@@ -195,7 +212,7 @@ def parse(arguments: Sequence[str], kind: type[T]) -> T:
     parser = Parser(prog="medcontext train")
     parser.add_argument("--config", action="config")
     add_settings(parser, kind)
-    return settings_from(parser, parser.parse_args(named_options(arguments)), kind)
+    return settings_from(parser, parser.parse_args(named_options(arguments, kind)), kind)
 
 
 def write_yaml(path: Path, settings: Any) -> None:

@@ -8,12 +8,10 @@ import torch
 from torch import nn
 
 from medcontext.configuration import PRESETS
+from medcontext.data.known import KNOWN
 from medcontext.errors import InputError
 from medcontext.networks import NETWORKS, build_network
 from medcontext.settings import Settings
-
-SIZES = {"acdc": (1, 4), "brats17": (4, 4), "brats21": (4, 4), "btcv": (1, 14)}
-"""Image channels and classes, the background among them, of the data sets that presets are for."""
 
 OTHERWISE = (1, 2)  # channels and classes, for presets that are for any data set
 CROP = (96, 96, 96)  # where a preset leaves it to the data
@@ -51,12 +49,13 @@ def sketch(settings: Settings, dataset: str | None) -> nn.Module:
 
     Args:
         settings: of a run.
-        dataset: one of `SIZES`, for the channels and classes; None for any other.
+        dataset: one of `KNOWN`, for the channels and classes; None for any other.
 
     Raises:
         InputError: if it cannot be built.
     """
-    channels, classes = SIZES.get(dataset or "", OTHERWISE)
+    known = KNOWN.get(dataset or "")
+    channels, classes = (len(known.channels), len(known.labels)) if known else OTHERWISE
     build = partial(
         build_network,
         settings.network,
@@ -74,11 +73,11 @@ def sketch(settings: Settings, dataset: str | None) -> nn.Module:
 
 def network_lines() -> Iterator[str]:
     """One line for each network, and beneath it one for each of its presets; rich markup."""
-    known = list(presets())
-    width = max(len(preset.name) for preset in known)
+    found = list(presets())
+    width = max(len(preset.name) for preset in found)
     for name, build in NETWORKS.items():
         yield f"[bold]{name:10}[/]  {(build.__doc__ or '').splitlines()[0]}"
-        for preset in known:
+        for preset in found:
             if preset.settings.network == name:
                 size = f"{preset.parameters / 1e6:5.1f} M parameters"
                 yield f"  --preset {preset.name:{width}}  {size}, {_crop(preset.settings)}"

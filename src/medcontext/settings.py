@@ -12,7 +12,7 @@ from medcontext.configuration import options_of, parse, read_yaml, write_yaml
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
 from medcontext.errors import InputError, unknown_name
-from medcontext.method import Unlabelled
+from medcontext.method import TubeMask, Unlabelled
 
 STRONG = AugmentSettings(
     affine_probability=0,
@@ -29,27 +29,21 @@ LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True)
-class MaskSettings:
+class MaskSettings(TubeMask):
     """What is hidden from the student.
 
+    The fields of a mask are `TubeMask`'s; here are those that say which mask, where, and what these mean to a training.
+
     Args:
-        shape: `tube` hides the same patches in all slices along `axis`; `cube` draws in all three dimensions.
         patch_size: edge of a hidden patch in voxels of the prepared grid, one number or three (H, W, D).
-        ratio: fraction of the patches that is hidden, 0 to 1.
         axis: the axis along which tubes run, 0 to 2 for H, W, D of the RAS-oriented volume.
-        draw: `exact` hides exactly the ratio, `bernoulli` each patch with that chance.
-        per_sample: draw anew for every sample, not once for the batch.
+        shape: `tube` hides the same patches in all slices along `axis`; `cube` draws in all three dimensions.
         space: hide `voxels` of the input (any network) or `tokens` of its patch embedding (unetr, swin_unetr,
             nnformer).
         initial: start of the learnable embedding, `zeros` or `normal`.
     """
 
     shape: Literal["tube", "cube"] = "tube"
-    patch_size: int | tuple[int, int, int] = 16
-    ratio: float = 0.4
-    axis: int = 2
-    draw: Literal["exact", "bernoulli"] = "exact"
-    per_sample: bool = True
     space: Literal["voxels", "tokens"] = "voxels"
     initial: Literal["zeros", "normal"] = "zeros"
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from medcontext.data.known import KNOWN
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
-from medcontext.experiments.cells import PROTOCOLS, Cell, DamagedCellError, make_cell
+from medcontext.experiments.cells import SCORED_BY, Cell, DamagedCellError, make_cell
 from medcontext.experiments.conditions import Conditions
 from medcontext.experiments.reproduce import sort_out
-from medcontext.experiments.tables import STRUCTURES, Variant
+from medcontext.experiments.tables import Variant
 
 SPLIT = Split(("patient001_frame01",), (), ("patient002_frame01",))
-MEANS = {name: {"dsc": {"mean": 0.5}, "hd95_pooled": {"mean": 3.0}} for name in STRUCTURES["acdc"]}
+MEANS = {name: {"dsc": {"mean": 0.5}, "hd95_pooled": {"mean": 3.0}} for name in KNOWN["acdc"].scored}
 
 
 def started(output: Path, *settings: str, seed: int = 0) -> Cell:
@@ -29,7 +30,7 @@ def started(output: Path, *settings: str, seed: int = 0) -> Cell:
 
 def finished(output: Path, *settings: str, seed: int = 0) -> Cell:
     cell = started(output, *settings, seed=seed)
-    for protocol in PROTOCOLS:
+    for protocol in SCORED_BY:
         (cell.folder / protocol).mkdir()
         (cell.folder / protocol / "summary.json").write_text(json.dumps({"structures": MEANS}))
     assert cell.is_done()

@@ -4,9 +4,10 @@ from statistics import fmean
 import pytest
 
 from medcontext.configuration import PRESETS
+from medcontext.data.known import KNOWN
 from medcontext.errors import InputError
 from medcontext.experiments.conditions import method_settings
-from medcontext.experiments.tables import PAPER, REPRODUCED, ROW_KEYS, STRUCTURES, Entry, Variant, get_grid, row_label
+from medcontext.experiments.tables import PAPER, REPRODUCED, ROW_KEYS, Entry, Variant, get_grid, row_label
 
 BTCV_UNETR = Variant("btcv", "unetr", True)
 
@@ -31,8 +32,8 @@ def test_every_entry_has_a_preset_and_something_to_measure(name: str) -> None:
     for entry in get_grid(name).entries:
         if entry.variant:
             assert (PRESETS / "run" / f"{entry.variant.preset}.yaml").is_file()
-            assert entry.structure is None or entry.structure in STRUCTURES[entry.variant.dataset]
-            assert entry.structure == (entry.column if entry.column in STRUCTURES[entry.variant.dataset] else None)
+            assert entry.structure is None or entry.structure in KNOWN[entry.variant.dataset].scored
+            assert entry.structure == (entry.column if entry.column in KNOWN[entry.variant.dataset].scored else None)
             assert entry.metric == ("hd95" if entry.column == "hd95" else "dsc")
 
 
@@ -44,7 +45,7 @@ def test_the_papers_means_are_those_of_the_structures_that_we_average() -> None:
         for entry in get_grid(name).entries:
             rows.setdefault(row_label(entry.row), {})[entry.column] = entry
         for label, row in rows.items():
-            mean = fmean(row[structure].paper for structure in STRUCTURES[row["dsc"].variant.dataset])
+            mean = fmean(row[structure].paper for structure in KNOWN[row["dsc"].variant.dataset].scored)
             if abs(mean - row["dsc"].paper) > 0.011:
                 odd[name, label] = round(mean, 2)
     assert odd == {("table1", "Swin UNETR + MedContext"): 81.78}  # where it says 82.00

@@ -9,13 +9,14 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from medcontext.data.formats import read_dataset
+from medcontext.data.known import KNOWN
 from medcontext.data.nifti import read_header, read_image, read_label
 from medcontext.data.split_files import find_split
 from medcontext.data.splits import make_split
 from medcontext.errors import InputError
 from medcontext.files import read_json
 from medcontext.phantom import STRUCTURES, Phantom, draw, write, write_phantom
-from medcontext.phantom.official import OFFICIAL
+from medcontext.phantom.official import DRAWINGS
 
 SIZE, SPACING = (24, 20, 18), (3.0, 4.0, 5.0)
 LAYOUTS = ["decathlon", "nnunet", "list"]
@@ -141,7 +142,11 @@ def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("layout", OFFICIAL)
+def test_every_known_data_set_can_be_drawn() -> None:
+    assert list(DRAWINGS) == list(KNOWN)
+
+
+@pytest.mark.parametrize("layout", KNOWN)
 def test_official_layouts_are_read_like_the_real_data(tmp_path: Path, layout: str) -> None:
     root = written(tmp_path, layout=layout, cases=6, test_cases=2, size=(32, 32, 16))
     dataset = read_dataset(root)

@@ -15,7 +15,7 @@ def learner(method: MethodSettings, crop: tuple[int, int, int] = (32, 32, 16), n
 
 
 def test_settings_reach_the_method() -> None:
-    mask = MaskSettings("tube", 8, 0.3, axis=1, draw="bernoulli", per_sample=False)
+    mask = MaskSettings(shape="tube", patch_size=8, ratio=0.3, axis=1, draw="bernoulli", per_sample=False)
     made = learner(MethodSettings(beta=0.1, ramp_up=0.2, masked_loss=False, target="student", mask=mask))
     assert (made.beta, made.ramp_up, made.masked_loss, made.target) == (0.1, 0.2, False, "student")
     assert (made.mask.patch_size, made.mask.ratio, made.mask.axis, made.mask.draw) == (8, 0.3, 1, "bernoulli")

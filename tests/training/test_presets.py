@@ -9,8 +9,9 @@ import yaml
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS, options_of
+from medcontext.data.known import KNOWN
 from medcontext.experiments.smoke import SMALL, SMOKE, split_file, write_data
-from medcontext.experiments.tables import STRUCTURES, plain
+from medcontext.experiments.tables import plain
 from medcontext.listing import count_parameters, network_lines, presets
 from medcontext.networks import NETWORKS
 from medcontext.run import read_run
@@ -18,7 +19,7 @@ from medcontext.settings import Settings
 from medcontext.training.assemble import make_mask
 
 NAMES = sorted(path.stem for path in (PRESETS / "run").glob("*.yaml"))
-OFFICIAL = [name for name in NAMES if name.partition("_")[0] in ("acdc", "brats17", "brats21", "btcv")]
+OFFICIAL = [name for name in NAMES if name.partition("_")[0] in KNOWN]
 ANY_DATA = sorted(set(NAMES) - set(OFFICIAL))
 PARAMETERS = {  # nnFormer's on BTCV are its code's to the last one; Swin UNETR's publication says 61.98 million
     "acdc_nnformer": 37_160_200,
@@ -100,7 +101,7 @@ def test_every_network_and_every_layout_is_trained_predicted_and_evaluated(
     summary = json.loads((scores / "summary.json").read_text())
     assert [case["name"] for case in summary["cases"]] == sorted(tested)
     structures = {plain(name) for name in summary["structures"]}
-    assert structures >= set(map(plain, STRUCTURES[data.name]))
+    assert structures >= set(map(plain, KNOWN[data.name].scored))
     assert len(structures) == {"btcv": 13}.get(data.name, 3)
 
 

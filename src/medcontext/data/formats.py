@@ -27,7 +27,7 @@ from medcontext.files import check_utf8, read_json
 
 MANIFEST = "dataset.json"
 
-LAYOUTS = f"""\
+ACCEPTED = f"""\
 Accepted are
   - a Medical Segmentation Decathlon folder: {MANIFEST} with "modality", "labels" and "training";
   - an nnU-Net v2 raw folder: {MANIFEST} with "channel_names", "labels" and "file_ending", imagesTr, labelsTr;
@@ -42,7 +42,7 @@ def read_dataset(path: Path) -> Dataset:
     """Read what a data set consists of. No image is opened.
 
     Args:
-        path: a Decathlon or nnU-Net v2 raw folder, one of BTCV, ACDC or BraTS 2021, or a JSON file (see `LAYOUTS`).
+        path: a Decathlon or nnU-Net v2 raw folder, one of BTCV, ACDC or BraTS 2021, or a JSON file (see `ACCEPTED`).
 
     Raises:
         InputError: if the layout is not one of these; if there are no cases; if listed files do not exist, a
@@ -79,7 +79,7 @@ def _described(file: Path) -> tuple[Dataset, list[str]]:
     """What a JSON file describes."""
     manifest = read_json(file)
     if not isinstance(manifest, dict):
-        raise InputError(f"{file} does not describe a data set: it holds a {type(manifest).__name__}. {LAYOUTS}")
+        raise InputError(f"{file} does not describe a data set: it holds a {type(manifest).__name__}. {ACCEPTED}")
     channels, labels = read_channels(manifest, file), read_labels(manifest, file)
     name = manifest.get("name") or (file.parent.resolve().name if file.name == MANIFEST else file.stem)
     regions = read_declared_regions(manifest, file, labels)
@@ -91,7 +91,7 @@ def _described(file: Path) -> tuple[Dataset, list[str]]:
         remarks = []
     remarks += _other_numbers(manifest, file, len(cases), len(unlabelled))
     if not cases and not unlabelled and not problems:
-        raise InputError(f"No labelled cases in {file}. {LAYOUTS}")
+        raise InputError(f"No labelled cases in {file}. {ACCEPTED}")
     parts = tuple(cases), tuple(unlabelled), regions, tuple(remarks)
     return Dataset(str(name), file.parent, channels, labels, *parts), problems
 
@@ -101,7 +101,7 @@ def _find_manifest(path: Path) -> Path:
         raise InputError(f"Data set not found: {path}")
     if path.is_file():
         if path.suffix != ".json":
-            raise InputError(f"{path} is not a data set. {LAYOUTS}")
+            raise InputError(f"{path} is not a data set. {ACCEPTED}")
         return path
     file = path / MANIFEST
     if file.is_file():
@@ -121,7 +121,7 @@ def _find_manifest(path: Path) -> Path:
         )
     else:
         hint = f"There is no {MANIFEST} in {path}."
-    raise InputError(f"{hint} {LAYOUTS}")
+    raise InputError(f"{hint} {ACCEPTED}")
 
 
 def _listed(manifest: dict[str, Any], file: Path) -> tuple[list[Case], list[Case], list[str]]:

@@ -14,50 +14,8 @@ from pathlib import Path
 
 from medcontext.data.cases import Case, Dataset, patient
 from medcontext.data.folders import nifti_files, passed_over, passed_over_text
-from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
-
-BTCV = Dataset(
-    name="BTCV",
-    root=Path(),
-    channels=("CT",),
-    labels={
-        "background": 0,
-        "spleen": 1,
-        "right_kidney": 2,
-        "left_kidney": 3,
-        "gallbladder": 4,
-        "esophagus": 5,
-        "liver": 6,
-        "stomach": 7,
-        "aorta": 8,
-        "inferior_vena_cava": 9,
-        "portal_and_splenic_veins": 10,
-        "pancreas": 11,
-        "right_adrenal_gland": 12,
-        "left_adrenal_gland": 13,
-    },
-    cases=(),
-)
-ACDC = Dataset(
-    name="ACDC",
-    root=Path(),
-    channels=("MR cine",),
-    labels={"background": 0, "right_ventricle": 1, "myocardium": 2, "left_ventricle": 3},
-    cases=(),
-)
-BRATS21 = Dataset(
-    name="BraTS21",
-    root=Path(),
-    channels=("FLAIR", "T1", "T1ce", "T2"),
-    labels={"background": 0, "necrotic_core": 1, "edema": 2, "enhancing_tumor": 4},
-    cases=(),
-    regions={"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)},
-)
-BRATS21_FILES = ("flair", "t1", "t1ce", "t2")
-"""How the files of BraTS 2021's channels end, in their order."""
-
-SAME_PATIENT = {"patient076": "patient074"}
-"""Patients of ACDC with the same images, voxel for voxel, segmented twice; seen in the one copy that was compared."""
+from medcontext.data.known import ACDC, BRATS21, BTCV, Known
+from medcontext.data.nifti import case_name
 
 _BTCV_FOLDERS = (  # of images and labels: the labelled scans', and others that may have labels or not
     (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs")),
@@ -124,7 +82,7 @@ def _acdc(folder: Path) -> tuple[Dataset, list[str]] | None:
 
 def _acdc_patient(name: str) -> str:
     owner = patient(name)
-    return SAME_PATIENT.get(owner, owner)
+    return ACDC.twins.get(owner, owner)
 
 
 def _brats21(folder: Path) -> tuple[Dataset, list[str]] | None:
@@ -132,7 +90,7 @@ def _brats21(folder: Path) -> tuple[Dataset, list[str]] | None:
     labels: Files = {}
     for subject in _folders(folder, r"BraTS2021_\d{5}"):
         name = subject.name
-        *images, label = (_with_suffix(subject / f"{name}_{ending}") for ending in (*BRATS21_FILES, "seg"))
+        *images, label = (_either(folder / file) for file in (*BRATS21.images(name), BRATS21.label(name)))
         wanted[name] = (tuple(images), f"{name}_seg.nii.gz")
         if label.is_file():
             labels[name] = (label,)
@@ -182,13 +140,23 @@ class _Found:
         orphans = [labels[name][0] for name in labels if name not in wanted]
         self.problems += [f"the label {file.relative_to(self.folder)} has no image" for file in orphans]
 
-    def dataset(self, kind: Dataset, patient: Callable[[str], str] = lambda name: "") -> tuple[Dataset, list[str]]:
+    def dataset(self, known: Known, patient: Callable[[str], str] = lambda name: "") -> tuple[Dataset, list[str]]:
         """All of them as one data set, in the order of their names, and the problems."""
         cases = [replace(case, patient=patient(case.name)) for case in sorted(self.cases, key=lambda case: case.name)]
         labelled = tuple(case for case in cases if case.label is not None)
         unlabelled = tuple(case for case in cases if case.label is None)
         remarks = (passed_over_text(self.folder, self.passed),) if self.passed else ()
-        return replace(kind, root=self.folder, cases=labelled, unlabelled=unlabelled, remarks=remarks), self.problems
+        dataset = Dataset(
+            known.name,
+            self.folder,
+            known.channels,
+            dict(known.labels),
+            labelled,
+            unlabelled,
+            dict(known.regions),
+            remarks,
+        )
+        return dataset, self.problems
 
 
 def _folders(folder: Path, pattern: str) -> list[Path]:
@@ -197,7 +165,7 @@ def _folders(folder: Path, pattern: str) -> list[Path]:
     return sorted(item for item in inside if re.fullmatch(pattern, item.name) and item.is_dir())
 
 
-def _with_suffix(stem: Path) -> Path:
-    """The NIfTI file of that name; compressed where there is none."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in NIFTI_SUFFIXES]
-    return next((path for path in paths if path.is_file()), paths[0])
+def _either(compressed: Path) -> Path:
+    """That file; where it is not there, an uncompressed one that is."""
+    plain = compressed.with_suffix("")
+    return plain if plain.is_file() and not compressed.is_file() else compressed

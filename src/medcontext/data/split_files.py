@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medcontext.data.known import KNOWN
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import read_json
 
@@ -42,11 +43,11 @@ def find_split(name: str | Path) -> Path:
     Raises:
         InputError: for a name that is neither, nor looks like a path.
     """
-    given, packaged = Path(name), sorted(path.stem for path in PACKAGED.glob("*.json"))
+    given = Path(name)
     if given.is_file() or given.suffix or len(given.parts) > 1:
         return given
-    if given.name not in packaged:
-        raise unknown_name("split", given.name, [*packaged, "or the path of a JSON file"])
+    if given.name not in KNOWN:
+        raise unknown_name("split", given.name, [*KNOWN, "or the path of a JSON file"])
     return PACKAGED / f"{given.name}.json"
 
 

@@ -25,7 +25,9 @@ from medcontext.experiments.tables import Variant
 from medcontext.files import read_json, write_json
 from medcontext.settings import MethodSettings, Settings
 
-PROTOCOLS: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
+SCORED_BY: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
+"""The protocols that a cell is scored by: the paper's, and ours."""
+
 TABULATED = ("dsc", "hd95_pooled")
 
 Means = Mapping[str, Mapping[str, float | None]]
@@ -71,7 +73,7 @@ class Cell:
             DamagedCellError: if one cannot tell.
         """
         self.check_same()
-        return all(self.scores(protocol) for protocol in PROTOCOLS)
+        return all(self.scores(protocol) for protocol in SCORED_BY)
 
     def scores(self, protocol: str) -> Means | None:
         """What was measured; None where nothing was yet, or the file is damaged, and is to be made again."""
@@ -89,7 +91,7 @@ class Cell:
             InputError: naming what differs.
             DamagedCellError: if the files that say it are damaged.
         """
-        results = [self.folder / "run" / "settings.yaml", *(self.folder / name / "summary.json" for name in PROTOCOLS)]
+        results = [self.folder / "run" / "settings.yaml", *(self.folder / name / "summary.json" for name in SCORED_BY)]
         if not any(path.is_file() for path in results):
             return
         try:

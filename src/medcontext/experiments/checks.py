@@ -8,12 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from medcontext.data.cases import Dataset
+from medcontext.data.known import KNOWN
 from medcontext.data.labelled import mapped_labels
 from medcontext.data.regions import read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.errors import InputError, unknown_name
 from medcontext.experiments.cells import Cell
-from medcontext.experiments.tables import STRUCTURES, plain
+from medcontext.experiments.tables import plain
 from medcontext.settings import Settings
 
 SPLIT_FILE = '{"train": [...], "validation": [...], "test": [...]}'
@@ -26,8 +27,8 @@ def find_data(needed: Sequence[str], given: Mapping[str, str], output: Path, smo
         InputError: for a data set that is missing or unknown.
     """
     for name in given:
-        if name not in STRUCTURES:
-            raise unknown_name("data set", name, STRUCTURES)
+        if name not in KNOWN:
+            raise unknown_name("data set", name, KNOWN)
     if smoke and given:
         raise InputError("--scale smoke generates its data; leave --data out.")
     if smoke:
@@ -42,24 +43,23 @@ def check_kind(name: str, dataset: Dataset) -> None:
     """Refuse a data set that is another one than it is given for.
 
     Args:
-        name: `btcv`, `acdc`, `brats17` or `brats21`.
+        name: one of `KNOWN`.
         dataset: what was given for it.
 
     Raises:
         InputError: naming the channels or structures that it should have.
     """
-    from medcontext.listing import SIZES
-
-    wanted, found = SIZES[name][0], dataset.channels
+    known, found = KNOWN[name], dataset.channels
+    wanted = len(known.channels)
     if len(found) != wanted:
         raise InputError(
             f"{dataset.root} has {len(found)} channel{'s' * (len(found) != 1)} ({', '.join(found)}), {name} has "
             f"{wanted}. Give --data {name}=DIR with {name}."
         )
-    if name.startswith("brats"):  # whose regions are in the presets
+    if known.regions:  # which are in the presets
         return
     structures = {plain(structure) for structure in dataset.structures}
-    missing = [structure for structure in STRUCTURES[name] if structure not in structures]
+    missing = [structure for structure in known.scored if structure not in structures]
     if missing:
         raise InputError(
             f"{dataset.root} has no {', '.join(missing)}, which the tables score on {name}; it has "
@@ -142,14 +142,14 @@ def check_method(settings: Settings, dataset: str, network: nn.Module) -> None:
     Raises:
         InputError: if the mask does not fit the crop, or the network has no tokens to hide.
     """
-    from medcontext.listing import CROP, SIZES
+    from medcontext.listing import CROP
     from medcontext.training.assemble import make_learner
 
     make_learner(
         settings.method,
         network,
         settings.network,
-        in_channels=SIZES[dataset][0],
+        in_channels=len(KNOWN[dataset].channels),
         crop_size=CROP if settings.crop_size == "auto" else settings.crop_size,
         total_steps=settings.steps,
         steps_per_epoch=1,

@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from medcontext.data.known import KNOWN
 from medcontext.data.split_files import PACKAGED, find_split
 from medcontext.errors import InputError, unknown_name
 from medcontext.experiments.smoke import SMALL, SMOKE
-from medcontext.experiments.tables import REPRODUCED, STRUCTURES, Entry, Variant, get_grid, row_label
+from medcontext.experiments.tables import REPRODUCED, Entry, Variant, get_grid, row_label
 from medcontext.settings import MethodSettings, Settings
 
 ELSEWHERE = {
@@ -52,8 +53,8 @@ class Assignment:
         dataset, colon, key = name.rpartition(":")
         if not equals or not key or (colon and not dataset):
             raise InputError(f"--set takes SETTING=VALUE or DATASET:SETTING=VALUE, got '{text}'.")
-        if colon and dataset not in STRUCTURES:
-            raise unknown_name("data set of --set", dataset, STRUCTURES)
+        if colon and dataset not in KNOWN:
+            raise unknown_name("data set of --set", dataset, KNOWN)
         if key in ELSEWHERE:
             raise InputError(f"--set cannot change {key}: {ELSEWHERE[key]}.")
         if any(_overlap(key, other) for other in of_rows()):

@@ -11,9 +11,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from medcontext.data.known import KNOWN
 from medcontext.errors import InputError
-from medcontext.experiments.cells import PROTOCOLS, Cell, Means
-from medcontext.experiments.tables import MODELS, STRUCTURES, Entry, Grid, Variant, plain, row_label
+from medcontext.experiments.cells import SCORED_BY, Cell, Means
+from medcontext.experiments.tables import MODELS, Entry, Grid, Variant, plain, row_label
 from medcontext.settings import Settings
 
 HEADINGS = {
@@ -30,9 +31,7 @@ HEADINGS = {
     "left_ventricle": "LV",
     "dsc": "DSC",
     "hd95": "HD95",
-    "btcv": "BTCV",
-    "acdc": "ACDC",
-    "brats21": "BraTS21",
+    **{key: known.name for key, known in KNOWN.items()},
     **MODELS,
 }
 """Columns in the terminal and in Markdown; the CSV has their full names."""
@@ -85,7 +84,7 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
     Raises:
         InputError: if a cell's scores lack one of the table's structures.
     """
-    scores = {cell.name: found for cell in chain(*cells.values()) if len(found := all_scores(cell)) == len(PROTOCOLS)}
+    scores = {cell.name: found for cell in chain(*cells.values()) if len(found := all_scores(cell)) == len(SCORED_BY)}
     measured = []
     for entry in entries:
         own = cells.get(entry.variant, ()) if entry.variant else ()
@@ -94,7 +93,7 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
             protocol: {
                 seed: score for seed, found in done.items() if (score := read_score(found[protocol], entry)) is not None
             }
-            for protocol in PROTOCOLS
+            for protocol in SCORED_BY
         }
         measured.append(Measured(entry, runs, own[0].settings if own else None))
     return measured
@@ -102,14 +101,14 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
 
 def all_scores(cell: Cell) -> dict[str, Means]:
     """What is there of a cell's scores, by protocol."""
-    return {protocol: scores for protocol in PROTOCOLS if (scores := cell.scores(protocol))}
+    return {protocol: scores for protocol in SCORED_BY if (scores := cell.scores(protocol))}
 
 
 def read_score(measured: Means, entry: Entry) -> float | None:
     """The score that an entry asks for: of one structure, or the mean over the table's; None if none counts."""
     assert entry.variant is not None
     found = {plain(name): scores for name, scores in measured.items()}
-    wanted = [entry.structure] if entry.structure else list(STRUCTURES[entry.variant.dataset])
+    wanted = [entry.structure] if entry.structure else list(KNOWN[entry.variant.dataset].scored)
     missing = [name for name in wanted if plain(name) not in found]
     if missing:
         raise InputError(

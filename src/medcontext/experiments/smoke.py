@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from medcontext.console import console
 from medcontext.phantom import write_phantom
@@ -49,8 +49,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Settings that make each network tiny."""
 
-Layout = Literal["btcv", "acdc", "brats17", "brats21"]
-
 CASES, TEST_CASES = 6, 2  # enough for five training scans
 SIZE, SPACING = (32, 32, 16), (11.0, 11.0, 15.0)
 
@@ -59,15 +57,14 @@ def write_data(dataset: str, folder: Path) -> None:
     """Generate a data set that is laid out as the real one, unless it is there already.
 
     Args:
-        dataset: `btcv`, `acdc`, `brats17` or `brats21`.
+        dataset: one of `KNOWN`.
         folder: of the data set.
     """
     if not folder.is_dir():
         console.print(f"Generating scans laid out as {dataset}: {folder}", soft_wrap=True)
         unfinished = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
-        layout = cast(Layout, dataset)
         try:
-            write_phantom(unfinished, cases=CASES, test_cases=TEST_CASES, size=SIZE, spacing=SPACING, layout=layout)
+            write_phantom(unfinished, cases=CASES, test_cases=TEST_CASES, size=SIZE, spacing=SPACING, layout=dataset)
             os.replace(unfinished, folder)
         except OSError:
             if not folder.is_dir():  # else another process was faster, with the very same scans

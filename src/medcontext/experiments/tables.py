@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medcontext.data.known import KNOWN
 from medcontext.errors import InputError, unknown_name
 
 PAPER: dict[str, Any] = json.loads((Path(__file__).parent / "paper.json").read_text(encoding="utf-8"))
@@ -14,15 +15,6 @@ REPRODUCED = ("table1", "table2", "table3", "table4", "table6", "table7", "table
 """Table 5 compares with SimCLR, MAE and SimMIM, which need a pretraining on other data."""
 
 MODELS = {"unetr": "UNETR", "swin_unetr": "Swin UNETR", "nnformer": "nnFormer", "pcrlv2": "PCRLv2"}
-
-ORGANS = ("spleen", "right_kidney", "left_kidney", "gallbladder", "liver", "stomach", "aorta", "pancreas")
-REGIONS = ("WT", "ET", "TC")
-STRUCTURES = {
-    "btcv": ORGANS,  # scored; the networks learn all 13
-    "acdc": ("right_ventricle", "myocardium", "left_ventricle"),
-    "brats17": REGIONS,
-    "brats21": REGIONS,
-}
 
 ROW_KEYS = ("model", "medcontext", "pretrained", "msl", "cl", "mask_ratio", "student_teacher")
 """What tells a table's rows apart; everything else in a row is a number."""
@@ -33,7 +25,7 @@ class Variant:
     """What is trained, but for the seed.
 
     Args:
-        dataset: `btcv`, `acdc`, `brats17` or `brats21`.
+        dataset: one of `KNOWN`.
         model: the network's name; with the data set it names the preset.
         medcontext: else the baseline.
         overrides: settings that differ from the method's, such as `("method.mask.ratio", 0.3)`.
@@ -60,7 +52,7 @@ class Entry:
         column: as in `paper.json`.
         paper: the paper's number, in per cent or voxels.
         variant: what to train for it; None where that needs a pretraining.
-        structure: whose score; None for the mean over `STRUCTURES`.
+        structure: whose score; None for the mean over all that are scored.
         metric: `dsc` or `hd95`.
     """
 
@@ -148,13 +140,13 @@ def _entries(table: str, dataset: Any, numbers: Mapping[str, Any]) -> Iterator[E
         if column in ROW_KEYS:
             continue
         model = column if column in MODELS else row["model"]
-        place = column if column in STRUCTURES else dataset
+        place = column if column in KNOWN else dataset
         place = place[model] if isinstance(place, dict) else place
         variant = None
         if not row.get("pretrained"):
             few_shot = 5 if table == "table4" else None
             variant = Variant(place, model, row.get("medcontext", True), overrides, few_shot)
-        structure = column if column in STRUCTURES[place] else None
+        structure = column if column in KNOWN[place].scored else None
         yield Entry(row, column, paper, variant, structure, "hd95" if column == "hd95" else "dsc")
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from medcontext.errors import InputError
-from medcontext.experiments.cells import PROTOCOLS
+from medcontext.experiments.cells import SCORED_BY
 from medcontext.files import read_json
 from medcontext.settings import Settings
 
@@ -67,7 +67,7 @@ def run_cell(folder: Path) -> None:
             return
         predict(run, data, folder / "predictions", part="test", resume=True)
         workers = preparing_workers(settings)
-        for protocol in PROTOCOLS:
+        for protocol in SCORED_BY:
             scores = folder / protocol
             evaluate(folder / "predictions", data, scores, protocol=protocol, workers=workers, overwrite=True)
 

@@ -4,15 +4,17 @@ Drawing and applying are kept apart. A mask is *drawn* as a small grid of boolea
 the patch is hidden; *applying* it to a volume is a pure function.
 
 Letters: B batch, C channels, H W D the volume's extent, h w d the number of patches along each.
+
+The settings' type of a mask is one of these, and reading settings does not wait for torch: it is imported on use.
 """
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from medcontext.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 Shape3 = tuple[int, int, int]
 
@@ -23,9 +25,9 @@ class CubeMask:
 
     Args:
         patch_size: edge of a patch in voxels, one number or one for each of H, W and D.
-        ratio: fraction of the patches to hide, 0 to 1.
-        draw: `exact` hides exactly `round(ratio * patches)` of them, `bernoulli` each one with chance `ratio`.
-        per_sample: draw anew for every sample; otherwise the whole batch shares one mask.
+        ratio: fraction of the patches that is hidden, 0 to 1.
+        draw: `exact` hides exactly the ratio, `bernoulli` each patch with that chance.
+        per_sample: draw anew for every sample, not once for the batch.
 
     Raises:
         InputError: if a value is outside its range.
@@ -67,7 +69,7 @@ class CubeMask:
         h, w, d = (extent // size for extent, size in zip(shape, patch, strict=True))
         return h, w, d
 
-    def sample(self, shape: Shape3, batch: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, shape: Shape3, batch: int, generator: "Generator | None" = None) -> "Tensor":
         """Draw which patches to hide.
 
         Args:
@@ -76,8 +78,10 @@ class CubeMask:
             generator: source of randomness, on the CPU, so that a draw is the same on every device.
 
         Returns:
-            (B, 1, h, w, d) booleans, True where hidden.
+            (B, 1, h, w, d) booleans, True where hidden; in an exact draw `round(ratio * h * w * d)` of each sample.
         """
+        import torch
+
         h, w, d = self.grid(shape)
         patches = h * w * d
         chance = torch.rand(batch if self.per_sample else 1, patches, generator=generator)
@@ -93,14 +97,12 @@ class CubeMask:
 class TubeMask(CubeMask):
     """Hide tubes: patches of a plane, the same ones in every slice along `axis` (section 2.1).
 
-    Because a patch is hidden in all slices, a neighbouring slice cannot give the answer away.
+    Because a patch is hidden in all slices, a neighbouring slice cannot give the answer away. The paper's best ratio is
+    0.4 (Table 8). What is not said here is as in `CubeMask`.
 
     Args:
         patch_size: edge of a patch in the plane, in voxels: one number, or three of which the one along `axis`
             is not used.
-        ratio: fraction of the patches to hide, 0 to 1; the paper's best is 0.4 (Table 8).
-        draw: `exact` or `bernoulli`, as in `CubeMask`.
-        per_sample: draw anew for every sample.
         axis: the axis along which tubes run: 0, 1 or 2 for H, W or D. The default is D, through the plane.
 
     Example:
@@ -123,7 +125,7 @@ class TubeMask(CubeMask):
         return patch[0], patch[1], patch[2]
 
 
-def expand(hidden: Tensor, shape: Shape3) -> Tensor:
+def expand(hidden: "Tensor", shape: Shape3) -> "Tensor":
     """Repeat each patch's boolean over its voxels (or tokens).
 
     Args:
@@ -147,7 +149,7 @@ def expand(hidden: Tensor, shape: Shape3) -> Tensor:
     return hidden
 
 
-def hide(volume: Tensor, mask: Tensor, embedding: Tensor) -> Tensor:
+def hide(volume: "Tensor", mask: "Tensor", embedding: "Tensor") -> "Tensor":
     """Equation 1: `X^M = X * (1 - I) + H_xi * I`.
 
     Args:
@@ -156,8 +158,9 @@ def hide(volume: Tensor, mask: Tensor, embedding: Tensor) -> Tensor:
         embedding: (C,), the learnable `H_xi`.
 
     Example:
+        >>> import torch
         >>> volume, mask = torch.ones(1, 1, 2, 1, 1), torch.tensor([True, False]).view(1, 1, 2, 1, 1)
         >>> hide(volume, mask, torch.tensor([7.0])).flatten().tolist()
         [7.0, 1.0]
     """
-    return torch.where(mask, embedding.to(volume.dtype).view(1, -1, 1, 1, 1), volume)
+    return embedding.to(volume.dtype).view(1, -1, 1, 1, 1).where(mask, volume)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medcontext.data.official import BRATS21, BRATS21_FILES
+from medcontext.data.cases import patient
+from medcontext.data.known import BRATS17, BRATS21
 from medcontext.data.split_files import find_split
 from medcontext.errors import InputError
 from medcontext.files import read_json
@@ -18,19 +19,15 @@ from medcontext.phantom.settings import SMALLEST, Phantom
 
 FEWEST_SLICES = 4
 
-BRATS17_LABELS = {"background": 0, "edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3}
-BRATS17_CHANNELS = ("FLAIR", "T1w", "t1gd", "T2w")
-
 
 @dataclass(frozen=True)
-class OfficialLayout:
-    """One data set's way.
+class Drawing:
+    """How a data set's scans are drawn; all else is in `medcontext.data.known`.
 
     Args:
         channels: that are drawn.
-        images: a case's image files, below the data set's folder; a single one takes all channels.
-        label: its label file.
         change: what becomes of a drawn scan.
+        details: whether small organs are drawn too.
         size: voxels, where none are asked for.
         spacing: millimetres, likewise.
         slices: whether there may be fewer slices than the phantom can be drawn with.
@@ -38,9 +35,8 @@ class OfficialLayout:
     """
 
     channels: int
-    images: Callable[[str], list[str]]
-    label: Callable[[str], str]
     change: Callable[[Scan], Scan]
+    details: bool = False
     size: tuple[int, int, int] = (64, 64, 48)
     spacing: tuple[float, float, float] = (5.0, 5.0, 5.0)
     slices: bool = False
@@ -53,10 +49,10 @@ def official_names(layout: str, cases: int, test_cases: int) -> tuple[list[str],
     Raises:
         InputError: if there are not so many.
     """
-    if layout == "brats21":  # whose split has no list
+    split = read_json(find_split(layout))
+    if "seeded" in split:  # BraTS 2021's, for want of a list
         names = [f"BraTS2021_{number:05d}" for number in range(cases + test_cases)]
         return names[:cases], names[cases:]
-    split = read_json(find_split(layout))
     first = split.get("few_shot", {}).get("5", [])
     training = first + [name for name in split["train"] if name not in first]
     if cases > len(training) or test_cases > len(split["test"]):
@@ -78,19 +74,19 @@ def draw_official(layout: str, seed: int, names: list[str], index: int, settings
     """One scan, as the data set has them.
 
     Args:
-        layout: a key of `OFFICIAL`.
+        layout: a key of `DRAWINGS`.
         seed: of the data set.
         names: of all its cases; frames of one patient are of one anatomy, which moves a little.
         index: of the case.
         settings: of what is drawn.
         thin: how many slices are drawn for each that is kept.
     """
-    patients = [name.partition("_frame")[0] for name in names]
+    patients = [patient(name) for name in names]
     first = patients.index(patients[index])
     if index != first:
         settings = replace(settings, pose=0.85 * settings.pose, deformation=0.85 * settings.deformation)
     image, label = draw(seed, first, settings)
-    return OFFICIAL[layout].change((image[..., thin // 2 :: thin], label[..., thin // 2 :: thin]))
+    return DRAWINGS[layout].change((image[..., thin // 2 :: thin], label[..., thin // 2 :: thin]))
 
 
 def drawn_settings(
@@ -101,59 +97,45 @@ def drawn_settings(
     Raises:
         InputError: if the size or the spacing cannot be drawn.
     """
-    rules, (h, w, d), (x, y, z) = OFFICIAL[layout], size, spacing
+    rules, (h, w, d), (x, y, z) = DRAWINGS[layout], size, spacing
     if rules.slices and d < FEWEST_SLICES:
         raise InputError(f"size is {size}; give at least {FEWEST_SLICES} slices.")
     thin = -(-SMALLEST // d) if rules.slices else 1
     finer = replace(settings or Phantom(), size=(h, w, d * thin), spacing=(x, y, z / thin), channels=rules.channels)
-    return replace(finer, details=layout == "btcv"), thin
+    return replace(finer, details=rules.details), thin
 
 
 def _task01(names: list[str]) -> dict[str, Any]:
     return {
-        "name": "BRATS",
+        "name": BRATS17.name,
         "description": "Generated scans, laid out as the Medical Segmentation Decathlon's brain tumours",
         "tensorImageSize": "4D",
-        "modality": by_index(BRATS17_CHANNELS),
-        "labels": {str(value): name for name, value in BRATS17_LABELS.items()},
+        "modality": by_index(BRATS17.channels),
+        "labels": {str(value): name for name, value in BRATS17.labels.items()},
         "numTraining": len(names),
         "numTest": 0,
-        "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names],
+        "training": [{"image": f"./{BRATS17.images(name)[0]}", "label": f"./{BRATS17.label(name)}"} for name in names],
         "test": [],
     }
 
 
-def _acdc_stem(name: str) -> str:
-    return f"training/{name.partition('_')[0]}/{name}"
-
-
-OFFICIAL = {
-    "btcv": OfficialLayout(
-        channels=1,
-        images=lambda name: [f"imagesTr/{name}.nii.gz"],
-        label=lambda name: f"labelsTr/{name.replace('img', 'label')}.nii.gz",
-        change=thirteen_organs,
-    ),
-    "acdc": OfficialLayout(
+DRAWINGS = {
+    "btcv": Drawing(channels=1, change=thirteen_organs, details=True),
+    "acdc": Drawing(
         channels=2,  # an MR contrast: one channel would be a CT
-        images=lambda name: [f"{_acdc_stem(name)}.nii.gz"],
-        label=lambda name: f"{_acdc_stem(name)}_gt.nii.gz",
         change=heart,
         size=(64, 64, 9),
         spacing=(5.0, 5.0, 25.0),
         slices=True,
     ),
-    "brats17": OfficialLayout(
+    "brats17": Drawing(
         channels=4,
-        images=lambda name: [f"imagesTr/{name}.nii.gz"],
-        label=lambda name: f"labelsTr/{name}.nii.gz",
-        change=tumour(1, 2, 3),
+        change=tumour(*(BRATS17.labels[name] for name in ("edema", "non-enhancing tumor", "enhancing tumour"))),
         manifest=_task01,
     ),
-    "brats21": OfficialLayout(
+    "brats21": Drawing(
         channels=4,
-        images=lambda name: [f"{name}/{name}_{ending}.nii.gz" for ending in BRATS21_FILES],
-        label=lambda name: f"{name}/{name}_seg.nii.gz",
         change=tumour(*(BRATS21.labels[name] for name in ("edema", "necrotic_core", "enhancing_tumor"))),
     ),
 }
+"""By the names of `medcontext.data.known.KNOWN`."""

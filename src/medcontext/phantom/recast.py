@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from medcontext.data.official import ACDC, BTCV
+from medcontext.data.known import ACDC, BTCV
 from medcontext.phantom.parts import DETAILS, STRUCTURES
 
 Scan = tuple[np.ndarray, np.ndarray]

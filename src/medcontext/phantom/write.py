@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 
 from medcontext.console import track
+from medcontext.data.known import KNOWN
 from medcontext.data.nifti import write_image, write_label
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import output_folder, write_json
 from medcontext.phantom.layouts import LAYOUTS, MANIFEST, NAME, Contents
-from medcontext.phantom.official import OFFICIAL, draw_official, drawn_settings, official_names, official_split
+from medcontext.phantom.official import DRAWINGS, draw_official, drawn_settings, official_names, official_split
 from medcontext.phantom.orientation import Orientation
 from medcontext.phantom.parts import STRUCTURES
 from medcontext.phantom.render import draw
@@ -27,7 +28,7 @@ def write_phantom(
     size: tuple[int, int, int] | None = None,
     spacing: tuple[float, float, float] | None = None,
     seed: int = 0,
-    layout: Literal["decathlon", "nnunet", "list", "btcv", "acdc", "brats17", "brats21"] = "decathlon",
+    layout: str = "decathlon",
     channels: int | None = None,
     orientation: str = "LPS",
     values: Literal["dense"] | Mapping[str, int] = "dense",
@@ -65,14 +66,14 @@ def write_phantom(
             are not whole numbers from 1 or occur twice; sizes that `Phantom` refuses; an output folder that is not
             empty or not writable; channels or values for the layout of a data set, or more cases than its split has.
     """
-    if layout not in LAYOUTS and layout not in OFFICIAL:
-        raise unknown_name("phantom layout", layout, LAYOUTS | OFFICIAL)
+    if layout not in LAYOUTS and layout not in KNOWN:
+        raise unknown_name("phantom layout", layout, [*LAYOUTS, *KNOWN])
     if cases < 1 or test_cases < 0:
         raise InputError(f"cases is {cases} and test_cases {test_cases}; at least 1 and at least 0 are needed.")
-    if layout in OFFICIAL:
+    if layout in KNOWN:
         if channels is not None or values != "dense":
             raise InputError(f"The layout {layout} has its own channels and values; leave these out.")
-        size, spacing = size or OFFICIAL[layout].size, spacing or OFFICIAL[layout].spacing
+        size, spacing = size or DRAWINGS[layout].size, spacing or DRAWINGS[layout].spacing
         names = official_names(layout, cases, test_cases)
         return _write_official(output, layout, names, size, spacing, seed, orientation, settings)
     size, spacing, channels = size or (64, 64, 48), spacing or (5.0, 5.0, 5.0), 1 if channels is None else channels
@@ -103,16 +104,16 @@ def _write_official(
     orientation: str,
     settings: Phantom | None,
 ) -> Path:
-    rules, every = OFFICIAL[layout], [*names[0], *names[1]]
+    known, manifest, every = KNOWN[layout], DRAWINGS[layout].manifest, [*names[0], *names[1]]
     finer, thin = drawn_settings(layout, size, spacing, settings)
     turn = Orientation(orientation, size, spacing)
     output_folder(root)
     for index, name in enumerate(track(every, "Writing generated scans")):
         image, label = draw_official(layout, seed, every, index, finer, thin)
-        _write_images([root / file for file in rules.images(name)], image, turn)
-        turn.write(write_label, root / rules.label(name), label)
-    if rules.manifest:
-        write_json(root / MANIFEST, rules.manifest(sorted(every)))
+        _write_images([root / file for file in known.images(name)], image, turn)
+        turn.write(write_label, root / known.label(name), label)
+    if manifest:
+        write_json(root / MANIFEST, manifest(sorted(every)))
     write_json(root / "split.json", official_split(layout, *names))
     return root
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 
 import torch
 from torch import nn
@@ -15,10 +16,9 @@ Shape3 = tuple[int, int, int]
 
 
 def make_mask(settings: MaskSettings) -> CubeMask:
-    """What to hide."""
-    if settings.shape == "cube":
-        return CubeMask(settings.patch_size, settings.ratio, settings.draw, settings.per_sample)
-    return TubeMask(settings.patch_size, settings.ratio, settings.draw, settings.per_sample, settings.axis)
+    """What to hide: cubes or tubes, with all of their fields that the settings have."""
+    kind = CubeMask if settings.shape == "cube" else TubeMask
+    return kind(**{field.name: getattr(settings, field.name) for field in fields(kind)})
 
 
 def make_learner(
