@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from medcontext.data.geometry import Triple
+from medcontext.data.geometry import Shape3
 from medcontext.data.store import Slices, Store, StoredCase
 from medcontext.errors import InputError
 
@@ -46,7 +46,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         self,
         store: Store,
         names: Sequence[str],
-        crop_size: Triple,
+        crop_size: Shape3,
         *,
         length: int,
         seed: int = 0,
@@ -86,7 +86,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         """The case of a crop."""
         return in_turn(self.cases, index, [self.seed, 0])
 
-    def draw(self, case: StoredCase, rng: np.random.Generator) -> Triple:
+    def draw(self, case: StoredCase, rng: np.random.Generator) -> Shape3:
         """Where a crop starts; negative along an axis that will be padded."""
         foreground = rng.random() < self.foreground_fraction and bool(case.classes)
         centre = None
@@ -106,7 +106,7 @@ class ScanCrops(Dataset[dict[str, Any]]):
         seed: 0 or above.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], crop_size: Triple, *, length: int, seed: int = 0) -> None:
+    def __init__(self, cases: Sequence[StoredCase], crop_size: Shape3, *, length: int, seed: int = 0) -> None:
         if not cases:
             raise InputError("No unlabelled scan to crop from; name at least one.")
         self.cases = list(cases)
@@ -132,7 +132,7 @@ def in_turn(cases: Sequence[StoredCase], index: int, seed: list[int]) -> StoredC
     return cases[np.random.default_rng([*seed, turn]).permutation(len(cases))[place]]
 
 
-def start_of(case: StoredCase, crop_size: Triple, rng: np.random.Generator, centre: np.ndarray | None = None) -> Triple:
+def start_of(case: StoredCase, crop_size: Shape3, rng: np.random.Generator, centre: np.ndarray | None = None) -> Shape3:
     """Where a crop starts: near a voxel (H, W, D) or, without one, anywhere; negative along an axis to be padded."""
     start = []
     for axis, (size, crop) in enumerate(zip(case.shape[1:], crop_size, strict=True)):
@@ -166,7 +166,7 @@ class StepSampler(Sampler[int]):
         return len(self.indices)
 
 
-def shares_in_crops(label: Tensor, crop_size: Triple, classes: int) -> Tensor:
+def shares_in_crops(label: Tensor, crop_size: Shape3, classes: int) -> Tensor:
     """(K,): the share of each class in crops from anywhere in a case, the mean over all places of the crop.
 
     The middle of a scan lies in more crops than its border does, and padding is background.
@@ -187,20 +187,20 @@ def shares_in_crops(label: Tensor, crop_size: Triple, classes: int) -> Tensor:
     return shares
 
 
-def cut(case: StoredCase, start: Triple, crop_size: Triple) -> tuple[Tensor, Tensor]:
+def cut(case: StoredCase, start: Shape3, crop_size: Shape3) -> tuple[Tensor, Tensor]:
     """Read a crop, padded where it reaches beyond the volume: image (C, h, w, d), label (1, h, w, d)."""
     inside, places = _inside(case, start, crop_size)
     image, label = case.read(inside)
     return _padded(image, places, crop_size, case.background), _padded(label, places, crop_size, (0,))
 
 
-def cut_image(case: StoredCase, start: Triple, crop_size: Triple) -> Tensor:
+def cut_image(case: StoredCase, start: Shape3, crop_size: Shape3) -> Tensor:
     """As `cut`, the image alone."""
     inside, places = _inside(case, start, crop_size)
     return _padded(case.read_image(inside), places, crop_size, case.background)
 
 
-def _inside(case: StoredCase, start: Triple, crop_size: Triple) -> tuple[Slices, Slices]:
+def _inside(case: StoredCase, start: Shape3, crop_size: Shape3) -> tuple[Slices, Slices]:
     """The part of a crop that lies in the volume: where in the volume, and where in the crop."""
     low = [max(first, 0) for first in start]
     high = [min(first + crop, size) for first, crop, size in zip(start, crop_size, case.shape[1:], strict=True)]
@@ -209,7 +209,7 @@ def _inside(case: StoredCase, start: Triple, crop_size: Triple) -> tuple[Slices,
     return (h, w, d), (y, x, z)
 
 
-def _padded(part: Tensor, places: Slices, crop_size: Triple, background: tuple[float, ...]) -> Tensor:
+def _padded(part: Tensor, places: Slices, crop_size: Shape3, background: tuple[float, ...]) -> Tensor:
     """A volume (C, ...) at its place in a crop (C, h, w, d) of background."""
     if tuple(part.shape[1:]) == tuple(crop_size):
         return part

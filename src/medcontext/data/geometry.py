@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from medcontext.errors import InputError
 
-Triple = tuple[int, int, int]
+Shape3 = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -38,14 +38,14 @@ class Geometry:
             so the prepared spacing is the target's up to the rounding of the shape.
     """
 
-    shape: Triple
+    shape: Shape3
     affine: tuple[tuple[float, ...], ...]
     box: Box
-    prepared_shape: Triple
+    prepared_shape: Shape3
 
     @classmethod
     def create(
-        cls, shape: Triple, affine: np.ndarray, spacing: Spacing | None = None, box: Box | None = None
+        cls, shape: Shape3, affine: np.ndarray, spacing: Spacing | None = None, box: Box | None = None
     ) -> "Geometry":
         """The geometry of a file, prepared at `spacing` (mm along H, W, D; None keeps the file's).
 
@@ -78,7 +78,7 @@ class Geometry:
         return ras_spacing(np.array(self.affine))
 
     @property
-    def cropped_shape(self) -> Triple:
+    def cropped_shape(self) -> Shape3:
         """The box's size (H, W, D), in the file's voxels."""
         (a, b), (c, d), (e, f) = self.box
         return b - a, d - c, f - e
@@ -157,7 +157,7 @@ class Geometry:
         return cls(tuple(values["shape"]), affine, box, tuple(values["prepared_shape"]))  # type: ignore[arg-type]
 
     @property
-    def _ras_shape(self) -> Triple:
+    def _ras_shape(self) -> Shape3:
         source, _ = ras_axes(np.array(self.affine))
         return tuple(self.shape[axis] for axis in source)  # type: ignore[return-value]
 
@@ -175,7 +175,7 @@ class Geometry:
         return _resampled_slabs(planes, self.prepared_shape, self.cropped_shape, scores.shape[0])
 
 
-def ras_axes(affine: np.ndarray) -> tuple[Triple, tuple[bool, bool, bool]]:
+def ras_axes(affine: np.ndarray) -> tuple[Shape3, tuple[bool, bool, bool]]:
     """For each of H, W, D (to the right, anterior, superior): the file's axis, and whether it is flipped.
 
     Raises:
@@ -230,7 +230,7 @@ def index_dtype(classes: int) -> torch.dtype:
 
 
 def _resampled_slabs(
-    planes: Callable[[Tensor], Tensor], shape: tuple[int, ...], target: Triple, classes: int
+    planes: Callable[[Tensor], Tensor], shape: tuple[int, ...], target: Shape3, classes: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """Trilinear interpolation of K volumes, a few planes of H at a time.
 

@@ -6,10 +6,9 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
+from medcontext.data.geometry import Shape3
 from medcontext.method.losses import heads
 from medcontext.settings import WindowSettings
-
-Shape3 = tuple[int, int, int]
 
 
 @torch.no_grad()

@@ -11,13 +11,12 @@ import monai.networks.nets
 import torch
 from torch import nn
 
+from medcontext.data.geometry import Shape3
 from medcontext.errors import InputError, unknown_name
 from medcontext.method.adapters import TokenAdapter
 from medcontext.method.losses import heads
 from medcontext.networks.nnformer import NNFormer
 from medcontext.networks.pcrlv2 import PCRLv2
-
-Shape3 = tuple[int, int, int]
 
 # The names that constructors use for the same four facts.
 IN_CHANNELS = ("in_channels", "in_chans", "input_channels", "n_channels", "in_channel")

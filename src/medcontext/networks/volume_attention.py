@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Shape3 = tuple[int, int, int]
+from medcontext.data.geometry import Shape3
 
 
 class VolumeAttention(nn.Module):

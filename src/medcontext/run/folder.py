@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medcontext.data.geometry import Shape3
 from medcontext.data.plan import Plan
 from medcontext.data.regions import Regions
 from medcontext.data.splits import Split
@@ -22,8 +23,6 @@ from medcontext.errors import InputError
 from medcontext.files import read_json, write_json, writing
 from medcontext.run.facts import Facts
 from medcontext.settings import Settings
-
-Shape3 = tuple[int, int, int]
 
 FILES = ("settings.yaml", "plan.json", "split.json", "run.json")  # of a run, beside its checkpoints
 

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from medcontext.data.geometry import Shape3
 from medcontext.method import CubeMask, MedContext, Momentum, TubeMask
 from medcontext.networks import token_adapter
 from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings
-
-Shape3 = tuple[int, int, int]
 
 
 def make_mask(settings: MaskSettings) -> CubeMask:
