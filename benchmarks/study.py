@@ -3,7 +3,7 @@
     python benchmarks/study.py acdc --data ACDC --work DIR --seeds 0 1 2 [--arms baseline medcontext ...]
 
 Five labelled scans, others without their labels, tests on patients that are neither. Every arm costs what the
-baseline's steps cost, in processor time that is measured first, for each arm and the baseline by turns (augmentation,
+baseline's steps cost, in processor time that is measured first, each arm beside the baseline (augmentation,
 loading and losses included). A study goes on where it was killed: in a training, a prediction, an evaluation. At the
 end a table, with every case in a CSV beside it, is written to benchmarks/results/. `development` cases are those that
 settings were chosen on; what is reported are the others.
@@ -15,11 +15,12 @@ import json
 import multiprocessing
 import os
 import re
-import resource
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from importlib.metadata import version
@@ -33,8 +34,8 @@ from medcontext.data.cases import patient
 from medcontext.data.formats import read_dataset
 from medcontext.files import write_json
 
-PROBE = (8, 136)  # steps of the two short trainings by whose difference a step's cost is measured
-TURNS = 3  # such measurements, of an arm and the baseline by turns
+PROBE = 150  # first steps of two trainings, side by side, by which a step's cost is measured
+WARM = 8  # of them, which do not count
 FIVE_FRAMES = (
     "patient001_frame12",
     "patient004_frame15",
@@ -233,22 +234,10 @@ class Work:
         cache = self.folder / "cache"
         alone(mc.train, data or self.data, run, settings, unlabelled=scans, cache=cache, resume=True)
 
-    def seconds(self, name: str) -> float:
-        """Processor seconds of one step: of two short trainings the difference."""
-        arm, used = ARMS[name], []
-        with_scans = {"method.unlabelled.start": 0} if arm.unlabelled else {}
-        for steps in PROBE:
-            output = self.folder / f"probe-{steps}-{name}-{os.getpid()}"
-            before = processor_seconds()
-            self.start(arm, output, self.settings(arm, 0, 0, steps=steps, **with_scans))
-            used.append(processor_seconds() - before)
-            shutil.rmtree(output)
-        return (used[1] - used[0]) / (PROBE[1] - PROBE[0])
-
     def cost(self, name: str) -> float:
-        """What a step of an arm costs in steps of the baseline, measured once.
+        """What a step of an arm costs in steps of the baseline, measured once, in processor time.
 
-        Other work on the machine makes both dearer, so they take turns.
+        Both train at the same time: what else the machine does makes both dearer alike.
         """
         arm, costs = ARMS[name], self.folder / "costs.json"
         if arm.method == "none":
@@ -256,11 +245,21 @@ class Work:
         name = name.removesuffix(" twice")
         known = json.loads(costs.read_text()) if costs.exists() else {}
         if name not in known:
-            pairs = [(self.seconds(name), self.seconds("baseline")) for _ in range(TURNS)]
+            with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+                jobs = [pool.submit(paces, *self.probe(each)) for each in (name, "baseline")]
+                ours, theirs = (job.result()[WARM:] for job in jobs)
             known = json.loads(costs.read_text()) if costs.exists() else {}
-            known[name] = sum(one for one, _ in pairs) / sum(other for _, other in pairs)
+            known[name] = step_cost(ours, theirs)
             write_json(costs, known)
         return known[name]
+
+    def probe(self, name: str) -> tuple[Path, Path, mc.Settings, list[str], Path]:
+        """A training of an arm with all of its views from the first step on."""
+        arm = ARMS[name]
+        with_scans = {"method.unlabelled.start": 0} if arm.unlabelled else {}
+        settings = self.settings(arm, 0, 0, **with_scans)
+        output = self.folder / f"probe-{name}-{os.getpid()}"
+        return self.data, output, settings, ["rest"] if arm.unlabelled else [], self.folder / "cache"
 
     def steps(self, name: str) -> int:
         """As many as cost what the baseline's do; those before unlabelled scans join cost what a plain one does."""
@@ -375,10 +374,40 @@ def quietly(function: Callable[..., Any], *arguments: Any, **options: Any) -> No
     function(*arguments, **options)
 
 
-def processor_seconds() -> float:
-    """Of the processes that ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+Pace = list[tuple[float, float]]
+"""The clock's and the processor's seconds at the start of each step."""
+
+
+class Enough(BaseException):
+    """Ends a training."""
+
+
+def paces(data: Path, output: Path, settings: mc.Settings, scans: list[str], cache: Path) -> Pace:
+    """Note when each of a training's first steps begins."""
+    from medcontext.training.task import Task
+
+    found: Pace = []
+    step = Task.training_step
+
+    def noted(self: Task, *batch: Any) -> Any:
+        found.append((time.time(), time.process_time()))
+        if len(found) > PROBE:
+            raise Enough
+        return step(self, *batch)
+
+    Task.training_step = noted  # type: ignore[method-assign]
+    with suppress(Enough):
+        mc.train(data, output, settings, unlabelled=scans, cache=cache)
+    shutil.rmtree(output)
+    return found
+
+
+def step_cost(ours: Pace, theirs: Pace) -> float:
+    """Processor seconds of one training's step in those of the other's, while both ran."""
+    start, end = max(ours[0][0], theirs[0][0]), min(ours[-1][0], theirs[-1][0])
+    both = ([processor for clock, processor in pace if start <= clock <= end] for pace in (ours, theirs))
+    one, other = ((used[-1] - used[0]) / (len(used) - 1) for used in both)
+    return one / other
 
 
 def collect(work: Work, arms: list[str], seeds: list[int]) -> list[dict[str, str]]:
