@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 LONGEST_FOLDER = 70  # characters; a socket's whole path may have 107, and its own folder and name take some 35
 SHORT_FOLDER = "/tmp"
-MORE_MEMORY = "Use fewer --workers, a machine with more memory, or a smaller scan: cropped, or with larger voxels."
+FEWER_OR_SMALLER = "Use fewer --workers, a machine with more memory, or a smaller scan: cropped, or with larger voxels."
 
 
 def in_processes(
@@ -100,7 +100,7 @@ def shorten_sockets() -> None:
 
 def _guarded(function: Callable[[T], R], description: str, item: T) -> R:
     """Call the function; a lack of memory is told with the item's name."""
-    with enough_memory(f"'{getattr(item, 'name', item)}' while {description}", MORE_MEMORY):
+    with enough_memory(f"'{getattr(item, 'name', item)}' while {description}", FEWER_OR_SMALLER):
         return function(item)
 
 
