@@ -1,6 +1,7 @@
 """Crops: where they lie, and that they depend on seed and index alone."""
 
 import json
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from medcontext.data.crops import CropDataset, ScanCrops, StepSampler, shares_in_crops
+from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, StepSampler, shares_in_crops
 from medcontext.data.geometry import Geometry
 from medcontext.data.store import Store, StoredCase, write_case
 from medcontext.errors import InputError
@@ -227,6 +228,24 @@ def test_shares_in_crops_are_the_mean_over_all_places(crop: tuple[int, int, int]
     expected = torch.stack(found).mean(0)
     torch.testing.assert_close(shares_in_crops(label, crop, 3), expected)
     assert padding or len(found) > 1
+
+
+def test_scan_crops_lie_where_the_labelled_crops_lie_that_they_are_filled_with(tmp_path: Path) -> None:
+    """Two devices, of whose three crops a step the last one has a partner: 0 to 5 are labelled, 4 and 5 have one."""
+    ramp = torch.arange(40.0).view(1, 40, 1, 1).expand(1, 40, 8, 8).contiguous()  # its value says where a voxel is
+    label = torch.zeros(40, 8, 8, dtype=torch.uint8)
+    label[30:34] = 1
+    write_case(tmp_path / "a", ramp, label, Geometry.create((40, 8, 8), np.eye(4)), (0.0,), [])
+    larger = ramp.repeat_interleave(2, 1)  # the same place has the same value
+    write_case(tmp_path / "scan", larger, None, Geometry.create((80, 8, 8), np.eye(4)), (0.0,), [])
+    labelled = CropDataset(Store(tmp_path), ["a"], (4, 8, 8), length=60, foreground_fraction=0.5)
+    place = PartnerPlace(labelled, batch=6, partners=2)
+    scans = ScanCrops([StoredCase(tmp_path / "scan")], (4, 8, 8), length=20, place=place)
+    for index in range(20):
+        step, number = divmod(index, 2)
+        ours, theirs = labelled[6 * step + 4 + number]["image"].mean(), scans[index]["image"].mean()
+        assert abs(ours - theirs) < 2.1, "within the jitter of a crop"
+    assert pickle.loads(pickle.dumps(place))(3).tolist() == place(3).tolist(), "workers get it, too"
 
 
 def test_scan_crops_visit_every_scan_in_turn_and_need_no_label(tmp_path: Path) -> None:

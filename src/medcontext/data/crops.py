@@ -7,7 +7,8 @@ C: channels; h, w, d: the crop's size.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,12 @@ class CropDataset(Dataset[dict[str, Any]]):
         """The case of a crop."""
         return in_turn(self.cases, index, [self.seed, 0])
 
+    def place(self, index: int) -> np.ndarray:
+        """Where in its scan the centre of a crop lies, 0 to 1 along each axis."""
+        case = self.case_at(index)
+        start = self.draw(case, np.random.default_rng([self.seed, 1, index]))
+        return (np.array(start) + np.array(self.crop_size) / 2) / case.shape[1:]
+
     def draw(self, case: StoredCase, rng: np.random.Generator) -> Shape3:
         """Where a crop starts; negative along an axis that will be padded."""
         foreground = rng.random() < self.foreground_fraction and bool(case.classes)
@@ -96,23 +103,54 @@ class CropDataset(Dataset[dict[str, Any]]):
         return start_of(case, self.crop_size, rng, centre)
 
 
+@dataclass(frozen=True)
+class PartnerPlace:
+    """Where an unlabelled crop lies: as the labelled one that it is filled with. The last of a step have partners.
+
+    Args:
+        labelled: crops.
+        batch: labelled crops of a step, on all devices.
+        partners: unlabelled ones of a step, on all devices.
+    """
+
+    labelled: CropDataset
+    batch: int
+    partners: int
+
+    def __call__(self, index: int) -> np.ndarray:
+        """Of the crop with that index the centre, 0 to 1 along each axis of its scan."""
+        step, number = divmod(index, self.partners)
+        return self.labelled.place((step + 1) * self.batch - self.partners + number)
+
+
 class ScanCrops(Dataset[dict[str, Any]]):
-    """Crops from anywhere in scans without labels; every pass over the scans visits each once, in a new order.
+    """Crops of scans without labels; every pass over the scans visits each once, in a new order.
 
     Args:
         cases: prepared, of any stores.
         crop_size: (h, w, d) in prepared voxels.
         length: number of crops; the indices are 0..length-1.
         seed: 0 or above.
+        place: from a crop's index to where in the scan its centre should lie, 0 to 1 along each axis, see
+            `CropDataset.place`; without it, anywhere.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], crop_size: Shape3, *, length: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        crop_size: Shape3,
+        *,
+        length: int,
+        seed: int = 0,
+        place: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
         if not cases:
             raise InputError("No unlabelled scan to crop from; name at least one.")
         self.cases = list(cases)
         self.crop_size = crop_size
         self.length = length
         self.seed = seed
+        self.place = place
 
     def __len__(self) -> int:
         return self.length
@@ -122,7 +160,8 @@ class ScanCrops(Dataset[dict[str, Any]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         case = in_turn(self.cases, index, [self.seed, 2])
-        start = start_of(case, self.crop_size, np.random.default_rng([self.seed, 3, index]))
+        centre = None if self.place is None else (self.place(index) * case.shape[1:]).astype(int)
+        start = start_of(case, self.crop_size, np.random.default_rng([self.seed, 3, index]), centre)
         return {"image": cut_image(case, start, self.crop_size), "name": case.name, "index": index}
 
 

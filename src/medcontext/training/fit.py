@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 import medcontext
 from medcontext.console import console
 from medcontext.data.cases import Dataset
-from medcontext.data.crops import CropDataset, ScanCrops, StepSampler, shares_in_crops
+from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, StepSampler, shares_in_crops
 from medcontext.data.planning import make_plan
 from medcontext.data.pool import can_start_processes, processors, shorten_sockets
 from medcontext.data.prepare import prepare_dataset
@@ -59,7 +59,7 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
         total_steps=settings.steps,
         steps_per_epoch=max(1, epoch // (settings.batch_size * settings.accumulate)),
         supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
-        expected=expected_shares(store, run) if scans.cases else None,
+        expected=expected_shares(store, run) if scans.cases and settings.method.unlabelled.place == "any" else None,
     )
     if settings.compile:
         learner.network.compile()
@@ -270,7 +270,10 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
     first = loader(labelled, settings.batch_size, workers, task, trainer)
     if not scans.cases:
         return first
-    crops = ScanCrops(scans.cases, run.crop_size, length=steps * partners, seed=settings.seed)
+    same = None
+    if settings.method.unlabelled.place == "same":
+        same = PartnerPlace(labelled, settings.batch_size * trainer.world_size, partners * trainer.world_size)
+    crops = ScanCrops(scans.cases, run.crop_size, length=steps * partners, seed=settings.seed, place=same)
     return {"labelled": first, "unlabelled": loader(crops, partners, workers, task, trainer)}
 
 
