@@ -120,7 +120,9 @@ def _same_channels(
 ) -> tuple[list[Case], list[Look], list[str]]:
     """The cases that have as many channels in their one file as most, or as are named, and a remark on the others."""
     readable = [each.channels for each in looks if not each.problem]
-    usual = Counter(readable).most_common(1)[0][0] if readable else 1
+    if not readable:
+        return list(cases), list(looks), []
+    usual = Counter(readable).most_common(1)[0][0]
     expected = 1 if patterns > 1 else named or usual
     fits = [bool(look.problem) or look.channels == expected for look in looks]
     if not any(fit and not look.problem for fit, look in zip(fits, looks, strict=True)):

@@ -1,7 +1,7 @@
 """Patterns for a folder for which a person gave none."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from glob import escape
 from pathlib import PurePosixPath
 
@@ -31,7 +31,7 @@ def guess_patterns(files: Sequence[PurePosixPath], image: Sequence[str], label: 
                 f"No label files are found: no file or folder is called like seg, mask or labels. {_there(rest)} Say "
                 "which they are: --label PATTERN, such as --label seg.nii.gz, '*_seg.nii.gz' or 'labels/*.nii.gz'."
             )
-        found = _patterns(labels)
+        found = _patterns(labels, [file for file in files if file not in labels], LABEL)
         if len(found) > 1:
             raise InputError(f"Several kinds of label files: {_there(labels)} Say which: --label '{found[0]}'.")
         label = found[0]
@@ -47,7 +47,7 @@ def guess_patterns(files: Sequence[PurePosixPath], image: Sequence[str], label: 
 
 def _channels(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPath]) -> list[str]:
     """The patterns of images, one a channel."""
-    found = _patterns(images, {stem(file.name) for file in labels})
+    found = _by_number(images, labels) or _patterns(images, labels, IMAGE | set(MODALITY))
     if len(found) > 1 and len({file.parent for file in images}) == len(images):  # names differ, one in a folder
         found = [f"*{_ending(images)}"]
     if len(found) == 1 or all(map(modality, found)) or all("_000" in text for text in found):
@@ -58,37 +58,63 @@ def _channels(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPath]) 
     )
 
 
-def _patterns(files: Sequence[PurePosixPath], labelled: set[str] | None = None) -> list[str]:
-    """Few patterns that these files fit: names that come back in every folder, endings of names, or the folder's.
+def _patterns(files: Sequence[PurePosixPath], others: Sequence[PurePosixPath], telling: Set[str]) -> list[str]:
+    """Few patterns that files of one kind fit.
 
     Args:
         files: of one kind.
-        labelled: names of labels, which tell numbers of cases from those of channels.
+        others: of the other kind, which must not fit.
+        telling: words that say that a file is of this kind.
     """
-    ending = _ending(files)
+    return _by_name(files, others, telling) or _by_last_word(files) or _by_folder(files)
+
+
+def _by_name(files: Sequence[PurePosixPath], others: Sequence[PurePosixPath], telling: Set[str]) -> list[str]:
+    """Names that come back in every folder; with their folder, where files of the other kind are called so, too."""
     places: defaultdict[str, set[PurePosixPath]] = defaultdict(set)
     for file in files:
         places[file.name].add(file.parent)
-    if len(places) == 1 and set(words(stem(files[0].name))) & (LABEL | IMAGE | set(MODALITY)):
-        return list(places)
-    alike = [name for name, folders in places.items() if len(folders) > 1]
+    said = [name for name in places if set(words(stem(name))) & telling]
+    alike = [name for name, folders in places.items() if len(folders) > 1] or (said if len(places) == 1 else [])
     covered = {folder for name in alike for folder in places[name]}
     odd = [file for file in files if file.name not in alike]
-    if alike and (not odd or any(file.parent in covered for file in odd)) and not _only_folders(files):
-        return sorted(alike)
-    stems = [stem(file.name) for file in files]
+    if not alike or (odd and not any(file.parent in covered for file in odd)):
+        return []
+    if len(places) > len({file.parent for file in files}):  # as in imagesTr and imagesTs with names alike
+        return []
+    folders = {file.parent.name for file in files if file.name in alike}
+    if len(alike) > 1 and not set(alike) <= set(said) and all(map(_beginning, folders)):
+        return []
+    if set(alike) & {file.name for file in others}:
+        return [f"{escape(folders.pop())}/{name}" for name in sorted(alike)] if len(folders) == 1 else []
+    return sorted(alike)
+
+
+def _by_number(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPath]) -> list[str]:
+    """nnU-Net's channels, case_0000 and so on, unless labels are numbered so, too: then cases are."""
+    stems = {stem(file.name) for file in images}
     numbers = {name[-5:] for name in stems}
-    channels = {f"_{index:04d}" for index in range(len(numbers))}
-    if numbers == channels and not (labelled or set()) & set(stems):
-        return [f"*{number}{ending}" for number in sorted(numbers)]
-    lasts = Counter((words(name) or [""])[-1] for name in stems)
-    tails = {name[-len(last) :] for name in stems for last in lasts if name.lower().endswith(last) and last}
-    telling = all(modality(last) for last in lasts) if len(lasts) > 1 else not _bare(stems, lasts)
-    if telling and len(tails) == len(lasts) and not any(last.isdigit() for last in lasts):
-        separated = {name[-len(tail) - 1 : -len(tail)] for name in stems for tail in tails if name.endswith(tail)}
-        if separated <= {"_", "-", ".", " "} and len(separated) == 1:
-            return [f"*{separated.copy().pop()}{tail}{ending}" for tail in sorted(tails)]
-    folders = {file.parent.name for file in files}
+    if numbers != {f"_{index:04d}" for index in range(len(numbers))} or stems & {stem(file.name) for file in labels}:
+        return []
+    return [f"*{number}{_ending(images)}" for number in sorted(numbers)]
+
+
+def _by_last_word(files: Sequence[PurePosixPath]) -> list[str]:
+    """The last word of the names: the same in all, or one of several modalities."""
+    stems = [stem(file.name) for file in files]
+    lasts = {(words(name) or [""])[-1] for name in stems}
+    bare = any(words(name) == [last] for name in stems for last in lasts)  # the whole name, as of a single file
+    if bare or any(not last or last.isdigit() for last in lasts) or (len(lasts) > 1 and not all(map(modality, lasts))):
+        return []
+    tails = {name[-len(last) - 1 :] for name in stems for last in lasts if words(name)[-1] == last}
+    if len(tails) != len(lasts) or not all(tail[0] in "_-. " for tail in tails):
+        return []
+    return [f"*{tail}{_ending(files)}" for tail in sorted(tails)]
+
+
+def _by_folder(files: Sequence[PurePosixPath]) -> list[str]:
+    """The folder that all are in, or what the names of several begin with."""
+    ending, folders = _ending(files), {file.parent.name for file in files}
     if len(folders) == 1:
         folder = folders.pop()
         return [f"{escape(folder)}/*{ending}" if folder else f"*{ending}"]
@@ -104,16 +130,6 @@ def _beginning(folder: str) -> str:
     """
     first = (words(folder) or [""])[0]
     return folder[: len(first)] if first in LABEL | IMAGE and folder.lower().startswith(first) else ""
-
-
-def _only_folders(files: Sequence[PurePosixPath]) -> bool:
-    """Whether the folders, not the names, say what files are, as in imagesTr and imagesTs with names alike."""
-    return len({file.name for file in files}) > len({file.parent for file in files})
-
-
-def _bare(stems: Sequence[str], lasts: Counter[str]) -> bool:
-    """Whether the last word is the whole name, as in a single file."""
-    return any(words(name) == [last] for name in stems for last in lasts)
 
 
 def _ending(files: Sequence[PurePosixPath]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from medcontext.data.discovery.words import stem
 from medcontext.errors import InputError
 
 
@@ -63,9 +64,9 @@ class Pattern:
         if match is None:
             return None
         folder = tuple(match[1].split("/")) if match[1] else ()
-        groups = match.groups()[1:]
+        groups = [stem(group) for group in match.groups()[1:]]  # a wildcard at the end takes .nii.gz along
         last = groups[self.folders :]
-        case = text[: match.end(match.re.groups)].rpartition("/")[2] if self.wildcards else ""
+        case = stem(text[: match.end(match.re.groups)].rpartition("/")[2]) if self.wildcards else ""
         return Fit(file, folder, tuple(filter(None, groups)), tuple(filter(None, last)), case.rstrip(" _-."))
 
 

@@ -35,18 +35,21 @@ def words(name: str) -> list[str]:
 
 
 def is_label(file: PurePosixPath) -> bool:
-    """Whether the name says that it is a label: the file's own, then its folders', the nearest first.
+    """Whether names say that a file is a label: its own, then folders that are called for nothing else, then others.
 
-    >>> [is_label(PurePosixPath(name)) for name in ("p/seg.nii.gz", "labelsTr/a.nii.gz", "seg_study/p/ct.nii.gz")]
-    [True, True, False]
+    >>> files = ("p/seg.nii.gz", "labelsTr/ct_1.nii.gz", "seg_study/p/ct.nii.gz", "liver masks/a.nii.gz")
+    >>> [is_label(PurePosixPath(name)) for name in files]
+    [True, True, False, True]
     """
-    for part in (stem(file.name), *reversed(file.parent.parts)):
-        known = set(words(part))
-        if known & LABEL:
-            return True
-        if known & (IMAGE | set(MODALITY)):
-            return False
-    return False
+    own, folders = set(words(stem(file.name))), [set(words(part)) for part in reversed(file.parent.parts)]
+    image = IMAGE | set(MODALITY)
+    if own & LABEL:
+        return True
+    for said in folders:
+        for kind in (LABEL, image):
+            if said & kind and all(word in kind | PARTS or word.isdigit() for word in said):
+                return kind is LABEL
+    return not own & image and any(said & LABEL for said in folders)
 
 
 def modality(name: str) -> str:
