@@ -1,6 +1,8 @@
 """A folder of scans of one's own, and the dataset.json that is written for it."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -367,3 +369,21 @@ def test_an_official_data_set_needs_no_description(tmp_path: Path) -> None:
     label(tmp_path / "labelsTr" / "label0001.nii.gz")
     assert "as it is distributed" in refused(tmp_path)
     assert names(written(tmp_path, image="imagesTr/*.nii.gz", label="labelsTr/*.nii.gz")["cases"]) == ["img0001"]
+
+
+def test_the_documentations_commands_do_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    section = text[text.index("## A folder of scans of your own") :]
+    commands, example = (re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)[1] for kind in ("sh", "json"))
+    mess(tmp_path / "mess", labelled=2, others=7)
+    monkeypatch.chdir(tmp_path)
+    for line in commands.splitlines():
+        assert main([*shlex.split(line)[1:], "--workers=1"]) == 0
+    found, shown = json.loads(Path("mess/dataset.json").read_text()), json.loads(example)
+    for key in ("name", "channels", "labels"):
+        assert found[key] == shown[key]
+    assert found["cases"][0].items() <= shown["cases"][0].items()
+    Path("mess/dataset.json").write_text(example)
+    dataset = read_dataset(Path("mess"))
+    assert dataset.label_map == {3: 2, 255: 0}
+    assert (dataset.cases[0].owner, dataset.unlabelled[0].images) == ("Pat 01", (Path("mess/Pat 09/ct.nii.gz"),))
