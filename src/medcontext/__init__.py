@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medcontext.commands.check import check
     from medcontext.commands.compare import compare
     from medcontext.commands.evaluate import evaluate
+    from medcontext.commands.init import init
     from medcontext.commands.predict import predict
     from medcontext.commands.prepare import prepare
     from medcontext.commands.report import report
@@ -47,6 +48,7 @@ __all__ = [
     "check",
     "compare",
     "evaluate",
+    "init",
     "predict",
     "prepare",
     "report",

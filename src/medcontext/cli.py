@@ -42,6 +42,11 @@ class Command:
 
 EVALUATIONS = "[NAME=]EVAL[,EVAL...]"
 COMMANDS = {
+    "init": Command(
+        "medcontext.commands.init",
+        "folder",
+        {"image": "PATTERN", "label": "PATTERN", "channels": "NAME", "labels": "NAME[=VALUE]"},
+    ),
     "train": Command("medcontext.commands.train", values={"unlabelled": "rest|DIR|DATASET"}),
     "predict": Command("medcontext.commands.predict"),
     "evaluate": Command("medcontext.commands.evaluate"),

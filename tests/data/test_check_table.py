@@ -137,7 +137,8 @@ def test_errors_that_differ_in_the_file_alone_are_printed_a_few_times() -> None:
 
     other = Problem("error", "/data/abdomen/x.nii.gz is a 2D image", "x")
     text = printed(report_of(*(case(f"scan_{number}", error(number)) for number in range(1000)), case("x", other)))
-    assert sum("NaN voxels" in line for line in text.splitlines()) == 10
+    assert sum("NaN voxels" in line for line in text.splitlines() if line.startswith("error")) == 10
+    assert "Do first: scan_0.nii.gz has 0 NaN voxels (1000 such)" in text
     assert "and 990 more like these" in text
     assert "x.nii.gz is a 2D image" in text
     assert "1001 errors, 0 warnings" in text

@@ -221,7 +221,7 @@ def test_images_and_labels_without_a_description_get_advice(tmp_path: Path) -> N
     (tmp_path / "labelsTr").mkdir()
     message = refused(tmp_path)
     assert "has imagesTr and labelsTr, but no dataset.json" in message
-    assert f"write {tmp_path}/dataset.json like the JSON file below" in message
+    assert f"let `medcontext init {tmp_path}` write one" in message
 
 
 def test_the_decathlons_brain_tumours_keep_their_labels(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_the_plan_is_printed_with_its_reasons(dataset: Dataset) -> None:
     with console.capture() as capture:
         print_plan(plan_of(dataset, label_map={7: 0}))
     text = " ".join(capture.get().split())
-    for part in ("spacing", "median", "zscore", "not CT", "left 1", "7 -> 0"):
+    for part in ("spacing", "median", "zscore", "not CT", "left 1", "7 to 0"):
         assert part in text
 
 

@@ -27,7 +27,8 @@ def evaluate(
 
     Both HD95, in the labels' own geometry. Writes `metrics.csv` (one row per case and structure; `dsc` is a fraction
     from 0 to 1) and `summary.json`, both or neither, and prints a table. Labels that have no prediction are listed in
-    the summary, not scored.
+    the summary, not scored. The labels' values are mapped by the "label_map" of their data set, and by that of the
+    training, which is noted beside its predictions.
 
     From a script, call it under `if __name__ == "__main__":` or with `workers=1`, as anything that starts processes.
 
@@ -53,6 +54,7 @@ def evaluate(
     from medcontext.evaluation.evaluate import describe, named_structures, score_pairs, show
     from medcontext.evaluation.pairs import find_labels, find_predictions, match
     from medcontext.evaluation.protocols import get_protocol
+    from medcontext.evaluation.structures import label_map_of
     from medcontext.evaluation.summary import Scores, make_rows
     from medcontext.files import output_folder
 
@@ -65,16 +67,17 @@ def evaluate(
     found = find_labels(labels)
     predicted = {name: path for name, path in find_predictions(folder).items() if not files or path in files}
     pairs, unpredicted = match(predicted, found, images)
-    names, source = named_structures(structures, labels, found, folder)
+    label_map = label_map_of(labels, found, folder)
+    names, source = named_structures(structures, labels, found, folder, label_map)
     output_folder(output, overwrite=overwrite)
-    cases = score_pairs(pairs, names, rules, processors() if workers is None else workers)
+    cases = score_pairs(pairs, names, rules, processors() if workers is None else workers, label_map)
     summary = {
         "medcontext": medcontext.__version__,
         "predictions": str(folder.resolve()),
         "labels": str(labels.resolve()),
         "images": None if images is None else str(images.resolve()),
         "structures_from": source,
-        **describe(cases, pairs, names, rules),
+        **describe(cases, pairs, names, rules, label_map),
         "labels_without_prediction": unpredicted,
     }
     scores = Scores(output, summary, make_rows(cases))

@@ -52,12 +52,13 @@ class Dataset:
         name: for messages and for the cache.
         root: the folder it was read from.
         channels: the name of each channel, in order, such as `("CT",)` or `("FLAIR", "T1")`.
-        labels: structure name to the value that the label files hold. Values may have gaps. The value 0 is
-            the background, always there.
+        labels: structure name to the value that the label files hold, once `label_map` has been applied. Values may
+            have gaps. The value 0 is the background, always there.
         cases: those with a label.
         unlabelled: those without, such as the Decathlon's `imagesTs`.
         regions: where overlapping regions are segmented rather than structures: name to the label values that a
             region consists of, larger regions first, such as `{"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}`.
+        label_map: values in the label files that stand for others, such as `{255: 0}`; `labels` are what is left.
         remarks: what a person should know of its files, a sentence each, such as which were passed over.
     """
 
@@ -68,6 +69,7 @@ class Dataset:
     cases: tuple[Case, ...]
     unlabelled: tuple[Case, ...] = ()
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    label_map: dict[int, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     @property

@@ -1,6 +1,7 @@
 """Everything that is wrong with a data set, found before anyone trains on it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.fill import find_fill
 from medcontext.data.formats import scan_dataset
+from medcontext.data.label_map import map_counts, map_text, values_text
 from medcontext.data.nifti import (
     Header,
     Unoriented,
@@ -25,6 +27,7 @@ from medcontext.data.nifti import (
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError
 
+UNDECLARED = "label values are not declared"
 UNUSUAL_SCALE = 20
 """How many times brighter or darker than the median scan a scan must be to be pointed out."""
 
@@ -57,7 +60,8 @@ class CaseReport:
         spacing: voxel size along X, Y, Z, in millimetres.
         orientation: where the file's axes point to, such as "RAS"; None too where the header does not say.
         intensity: lowest and highest value of each channel.
-        voxels: label value to number of voxels, the background included.
+        voxels: label value, after the data set's label_map, to number of voxels, the background included.
+        mapped: values that the label file holds and label_map sends elsewhere.
         voxel_volume: of one voxel, in millilitres.
         problems: all of this case.
         digest: of the image's values, equal for equal images.
@@ -70,6 +74,7 @@ class CaseReport:
     orientation: str | None = None
     intensity: tuple[tuple[float, float], ...] = ()
     voxels: dict[int, int] | None = None
+    mapped: tuple[int, ...] = ()
     voxel_volume: float = 0.0
     problems: tuple[Problem, ...] = ()
     digest: str = ""
@@ -115,7 +120,7 @@ def check_dataset(path: Path, *, workers: int = 1) -> Report:
     reports: list[CaseReport | None] = [None] * len(cases)
     for index, report in in_processes(check, cases, workers, "checking"):
         reports[index] = report
-    done = tuple(report for report in reports if report is not None)
+    done = _sum_up_undeclared(dataset, [report for report in reports if report is not None])
     problems = [Problem("error", message) for message in found]
     problems += [Problem("warning", message) for message in dataset.remarks]
     problems += [problem for report in done for problem in report.problems]
@@ -146,7 +151,10 @@ def check_case(case: Case, dataset: Dataset) -> CaseReport:
     if case.label is not None:
         try:
             label, affine = read_label(case.label)
-            report = replace(report, voxels=_voxel_counts(label), voxel_volume=_voxel_volume(affine))
+            counts = _voxel_counts(label)
+            mapped = tuple(value for value in counts if value in dataset.label_map)
+            voxels = map_counts(counts, dataset.label_map)
+            report = replace(report, voxels=voxels, mapped=mapped, voxel_volume=_voxel_volume(affine))
             problems += _label_problems(report, dataset)
             if header is not None:
                 check_same_grid(header, read_header(case.label), (str(case.images[0]), str(case.label)))
@@ -202,15 +210,47 @@ def _fill_problems(name: str, image: np.ndarray, dataset: Dataset) -> list[Probl
 def _label_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
     assert report.voxels is not None
     problems = []
-    declared = ", ".join(f"{value} {name}" for name, value in dataset.labels.items())
-    for value in sorted(set(report.voxels) - set(dataset.labels.values())):
-        message = (
-            f"label value {value} is not declared (declared: {declared}). Declare what it is in the data set's "
-            f'JSON file under "labels", correct the label files, or map it with label_map'
-        )
-        problems.append(Problem("error", message, report.name, f"{report.voxels[value]} voxels"))
+    unknown = sorted(set(report.voxels) - set(dataset.labels.values()))
+    if unknown:
+        shown = ", ".join(f"{value} in {report.voxels[value]} voxels" for value in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        problems.append(Problem("error", UNDECLARED, report.name, shown + more))
     if set(report.voxels) == {0}:
         problems.append(Problem("warning", "the label is empty: there is only background", report.name))
+    return problems
+
+
+def _sum_up_undeclared(dataset: Dataset, cases: Sequence[CaseReport]) -> tuple[CaseReport, ...]:
+    """The cases, with one message on all values that are not declared, for each of those that have some."""
+    declared = set(dataset.labels.values())
+    wrong = [case for case in cases if set(case.voxels or ()) - declared]
+    if not wrong:
+        return tuple(cases)
+    values = sorted({value for case in wrong for value in case.voxels or ()} - declared)
+    several = len(values) > 1
+    message = (
+        f"value{'s' * several} {values_text(values)} {'are' if several else 'is'} not declared, in {len(wrong)} "
+        f"case{'s' * (len(wrong) > 1)} (declared: {', '.join(f'{v} {name}' for name, v in dataset.labels.items())}). "
+        'Name them under "labels" in the data set\'s JSON file, say what they stand for under "label_map", or correct '
+        "the label files"
+    )
+    return tuple(
+        replace(
+            case,
+            problems=tuple(replace(p, message=message) if p.message == UNDECLARED else p for p in case.problems),
+        )
+        for case in cases
+    )
+
+
+def _mapped(dataset: Dataset, cases: Sequence[CaseReport]) -> list[Problem]:
+    """What the data set's label_map changes."""
+    found = Counter(value for case in cases for value in case.mapped)
+    said = [f"{map_text({value: dataset.label_map[value]})} in {count} cases" for value, count in sorted(found.items())]
+    problems = [Problem("note", f'"label_map" sends {"; ".join(said)}')] if said else []
+    unused = sorted(set(dataset.label_map) - set(found))
+    if unused and any(case.voxels for case in cases):
+        problems.append(Problem("warning", f'"label_map" changes {values_text(unused)}, which no label has'))
     return problems
 
 
@@ -227,7 +267,7 @@ def _across_cases(dataset: Dataset, cases: tuple[CaseReport, ...]) -> list[Probl
                 problems.append(Problem("warning", f"'{name}' ({value}) is declared, but in no label"))
     for names in _same_images(cases):
         problems.append(Problem("warning", f"the same image, voxel for voxel: {', '.join(names)}"))
-    problems += _unusual_intensities(dataset, cases)
+    problems += _mapped(dataset, cases) + _unusual_intensities(dataset, cases)
     orientations = Counter(case.orientation for case in cases if case.orientation)
     if len(orientations) > 1:
         listed = ", ".join(f"{code} {count}" for code, count in orientations.most_common())

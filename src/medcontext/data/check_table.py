@@ -1,7 +1,6 @@
 """The findings of a check, for a person at a terminal and as a CSV file."""
 
 import csv
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from medcontext.console import console
 from medcontext.data.check import CaseReport, Problem, Report
+from medcontext.data.check_advice import advice, kind
 from medcontext.data.placement import triple_text
 from medcontext.files import atomic_path
 
@@ -157,15 +157,15 @@ def _print_problems(report: Report, to: Console) -> None:
             if problem.level == level:
                 groups.setdefault((level, problem.message), []).append(problem)
     lines = Table.grid(padding=(0, 2))
-    alike = Counter(map(_kind, groups, groups.values()))
+    alike = Counter((level, kind(problems[0])) for (level, _), problems in groups.items())
     printed: Counter[tuple[str, str]] = Counter()
     for (level, message), problems in groups.items():
-        kind = _kind((level, message), problems)
-        printed[kind] += 1
-        if printed[kind] == ALIKE + 1:
-            rest = f"and {alike[kind] - ALIKE} more like these; --output lists all"
+        same = level, kind(problems[0])
+        printed[same] += 1
+        if printed[same] == ALIKE + 1:
+            rest = f"and {alike[same] - ALIKE} more like these; --output lists all"
             lines.add_row(Text(level, _COLORS[level]), rest)
-        if printed[kind] > ALIKE:
+        if printed[same] > ALIKE:
             continue
         text = Text(message.replace(f"{report.dataset.root}/", ""))
         if problems[0].case:
@@ -179,12 +179,11 @@ def _print_problems(report: Report, to: Console) -> None:
         to.print(f"{_plural(counts['error'], 'error')}, {_plural(counts['warning'], 'warning')}.", highlight=False)
     else:
         to.print(Text("No problems found.", "green"))
-
-
-def _kind(key: tuple[str, str], problems: list[Problem]) -> tuple[str, str]:
-    """What messages have in common that name different files and figures."""
-    level, message = key
-    return level, re.sub(r"[0-9.]+", "#", message.replace(problems[0].case, "*") if problems[0].case else message)
+    if step := advice(report):
+        to.print(Text(step.replace(f"{report.dataset.root}/", ""), "bold"), soft_wrap=True)
+    if unlabelled := sum(not case.labelled for case in report.cases):
+        scans = "scan without a label joins" if unlabelled == 1 else "scans without a label join"
+        to.print(Text(f"{unlabelled} {scans} a training by --unlabelled, with this data set."))
 
 
 def _worst(case: CaseReport) -> str:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from medcontext.data.label_map import LabelMap, check_targets, names_left, read_label_map
 from medcontext.data.regions import Regions, read_regions, written_values
 from medcontext.errors import InputError
 
@@ -46,13 +47,14 @@ def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
     """The declared labels as name to value, whichever way round the file has them, background first.
 
     Where nnU-Net's regions are declared, the values have no names of their own: they are called `label 1` and so on.
+    What "label_map" sends elsewhere is not among them.
 
     >>> read_labels({"labels": {"0": "background", "500": "spleen", "200": "liver"}}, Path("dataset.json"))
     {'background': 0, 'liver': 200, 'spleen': 500}
 
     Raises:
         InputError: if there are none; if a value is not a whole number from 0, or a name or value occurs
-            twice; if 0 is not the background; for nnU-Net's `ignore` label.
+            twice; if 0 is not the background; for nnU-Net's `ignore` label; if "label_map" cannot be used.
     """
     declared = manifest.get("labels")
     if not isinstance(declared, dict) or not declared:
@@ -72,10 +74,25 @@ def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
         those = ", ".join(f"'{name}' = {value}" for name, value in twice)
         raise InputError(f'{file}, "labels": declared twice: {those}. Each structure needs its own name and value.')
     _check_background(pairs, file)
-    structures = sorted(((name, value) for name, value in pairs if value != 0), key=lambda pair: pair[1])
+    label_map = read_declared_map(manifest, file)
+    check_targets(dict(pairs), label_map, f"{file}: ")
+    structures = names_left(dict(pairs), label_map)
     if not structures:
-        raise InputError(f'{file}, "labels" has only the background; declare at least one structure.')
-    return {BACKGROUND: 0, **dict(structures)}
+        left = f'"label_map" {label_map} leaves nothing but' if label_map else '"labels" has only'
+        raise InputError(f"{file}, {left} the background; declare at least one structure.")
+    return {BACKGROUND: 0, **structures}
+
+
+def read_declared_map(manifest: dict[str, Any], file: Path) -> LabelMap:
+    """What "label_map" says that values in the label files stand for; nothing where there is none.
+
+    >>> read_declared_map({"label_map": {"255": 0}}, Path("dataset.json"))
+    {255: 0}
+
+    Raises:
+        InputError: if it cannot be used.
+    """
+    return read_label_map(manifest.get("label_map", {}), str(file))
 
 
 def read_declared_regions(manifest: dict[str, Any], file: Path, labels: dict[str, int]) -> Regions:

@@ -4,6 +4,7 @@ Those that come without a JSON file are in `official.py`.
 """
 
 import os
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.declarations import read_channels, read_declared_regions, read_labels
+from medcontext.data.declarations import read_channels, read_declared_map, read_declared_regions, read_labels
 from medcontext.data.folders import (
     group_channels,
     missing_channels,
@@ -20,6 +21,7 @@ from medcontext.data.folders import (
     passed_over_text,
     shortened,
 )
+from medcontext.data.json_keys import unread_keys, unread_labels
 from medcontext.data.nifti import NIFTI_SUFFIXES, case_name
 from medcontext.data.official import scan_official
 from medcontext.errors import InputError
@@ -83,16 +85,23 @@ def _described(file: Path) -> tuple[Dataset, list[str]]:
     channels, labels = read_channels(manifest, file), read_labels(manifest, file)
     name = manifest.get("name") or (file.parent.resolve().name if file.name == MANIFEST else file.stem)
     regions = read_declared_regions(manifest, file, labels)
-    if "cases" not in manifest and ("file_ending" in manifest or "channel_names" in manifest):
-        cases, unlabelled, problems = _nnunet(manifest, file, len(channels))
-        remarks = _other_files(file.parent, manifest)
+    listed = "cases" in manifest or not ("file_ending" in manifest or "channel_names" in manifest)
+    kind = "nnunet" if not listed else "training" if "training" in manifest else "cases"
+    unlabelled: list[Case] = []
+    if listed:
+        cases, problems = _listed(manifest, file)
     else:
-        cases, unlabelled, problems = _listed(manifest, file)
-        remarks = []
+        cases, unlabelled, problems = _nnunet(manifest, file, len(channels))
+    remarks = [] if listed else _other_files(file.parent, manifest)
+    for key in ("test", "unlabelled") if listed else ("unlabelled",):
+        unlabelled += _without_label(manifest, key, file)
+        remarks += unread_labels(_entries(manifest, key, file), key, file)
+    remarks += unread_keys(manifest, file, kind)
     remarks += _other_numbers(manifest, file, len(cases), len(unlabelled))
     if not cases and not unlabelled and not problems:
         raise InputError(f"No labelled cases in {file}. {ACCEPTED}")
-    parts = tuple(cases), tuple(unlabelled), regions, tuple(remarks)
+    label_map = read_declared_map(manifest, file)
+    parts = tuple(cases), tuple(unlabelled), regions, label_map, tuple(remarks)
     return Dataset(str(name), file.parent, channels, labels, *parts), problems
 
 
@@ -106,12 +115,13 @@ def _find_manifest(path: Path) -> Path:
     file = path / MANIFEST
     if file.is_file():
         return file
+    init = f"medcontext init {shlex.quote(str(path))}"
     others = sorted(item.name for item in path.glob("*.json") if not item.name.startswith("."))
     inside = next((item for item in sorted(path.iterdir()) if item.is_dir() and is_dataset(item)), None)
     if (path / "imagesTr").is_dir() or (path / "labelsTr").is_dir():
         hint = (
             f"{path} has imagesTr and labelsTr, but no {MANIFEST} that says what their channels and values mean. "
-            f"Take the one that came with the data, or write {path / MANIFEST} like the JSON file below."
+            f"Take the one that came with the data, or let `{init}` write one."
         )
     elif inside is not None:
         hint = f"There is no {MANIFEST} in {path}, but {inside} looks like a data set; give that."
@@ -120,11 +130,11 @@ def _find_manifest(path: Path) -> Path:
             f"There is no {MANIFEST} in {path}; if one of {', '.join(others[:5])} describes the data, give that file."
         )
     else:
-        hint = f"There is no {MANIFEST} in {path}."
+        hint = f"There is no {MANIFEST} in {path}; of scans of your own `{init}` writes one."
     raise InputError(f"{hint} {ACCEPTED}")
 
 
-def _listed(manifest: dict[str, Any], file: Path) -> tuple[list[Case], list[Case], list[str]]:
+def _listed(manifest: dict[str, Any], file: Path) -> tuple[list[Case], list[str]]:
     """Cases that the JSON file lists: the Decathlon's, MONAI's and ours."""
     if "cases" in manifest and "training" in manifest:
         raise InputError(f'{file} has both "cases" and "training"; keep one.')
@@ -144,13 +154,14 @@ def _listed(manifest: dict[str, Any], file: Path) -> tuple[list[Case], list[Case
             problems.append(f"case '{case.name}' has no \"label\" in {file.name}")
         else:
             cases.append(case)
-    unlabelled = []
-    for key in ("test", "unlabelled"):
-        for number, entry in enumerate(_entries(manifest, key, file)):
-            entry = entry if isinstance(entry, dict) else {"image": entry}
-            case = _listed_case(entry, f'{file}, "{key}"[{number}]', file.parent)
-            unlabelled.append(replace(case, label=None))
-    return cases, unlabelled, problems
+    return cases, problems
+
+
+def _without_label(manifest: dict[str, Any], key: str, file: Path) -> list[Case]:
+    """The scans that a file lists as having no label."""
+    entries = [entry if isinstance(entry, dict) else {"image": entry} for entry in _entries(manifest, key, file)]
+    cases = [_listed_case(entry, f'{file}, "{key}"[{number}]', file.parent) for number, entry in enumerate(entries)]
+    return [replace(case, label=None) for case in cases]
 
 
 def _entries(manifest: dict[str, Any], key: str, file: Path) -> list[Any]:

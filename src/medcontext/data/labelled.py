@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medcontext.data.cases import Case, Dataset
+from medcontext.data.label_map import check_targets, names_left
 from medcontext.data.nifti import check_same_grid, read_header, read_image, read_label
 from medcontext.errors import InputError
 
@@ -43,14 +44,8 @@ def mapped_labels(dataset: Dataset, label_map: dict[int, int]) -> dict[str, int]
     Raises:
         InputError: if it maps to a value that the data set does not declare, or leaves no structure.
     """
-    declared = {0, *dataset.labels.values()}
-    for value, target in label_map.items():
-        if target not in declared:
-            raise InputError(
-                f"label_map sends {value} to {target}, which is not declared; declared are {sorted(declared)}."
-            )
-    left = {label_map.get(value, value) for value in declared} | set(label_map.values())
-    labels = {name: value for name, value in dataset.structures.items() if value in left}
+    check_targets(dataset.labels, label_map)
+    labels = names_left(dataset.labels, label_map)
     if not labels:
         raise InputError(f"label_map {label_map} leaves no structure of {dataset.labels}; map fewer values to 0.")
     return labels

@@ -154,7 +154,7 @@ class _Found:
             labelled,
             unlabelled,
             dict(known.regions),
-            remarks,
+            remarks=remarks,
         )
         return dataset, self.problems
 

@@ -32,8 +32,8 @@ class PrepareSettings:
         intensity_range: lowest and highest intensity for "range"; values outside are clipped.
         crop_foreground: crop each case to the box of its non-zero voxels; None crops unless a channel is CT,
             where 0 is water and not background.
-        label_map: from the values in the label files to declared values (or 0), such as `{255: 0}`. Nothing
-            else ever changes a label value.
+        label_map: from the values in the label files to declared values (or 0), such as `{255: 0}`, on top of the
+            data set's own. Nothing else ever changes a label value.
     """
 
     spacing: tuple[float, float, float] | Literal["auto", "original"] = "auto"

@@ -7,6 +7,7 @@ import numpy as np
 
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.fingerprint import Fingerprint, Intensity, take_fingerprint
+from medcontext.data.label_map import follow_in_training, map_text
 from medcontext.data.labelled import mapped_labels
 from medcontext.data.plan import Normalization, Plan, PrepareSettings
 
@@ -26,11 +27,12 @@ def make_plan(dataset: Dataset, cases: Sequence[Case], settings: PrepareSettings
         workers: processes that read the cases.
 
     Raises:
-        InputError: if a case cannot be used; if `label_map` leads to an undeclared value; if there is no case,
-            or none with a labelled voxel.
+        InputError: if a case cannot be used; if `label_map` leads to an undeclared value, or contradicts the data
+            set's; if there is no case, or none with a labelled voxel.
     """
-    labels = mapped_labels(dataset, settings.label_map)
-    fingerprint = take_fingerprint(dataset, cases, settings.label_map, workers)
+    label_map = follow_in_training(dataset.label_map, settings.label_map)
+    labels = mapped_labels(dataset, label_map)
+    fingerprint = take_fingerprint(dataset, cases, label_map, workers)
     return decide(dataset, labels, fingerprint, settings)
 
 
@@ -43,9 +45,11 @@ def decide(dataset: Dataset, labels: dict[str, int], fingerprint: Fingerprint, s
     for index, name in enumerate(dataset.channels):
         normalization, reasons[f"normalization of {name}"] = _choose_normalization(index, name, fingerprint, settings)
         channels.append(normalization)
-    if settings.label_map:
-        reasons["label_map"] = "given"
-    return Plan(dataset.channels, labels, dict(settings.label_map), spacing, tuple(channels), crop, reasons=reasons)
+    label_map = follow_in_training(dataset.label_map, settings.label_map)
+    if label_map:
+        given = [f"given: {map_text(settings.label_map)}"] if settings.label_map else []
+        reasons["label_map"] = ", then ".join(["the data set's"] * bool(dataset.label_map) + given)
+    return Plan(dataset.channels, labels, label_map, spacing, tuple(channels), crop, reasons=reasons)
 
 
 def _choose_spacing(

@@ -18,6 +18,7 @@ from medcontext.data.cases import Case, Dataset
 from medcontext.data.fill import find_fill
 from medcontext.data.folders import listed
 from medcontext.data.geometry import Geometry, to_ras
+from medcontext.data.label_map import map_text
 from medcontext.data.labelled import read_labelled
 from medcontext.data.nifti import image_digest, read_image
 from medcontext.data.normalize import background, foreground_box, normalize
@@ -130,8 +131,7 @@ def print_plan(plan: Plan) -> None:
     structures = ", ".join(f"{name} {value}" for name, value in plan.labels.items())
     table.add_row("structures", structures, "as declared")
     if plan.label_map:
-        mapped = ", ".join(f"{value} -> {target}" for value, target in plan.label_map.items())
-        table.add_row("label map", mapped, "given")
+        table.add_row("label map", map_text(plan.label_map), plan.reasons.get("label_map", ""))
     console.print(table)
 
 

@@ -9,17 +9,27 @@ from rich.text import Text
 
 from medcontext.console import console
 from medcontext.data.cases import Dataset
+from medcontext.data.label_map import LabelMap, apply_map, map_text
 from medcontext.data.nifti import read_label
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError
 from medcontext.evaluation.metrics import Score, absent, along_memory, locate, score_located
 from medcontext.evaluation.pairs import Pair
 from medcontext.evaluation.protocols import HD95_DEFINITIONS, Protocol
-from medcontext.evaluation.structures import Structures, by_value, declared, from_user, refuse_undeclared
+from medcontext.evaluation.structures import (
+    Structures,
+    by_value,
+    declared,
+    from_user,
+    refuse_mapped,
+    refuse_undeclared,
+)
 from medcontext.evaluation.summary import Cases, make_table, seen_in_training, summarise
 
 
-def score_pairs(pairs: list[Pair], structures: Structures | None, protocol: Protocol, workers: int) -> Cases:
+def score_pairs(
+    pairs: list[Pair], structures: Structures | None, protocol: Protocol, workers: int, label_map: LabelMap
+) -> Cases:
     """The scores of each case by name, in the order of the pairs, whatever the order in which they are done.
 
     Args:
@@ -27,11 +37,12 @@ def score_pairs(pairs: list[Pair], structures: Structures | None, protocol: Prot
         structures: None takes each value that occurs in any of the cases.
         protocol: the conventions.
         workers: processes, each with one case in memory.
+        label_map: applied to the labels, not to the predictions.
 
     Raises:
         InputError: from `score_pair`.
     """
-    work = partial(score_pair, structures=structures, protocol=protocol)
+    work = partial(score_pair, structures=structures, protocol=protocol, label_map=label_map)
     done = dict(in_processes(work, pairs, workers, "evaluating"))
     cases = {pair.name: done[index] for index, pair in enumerate(pairs)}
     if structures is not None:
@@ -43,13 +54,14 @@ def score_pairs(pairs: list[Pair], structures: Structures | None, protocol: Prot
     return {case: [scores.get(name, absent(name, protocol)) for name in names] for case, scores in by_name.items()}
 
 
-def score_pair(pair: Pair, structures: Structures | None, protocol: Protocol) -> list[Score]:
+def score_pair(pair: Pair, structures: Structures | None, protocol: Protocol, label_map: LabelMap) -> list[Score]:
     """Read and score one case.
 
     Raises:
         InputError: if a file is damaged, or holds values that are not declared.
     """
-    label, prediction, spacing = along_memory(read_label(pair.label)[0], read_label(pair.prediction)[0], pair.spacing)
+    truth = apply_map(read_label(pair.label)[0], label_map)
+    label, prediction, spacing = along_memory(truth, read_label(pair.prediction)[0], pair.spacing)
     boxes = locate(label), locate(prediction)
     if structures is None:
         structures = by_value(boxes, (pair.label, pair.prediction))
@@ -59,13 +71,23 @@ def score_pair(pair: Pair, structures: Structures | None, protocol: Protocol) ->
 
 
 def named_structures(
-    given: Mapping[str, int | list[int]] | None, labels: Path, found: Dataset | dict[str, Path], predictions: Path
+    given: Mapping[str, int | list[int]] | None,
+    labels: Path,
+    found: Dataset | dict[str, Path],
+    predictions: Path,
+    label_map: LabelMap,
 ) -> tuple[Structures | None, str]:
     """The structures to score, None for every value that occurs, and who says so."""
-    return declared(labels, found, predictions) if given is None else (from_user(given), "the user")
+    if given is None:
+        return declared(labels, found, predictions, label_map)
+    structures = from_user(given)
+    refuse_mapped(structures, label_map)
+    return structures, "the user"
 
 
-def describe(cases: Cases, pairs: Sequence[Pair], names: Structures | None, protocol: Protocol) -> dict[str, Any]:
+def describe(
+    cases: Cases, pairs: Sequence[Pair], names: Structures | None, protocol: Protocol, label_map: LabelMap
+) -> dict[str, Any]:
     """What `summary.json` says about the scores: conventions, means, and the files of every case."""
     unit = protocol.hd95_unit
     scored = [score.structure for score in next(iter(cases.values()))]
@@ -76,6 +98,7 @@ def describe(cases: Cases, pairs: Sequence[Pair], names: Structures | None, prot
         "units": {"dsc": "fraction, 0 to 1", "hd95_pooled": unit, "hd95_max": unit, "volumes": "mm3"},
         "spacing_from": "the label's affine: the lengths of its columns, in mm",
         "values": {name: [int(name)] if names is None else list(names[name]) for name in scored},
+        "label_map": {str(value): target for value, target in label_map.items()},
         **summarise(cases),
         "cases": [
             {
@@ -97,6 +120,8 @@ def show(summary: Mapping[str, Any], protocol: Protocol, output: Path) -> None:
     console.print(make_table(summary, protocol, len(summary["cases"])))
     if remark := seen_in_training({case["name"]: case["part"] for case in summary["cases"]}):
         console.print(Text(remark, "bold red"), soft_wrap=True)
+    if summary["label_map"]:
+        console.print(f"Label values mapped: {map_text(summary['label_map'])}", soft_wrap=True)
     missing = summary["labels_without_prediction"]
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

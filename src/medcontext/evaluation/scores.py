@@ -122,5 +122,9 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "conventions": ("texts by their names", lambda value: isinstance(value, dict)),
     "predictions": ("a folder", lambda value: isinstance(value, str)),
+    "label_map": (
+        "whole numbers by whole numbers",
+        lambda value: isinstance(value, dict) and all(key.isdecimal() and type(value[key]) is int for key in value),
+    ),
 }
-MAY_LACK = ("values", "cases", "conventions", "predictions")  # those of other tools
+MAY_LACK = ("values", "cases", "conventions", "predictions", "label_map")  # those of other tools

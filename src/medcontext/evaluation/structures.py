@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medcontext.data.cases import Dataset
-from medcontext.data.declarations import read_declared_regions, read_labels
+from medcontext.data.declarations import read_declared_map, read_declared_regions, read_labels
 from medcontext.data.formats import MANIFEST
+from medcontext.data.label_map import LabelMap, follow, names_left, read_label_map
 from medcontext.data.regions import Regions
 from medcontext.errors import InputError
 from medcontext.evaluation.metrics import Boxes
@@ -42,7 +44,44 @@ def from_user(structures: Mapping[str, int | Sequence[int]]) -> Structures:
     return named
 
 
-def declared(labels: Path, found: Dataset | Mapping[str, Path], predictions: Path) -> tuple[Structures | None, str]:
+def label_map_of(labels: Path, found: Dataset | Mapping[str, Path], predictions: Path) -> LabelMap:
+    """What the values in the label files stand for: by their own "label_map", then by that of the training.
+
+    The first is the data set's, or of a dataset.json where `declared` looks for one; the second is what `medcontext
+    predict` noted beside its predictions of `--prepare.label_map`. Predictions hold the mapped values already.
+
+    Raises:
+        InputError: if one of them cannot be read.
+    """
+    if isinstance(found, Dataset):
+        own = found.label_map
+    else:
+        file = _beside(labels)
+        own = {} if file is None else read_declared_map(_object(file), file)
+    record = predictions / MANIFEST
+    said = _object(record).get("predicted_by") if record.is_file() else None
+    learnt = said.get("label_map", {}) if isinstance(said, dict) else {}
+    return follow(own, read_label_map(learnt, str(record)))
+
+
+def refuse_mapped(structures: Structures, label_map: LabelMap) -> None:
+    """Refuse structures with a value that the labels no longer hold.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for name, values in structures.items():
+        for value in values:
+            if value in label_map and value not in label_map.values():
+                raise InputError(
+                    f"structures: '{name}' is {value}, which label_map sends to {label_map[value]}. Give values as "
+                    "they are after it."
+                )
+
+
+def declared(
+    labels: Path, found: Dataset | Mapping[str, Path], predictions: Path, label_map: LabelMap | None = None
+) -> tuple[Structures | None, str]:
     """Names and values that come with the files.
 
     They are the data set's; or those of a dataset.json in the labels' folder, or in the folder above it; or those
@@ -52,6 +91,7 @@ def declared(labels: Path, found: Dataset | Mapping[str, Path], predictions: Pat
         labels: as given by the user.
         found: what was found there.
         predictions: the folder of predictions.
+        label_map: of `label_map_of`: a structure whose value it sends elsewhere is not scored.
 
     Returns:
         The structures, None if nothing declares them, and where they come from.
@@ -64,9 +104,9 @@ def declared(labels: Path, found: Dataset | Mapping[str, Path], predictions: Pat
     if isinstance(found, Dataset):
         declarations.append((found.structures, found.regions, f"the data set {labels}"))
     else:
-        folder = labels.resolve()
-        files = (folder / MANIFEST, folder.parent / MANIFEST)
-        declarations += [(*_read(file), str(file)) for file in files if file.is_file()][:1]
+        file = _beside(labels)
+        declarations += [] if file is None else [(*_read(file), str(file))]
+    declarations = [(names_left(names, label_map or {}), regions, by) for names, regions, by in declarations]
     own = predictions / MANIFEST
     if own.is_file():
         declarations.append((*_read(own), str(own)))
@@ -115,10 +155,21 @@ def refuse_undeclared(volume: np.ndarray, boxes: Boxes, structures: Structures, 
         )
 
 
-def _read(file: Path) -> tuple[dict[str, int], Regions]:
+def _beside(labels: Path) -> Path | None:
+    """The dataset.json in a folder of labels, or in the folder above it."""
+    folder = labels.resolve()
+    return next((file for file in (folder / MANIFEST, folder.parent / MANIFEST) if file.is_file()), None)
+
+
+def _object(file: Path) -> dict[str, Any]:
     manifest = read_json(file)
     if not isinstance(manifest, dict):
         raise InputError(f'{file} holds a {type(manifest).__name__}; an object with "labels" is expected.')
+    return manifest
+
+
+def _read(file: Path) -> tuple[dict[str, int], Regions]:
+    manifest = _object(file)
     labels = read_labels(manifest, file)
     regions = read_declared_regions(manifest, file, labels)
     return {name: value for name, value in labels.items() if value != 0}, regions

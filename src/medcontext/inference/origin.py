@@ -17,10 +17,12 @@ RECORD = "dataset.json"
 def describe_origin(members: Sequence[Member], weights: Weights, input: Path) -> dict[str, Any]:
     """What the values mean, and everything that decides them.
 
-    `probability_classes` are the classes along the last axis of probability files. Checkpoints are told apart by
-    their content: training may have gone on under the same name.
+    The values are those after the data set's "label_map" and that of the training's settings; the latter is noted, for
+    labels to be scored as they were learnt. `probability_classes` are the classes along the last axis of probability
+    files. Checkpoints are told apart by their content: training may have gone on under the same name.
     """
     run = members[0].run
+    label_map = run.settings.prepare.label_map
     labels = {"background": 0} | dict(sorted(run.plan.labels.items(), key=lambda item: item[1]))
     return {
         "name": run.facts.dataset,
@@ -30,6 +32,7 @@ def describe_origin(members: Sequence[Member], weights: Weights, input: Path) ->
         "predicted_by": {
             "input": str(input.resolve()),
             "weights": weights,
+            **({"label_map": {str(value): target for value, target in label_map.items()}} if label_map else {}),
             "networks": [
                 {
                     "checkpoint": str(member.checkpoint.resolve()),

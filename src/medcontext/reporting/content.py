@@ -91,6 +91,7 @@ def case_files(study: Study) -> dict[str, CaseFiles]:
         {entry["name"]: entry for run in reversed(model.evaluations) for entry in run.summary.get("cases", [])}
         for model in study.models
     ]
+    label_map = {int(value): target for value, target in study.summary.get("label_map", {}).items()}
     names = [name for name in entries[0] if all(name in listed for listed in entries)]
     found = {}
     for name in names:
@@ -98,7 +99,8 @@ def case_files(study: Study) -> dict[str, CaseFiles]:
         predictions = {
             model: Path(listed[name]["prediction"]) for model, listed in zip(study.names, entries, strict=True)
         }
-        found[name] = CaseFiles(name, Path(images[0]) if images else None, Path(entries[0][name]["label"]), predictions)
+        image = Path(images[0]) if images else None
+        found[name] = CaseFiles(name, image, Path(entries[0][name]["label"]), predictions, label_map=label_map)
     return found
 
 

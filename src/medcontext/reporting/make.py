@@ -156,9 +156,7 @@ def _mosaic_case(files: CaseFiles) -> MosaicCase:
     affine = read_header(files.truth).affine
     turn = io_orientation(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(turn[:, 0])]
-    image, truth = (
-        apply_orientation(array, turn) for array in (first_channel(files.image), read_label(files.truth)[0])
-    )
+    image, truth = (apply_orientation(array, turn) for array in (first_channel(files.image), files.read_truth()))
     predictions = {name: apply_orientation(read_label(path)[0], turn) for name, path in files.predictions.items()}
     x, y, z = (float(size) for size in spacing)
     return MosaicCase(files.name, image, truth, predictions, (x, y, z))

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from medcontext.data.cases import Case
+from medcontext.data.label_map import apply_map
 from medcontext.data.nifti import check_same_grid, read_header, read_image, read_label
 from medcontext.errors import InputError
 from medcontext.evaluation.metrics import Extent
@@ -35,6 +36,7 @@ class CaseFiles:
         image: None where it is not known; of a file with several channels the first is shown.
         truth: the label.
         predictions: model to segmentation.
+        label_map: values in the label's file that stand for others.
         own_images: models that saw another image, such as one with parts hidden, which is shown below theirs.
     """
 
@@ -43,6 +45,11 @@ class CaseFiles:
     truth: Path
     predictions: Mapping[str, Path]
     own_images: Mapping[str, Path] = field(default_factory=dict)
+    label_map: Mapping[int, int] = field(default_factory=dict)
+
+    def read_truth(self) -> np.ndarray:
+        """The label (X, Y, Z), as it was scored."""
+        return apply_map(read_label(self.truth)[0], dict(self.label_map))
 
     def check_grid(self, *paths: Path) -> None:
         """Raise InputError where a file does not lie on the label's grid."""
@@ -79,14 +86,14 @@ def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> CaseVolume
         InputError: if a label or prediction is missing or damaged, or lies on another grid than the label. An image
             that is such only leaves its place black, and a note.
     """
-    paths = {"truth": case.truth, **{str(index): path for index, path in enumerate(case.predictions.values())}}
+    predictions = {str(index): path for index, path in enumerate(case.predictions.values())}
     header = read_header(case.truth)
     images = {"image": case.image} if case.image else {}
     images |= {
         f"image-{i}": case.own_images[name] for i, name in enumerate(case.predictions) if name in case.own_images
     }
     case.check_grid(*case.predictions.values())
-    labels = {key: read_label(path)[0] for key, path in paths.items()}
+    labels = {"truth": case.read_truth(), **{key: read_label(path)[0] for key, path in predictions.items()}}
     box = labelled_box(list(labels.values()))
     affine = header.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]

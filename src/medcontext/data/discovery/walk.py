@@ -1,0 +1,67 @@
+"""Every file below a folder, sorted by what it may be."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from medcontext.data.folders import NO_SCAN
+from medcontext.data.nifti import is_nifti
+from medcontext.errors import InputError
+from medcontext.files import check_utf8
+
+
+@dataclass(frozen=True)
+class Files:
+    """Paths relative to the folder, sorted.
+
+    Args:
+        nifti: those that are read.
+        hidden: files and folders whose names begin with a dot.
+        others: what may be a scan in another format.
+        texts: what is none, such as tables and pictures.
+    """
+
+    nifti: tuple[PurePosixPath, ...]
+    hidden: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+def walk(folder: Path) -> Files:
+    """Look through a folder and all below it, through links too, each place once.
+
+    Raises:
+        InputError: if it is not a folder, cannot be read, holds no NIfTI file, or one whose name is not UTF-8.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is {'a file' if folder.exists() else 'not there'}; give a folder of NIfTI files.")
+    found: dict[str, list[str]] = {"nifti": [], "hidden": [], "others": [], "texts": []}
+    seen = {os.path.realpath(folder)}
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        relative = Path(place).relative_to(folder)
+        found["hidden"] += [f"{(relative / name).as_posix()}/" for name in folders if name.startswith(".")]
+        targets = {name: os.path.realpath(os.path.join(place, name)) for name in sorted(folders)}
+        folders[:] = [name for name in targets if not name.startswith(".") and targets[name] not in seen]
+        seen |= {targets[name] for name in folders}
+        for name in names:
+            found[_kind(Path(name))].append((relative / name).as_posix())
+    nifti = sorted(PurePosixPath(name) for name in found.pop("nifti"))
+    for file in nifti:
+        check_utf8(str(file))
+    files = Files(tuple(nifti), **{kind: tuple(sorted(names)) for kind, names in found.items()})
+    if not nifti:
+        others = f" It has {files.others[0]} and such; convert scans to NIfTI first." if files.others else ""
+        raise InputError(f"No NIfTI files (.nii.gz, .nii) in {folder} or below it.{others}")
+    return files
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"Cannot read {error.filename}: {error.strerror}.")
+
+
+def _kind(name: Path) -> str:
+    if name.name.startswith("."):
+        return "hidden"
+    if is_nifti(name):
+        return "nifti"
+    return "texts" if name.suffix.lower() in NO_SCAN else "others"
