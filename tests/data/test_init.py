@@ -124,6 +124,26 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert read_dataset(other).cases[0].images == (tmp_path / "lists" / "../Pat 01/ct.nii.gz",)
 
 
+def test_where_nothing_can_be_written_is_said_before_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mess(tmp_path / "mess", labelled=2, others=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        assert "cannot be written to; write the file elsewhere: --output" in refused(tmp_path / "mess")
+    (tmp_path / "real" / "lists").mkdir(parents=True)
+    (tmp_path / "lists").symlink_to(tmp_path / "real" / "lists")
+    other = mc.init(tmp_path / "mess", output=tmp_path / "lists" / "mess.json", workers=1)
+    assert len(read_dataset(other).cases) == 2
+
+
+def test_one_image_under_two_names_is_to_be_corrected(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    mess(tmp_path, labelled=2, others=1)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "ct.nii.gz").symlink_to(tmp_path / "Pat 01" / "ct.nii.gz")
+    mc.init(tmp_path, workers=1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "To be corrected in dataset.json: the cases 'Pat 01' and 'more' have the same image file" in told
+
+
 def test_flat_files_are_told_by_their_endings(tmp_path: Path) -> None:
     for name in ("anna_1", "anna_2", "bob"):
         image(tmp_path / f"{name}_ct.nii.gz")

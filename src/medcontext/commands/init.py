@@ -1,5 +1,6 @@
 """Describing a folder of scans, so that every other command can read it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,10 +45,10 @@ def init(
 
     from rich.text import Text
 
-    from medcontext.console import console
+    from medcontext.console import console, warn
     from medcontext.data.discovery.describe import show, to_json
     from medcontext.data.discovery.discover import discover
-    from medcontext.data.formats import MANIFEST
+    from medcontext.data.formats import MANIFEST, scan_dataset
     from medcontext.data.pool import processors
     from medcontext.files import write_text
 
@@ -60,8 +61,12 @@ def init(
     names = [channels] if isinstance(channels, str) else list(channels)
     found = discover(folder, images, label, names, labels, processors() if workers is None else workers)
     refuse_output(file, folder)  # the look took a while
-    write_text(file, to_json(found, file))
+    try:
+        write_text(file, to_json(found, file))
+    except OSError as error:
+        raise InputError(f"Cannot write {file}: {error.strerror}. Write it elsewhere: --output FILE.json.") from None
     show(found, images, label)
+    warn([f"To be corrected in {file.name}: {problem}." for problem in scan_dataset(file)[1]])
     data = shlex.quote(str(folder if output is None else file))
     console.print(Text(f"Written: {file}. Read it, correct names, then: medcontext check {data}"), soft_wrap=True)
     return file
@@ -82,6 +87,8 @@ def refuse_output(file: Path, folder: Path) -> None:
         raise InputError(f"--output {file} must be a JSON file, such as dataset.json.")
     if not file.parent.is_dir() and file.parent != folder:
         raise InputError(f"--output {file}: the folder {file.parent} is not there.")
+    if file.parent.is_dir() and not os.access(file.parent, os.W_OK):
+        raise InputError(f"{file.parent} cannot be written to; write the file elsewhere: --output FILE.json.")
 
 
 def refuse_known(folder: Path) -> None:

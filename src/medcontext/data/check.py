@@ -151,10 +151,10 @@ def check_case(case: Case, dataset: Dataset) -> CaseReport:
     if case.label is not None:
         try:
             label, affine = read_label(case.label)
-            counts = _voxel_counts(label)
+            counts = voxel_counts(label)
             mapped = tuple(value for value in counts if value in dataset.label_map)
             voxels = map_counts(counts, dataset.label_map)
-            report = replace(report, voxels=voxels, mapped=mapped, voxel_volume=_voxel_volume(affine))
+            report = replace(report, voxels=voxels, mapped=mapped, voxel_volume=voxel_volume(affine))
             problems += _label_problems(report, dataset)
             if header is not None:
                 check_same_grid(header, read_header(case.label), (str(case.images[0]), str(case.label)))
@@ -309,7 +309,8 @@ def _same_images(cases: tuple[CaseReport, ...]) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
-def _voxel_counts(label: np.ndarray) -> dict[int, int]:
+def voxel_counts(label: np.ndarray) -> dict[int, int]:
+    """How many voxels each value of a label (X, Y, Z) has."""
     if label.max() >= 2**16:  # a table of all values up to it would be wasteful
         values, counts = np.unique(label, return_counts=True)
         return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
@@ -320,5 +321,6 @@ def _voxel_counts(label: np.ndarray) -> dict[int, int]:
     return {int(value): int(total[value]) for value in np.flatnonzero(total)}
 
 
-def _voxel_volume(affine: np.ndarray) -> float:
+def voxel_volume(affine: np.ndarray) -> float:
+    """The volume of a voxel in millilitres."""
     return abs(float(np.linalg.det(affine[:3, :3]))) / 1000

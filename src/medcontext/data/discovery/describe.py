@@ -93,7 +93,10 @@ def _entry(case: Case, root: Path) -> dict[str, Any]:
 
 
 def _relative(path: Path, root: Path) -> str:
-    return Path(os.path.relpath(path, root)).as_posix()
+    """The path as the file says it; from elsewhere by the real folders, for .. does not lead back through a link."""
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return Path(os.path.relpath(path.absolute(), os.path.realpath(root))).as_posix()
 
 
 def _block(key: str, entries: Sequence[dict[str, Any]]) -> str:

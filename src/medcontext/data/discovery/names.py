@@ -11,7 +11,7 @@ from medcontext.data.discovery.pairing import Group
 from medcontext.data.discovery.words import IMAGE, LABEL, PARTS, stem, words
 from medcontext.errors import InputError
 
-_PERSON = re.compile(r"(pat|patient|sub|subject|pt|person)[-_ ]?[a-z]*\d+", re.IGNORECASE)
+_PERSON = re.compile(r"(pat|patient|sub|subject|pt|person)([-_ ]?\d+|-[a-z]+\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<=\w)_\d{4}$")
 
 

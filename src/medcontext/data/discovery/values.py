@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medcontext.data.cases import Case
+from medcontext.data.check import voxel_counts, voxel_volume
 from medcontext.data.nifti import read_header, read_image, read_label
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError
@@ -133,8 +134,7 @@ def _pair(text: str, form: str) -> tuple[str, int | None]:
 
 def _volumes(path: Path) -> dict[int, float]:
     label, affine = read_label(path)
-    values, counts = np.unique(label, return_counts=True)
-    if len(values) > MOST_VALUES:
-        raise InputError(f"{path} holds {len(values)} different values, as an image does, not a label.")
-    voxel = abs(float(np.linalg.det(affine[:3, :3]))) / 1000  # ml
-    return {int(value): int(count) * voxel for value, count in zip(values, counts, strict=True) if value}
+    counts = voxel_counts(label)
+    if len(counts) > MOST_VALUES:
+        raise InputError(f"{path} holds {len(counts)} different values, as an image does, not a label.")
+    return {value: count * voxel_volume(affine) for value, count in counts.items() if value}
