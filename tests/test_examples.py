@@ -8,10 +8,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-TRAININGS = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "scans_to_report.py")
+TRAININGS = [
+    pytest.param(path, marks=[pytest.mark.slow] if path.name == "own_network.py" else [], id=path.name)
+    for path in sorted((ROOT / "examples").glob("*.py"))
+    if path.name != "scans_to_report.py"
+]
 
 
-@pytest.mark.parametrize("example", TRAININGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("example", TRAININGS)
 def test_examples_run(example: Path) -> None:
     run = subprocess.run([sys.executable, str(example), "--steps", "10"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -20,6 +24,7 @@ def test_examples_run(example: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_the_way_from_scans_to_a_report_runs(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples" / "scans_to_report.py"), "--steps=4", f"--output={tmp_path}"]
     run = subprocess.run(command, capture_output=True, text=True)

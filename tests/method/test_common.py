@@ -10,8 +10,9 @@ from medcontext.method.losses import heads
 from tests.method.conftest import SUBJECTS, Subject
 
 MASKS = {"tube": TubeMask, "cube": CubeMask, "bernoulli": TubeMask}
+SLOW = {"swin_unetr": [pytest.mark.slow]}  # windows take seconds on a CPU, in double precision half a minute
 COMBINATIONS = [
-    pytest.param(subject, mask, space, id=f"{name}-{mask}-{space}")
+    pytest.param(subject, mask, space, id=f"{name}-{mask}-{space}", marks=SLOW.get(name, []))
     for name, subject in SUBJECTS.items()
     for mask in MASKS
     for space in ("voxels", "tokens")
@@ -29,7 +30,7 @@ VIEWS = {
 with_scans = pytest.mark.parametrize(
     ("subject", "options"),
     [
-        pytest.param(subject, options, id=f"{name}-{view}")
+        pytest.param(subject, options, id=f"{name}-{view}", marks=SLOW.get(name, []))
         for name, subject in SUBJECTS.items()
         for view, options in VIEWS.items()
         if name in ("unet", "batchnorm") or view in ("filled", "masked")  # the others are slow

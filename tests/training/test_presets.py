@@ -1,8 +1,10 @@
 """Every preset runs, through the real command line, on generated scans laid out as its data set is."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -83,7 +85,13 @@ def train_official(official: Path, output: Path, preset: str, *more: str) -> Pat
     return data
 
 
-@pytest.mark.parametrize("preset", sorted(set(OFFICIAL) - set(TO_THE_END)))
+def slow(presets: Iterable[str], network: str) -> list[Any]:
+    """Those of a network that takes a minute in bfloat16 on a CPU run among the slow tests."""
+    marks = [pytest.mark.slow]
+    return [pytest.param(preset, marks=marks if preset.endswith(network) else []) for preset in presets]
+
+
+@pytest.mark.parametrize("preset", slow(sorted(set(OFFICIAL) - set(TO_THE_END)), "swin_unetr"))
 def test_presets_of_data_sets_train_on_data_laid_out_so(official: Path, tmp_path: Path, preset: str) -> None:
     train_official(official, tmp_path / "run", preset, AS_ON_A_GPU)
 
