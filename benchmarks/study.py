@@ -66,6 +66,11 @@ class Arm:
     retrain: bool = False
     all_labels: bool = False
 
+    @property
+    def scans(self) -> list[str]:
+        """As `--unlabelled` takes them."""
+        return ["rest"] if self.unlabelled else []
+
 
 def ours(**changes: Any) -> Arm:
     """The default with scans without labels, where settings of these differ."""
@@ -212,6 +217,10 @@ class Work:
         self.names = sorted(case.name for case in read_dataset(self.data).cases)
         self.folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
     def place(self, arm: str, turn: int, seed: int) -> Path:
         return self.folder / re.sub(r"[^a-z0-9]+", "_", arm) / f"{turn}-{seed}"
 
@@ -230,9 +239,7 @@ class Work:
 
     def start(self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None) -> None:
         """Train, going on where it was killed."""
-        scans = ["rest"] if arm.unlabelled else []
-        cache = self.folder / "cache"
-        alone(mc.train, data or self.data, run, settings, unlabelled=scans, cache=cache, resume=True)
+        alone(mc.train, data or self.data, run, settings, unlabelled=arm.scans, cache=self.cache, resume=True)
 
     def cost(self, name: str) -> float:
         """What a step of an arm costs in steps of the baseline, measured once, in processor time.
@@ -259,7 +266,7 @@ class Work:
         with_scans = {"method.unlabelled.start": 0} if arm.unlabelled else {}
         settings = self.settings(arm, 0, 0, **with_scans)
         output = self.folder / f"probe-{name}-{os.getpid()}"
-        return self.data, output, settings, ["rest"] if arm.unlabelled else [], self.folder / "cache"
+        return self.data, output, settings, arm.scans, self.cache
 
     def steps(self, name: str) -> int:
         """As many as cost what the baseline's do; those before unlabelled scans join cost what a plain one does."""

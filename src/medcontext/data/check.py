@@ -210,7 +210,7 @@ def _fill_problems(name: str, image: np.ndarray, dataset: Dataset) -> list[Probl
 def _label_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
     assert report.voxels is not None
     problems = []
-    unknown = sorted(set(report.voxels) - set(dataset.labels.values()))
+    unknown = undeclared(dataset, [report])
     if unknown:
         shown = ", ".join(f"{value} in {report.voxels[value]} voxels" for value in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
@@ -220,13 +220,18 @@ def _label_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
     return problems
 
 
+def undeclared(dataset: Dataset, cases: Sequence[CaseReport]) -> list[int]:
+    """The label values of cases that are not declared, sorted."""
+    present = {value for case in cases for value in case.voxels or ()}
+    return sorted(present - set(dataset.labels.values()))
+
+
 def _sum_up_undeclared(dataset: Dataset, cases: Sequence[CaseReport]) -> tuple[CaseReport, ...]:
     """The cases, with one message on all values that are not declared, for each of those that have some."""
-    declared = set(dataset.labels.values())
-    wrong = [case for case in cases if set(case.voxels or ()) - declared]
-    if not wrong:
+    values = undeclared(dataset, cases)
+    if not values:
         return tuple(cases)
-    values = sorted({value for case in wrong for value in case.voxels or ()} - declared)
+    wrong = [case for case in cases if undeclared(dataset, [case])]
     several = len(values) > 1
     message = (
         f"value{'s' * several} {values_text(values)} {'are' if several else 'is'} not declared, in {len(wrong)} "

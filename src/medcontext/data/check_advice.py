@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from medcontext.data.check import Problem, Report
+from medcontext.data.check import Problem, Report, undeclared
 from medcontext.data.folders import listed
 from medcontext.data.label_map import values_text
 
@@ -20,7 +20,7 @@ def advice(report: Report) -> str:
     kinds = Counter(map(kind, errors))
     first = next((problem for problem in errors if not problem.case), None)  # of the data set as a whole
     most = first or max(errors, key=lambda problem: kinds[kind(problem)])
-    values = undeclared(report)
+    values = undeclared(report.dataset, report.cases)
     if values and not first:
         having = sum(bool(set(case.voxels or ()) & set(values)) for case in report.cases)
         if having >= kinds[kind(most)]:
@@ -34,12 +34,6 @@ def kind(problem: Problem) -> str:
     """What messages have in common that name different cases, files and figures."""
     message = problem.message.replace(problem.case, "*") if problem.case else problem.message
     return re.sub(r"[0-9.]+", "#", message)
-
-
-def undeclared(report: Report) -> list[int]:
-    """The label values that are not declared, sorted."""
-    present = {value for case in report.cases for value in case.voxels or ()}
-    return sorted(present - set(report.dataset.labels.values()))
 
 
 def _declare(values: list[int]) -> str:

@@ -1,7 +1,7 @@
 """Scans without labels: where they come from, what is wrong with them, and their prepared cases."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,14 +23,11 @@ FAR = 0.5  # standard deviations of the prepared intensities; labelled scans of 
 
 
 @dataclass(frozen=True)
-class Scans:
-    """Unlabelled scans of several sources, prepared.
+class ScanLists:
+    """Unlabelled scans of several sources, and what is special about some of them.
 
     Args:
         sources: as they were given.
-        cases: prepared.
-        origins: of each case, its source.
-        passed: what each source has beside them that is not used, in words.
         damaged: what is wrong with each scan that was left out, in words.
         labelled: those left out because a training case has the same image.
         doubled: those left out because another scan here has the same image.
@@ -41,9 +38,6 @@ class Scans:
     """
 
     sources: tuple[str, ...] = ()
-    cases: tuple[StoredCase, ...] = ()
-    origins: tuple[str, ...] = ()
-    passed: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     labelled: tuple[str, ...] = ()
     doubled: tuple[str, ...] = ()
@@ -52,13 +46,28 @@ class Scans:
     unread: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
 
+
+@dataclass(frozen=True)
+class Scans(ScanLists):
+    """The same, prepared.
+
+    Args:
+        cases: prepared.
+        origins: of each case, its source.
+        passed: what each source has beside them that is not used, in words.
+    """
+
+    cases: tuple[StoredCase, ...] = ()
+    origins: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+
     def facts(self) -> dict[str, object]:
         """Plain values for `run.json`."""
-        lists = ("damaged", "labelled", "doubled", "validated", "tested", "unread", "unlike")
+        lists = {each.name: list(getattr(self, each.name)) for each in fields(ScanLists)}
         return {
-            "sources": list(self.sources),
+            "sources": lists.pop("sources"),
             "scans": [[origin, case.name, case.digest] for origin, case in zip(self.origins, self.cases, strict=True)],
-            **{name: list(getattr(self, name)) for name in lists if getattr(self, name)},
+            **{name: names for name, names in lists.items() if names},
         }
 
     def remarks(self) -> list[str]:

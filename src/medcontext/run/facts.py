@@ -6,34 +6,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from medcontext.configuration import plain
 from medcontext.data.regions import Regions
+from medcontext.data.unlabelled import ScanLists
 from medcontext.errors import InputError
 
 
 @dataclass(frozen=True)
-class UnlabelledFacts:
-    """The scans without labels that take part, and those that were left out; the fields are those of `data.unlabelled`.
+class UnlabelledFacts(ScanLists):
+    """The scans without labels that take part, and those that were left out.
 
     Args:
-        sources: as given to `--unlabelled`.
         scans: of each its source, name, and the digest of its image.
-        damaged: names of those that cannot be used.
-        labelled: of those that training cases with a label are, too.
-        doubled: of those that others of them are, too.
-        validated: of those that are validation cases.
-        tested: of those that are test cases.
-        unread: of test cases whose images could not be compared with them.
-        unlike: of those whose intensities are far from the labelled scans'.
     """
 
-    sources: tuple[str, ...] = ()
     scans: tuple[tuple[str, str, str], ...] = ()
-    damaged: tuple[str, ...] = ()
-    labelled: tuple[str, ...] = ()
-    doubled: tuple[str, ...] = ()
-    validated: tuple[str, ...] = ()
-    tested: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
-    unlike: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, content: Any) -> "UnlabelledFacts":

@@ -52,9 +52,14 @@ class Watched:
         return {panel: name for panel, name in VIEWS.items() if panel in self.panels}
 
 
+def case_folder(run: Path, case: str) -> Path:
+    """Where a case's volumes are."""
+    return run / FOLDER / case
+
+
 def volume_path(run: Path, case: str, panel: str) -> Path:
     """The file of a volume."""
-    return run / FOLDER / case / f"{panel}.nii.gz"
+    return case_folder(run, case) / f"{panel}.nii.gz"
 
 
 def scan_name(scan: str) -> str:

@@ -26,7 +26,7 @@ from medcontext.pictures.mosaic import MosaicCase
 from medcontext.pictures.overlay import draw_overlay, draw_unlabelled
 from medcontext.pictures.slices import window_of
 from medcontext.run import Run
-from medcontext.run.watched import Watched, scan_name, volume_path, write_watched
+from medcontext.run.watched import Watched, case_folder, scan_name, volume_path, write_watched
 from medcontext.training.loggers import log_picture
 from medcontext.training.task import Task
 from medcontext.training.validation import Predictions, evaluating, predict_classes
@@ -127,11 +127,12 @@ class Watch:
 
     def write(self, case: StoredCase, volumes: Volumes, name: str = "") -> None:
         """Write the volumes, each whole or not at all; image and truth only once. The folder has the case's name."""
-        affine = np.diag([*self.spacing(case), 1.0])
+        name, affine = name or case.name, np.diag([*self.spacing(case), 1.0])
+        folder = case_folder(self.of.folder, name)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         for key, volume in volumes.items():
-            path = volume_path(self.of.folder, name or case.name, key)
-            with writing(path.parent):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            path = volume_path(self.of.folder, name, key)
             if key in ("image", "label") and path.is_file():
                 continue
             if key in ("image", "masked"):
