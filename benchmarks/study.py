@@ -91,6 +91,7 @@ ARMS = {
     "masked, equation 2": ours(view="masked", target="consistency"),
     "medcontext": ours(),
     "medcontext twice": Arm("medcontext", unlabelled=True, cost=2.0),
+    "any place": ours(place="any"),
     "not kept open": ours(keep_open=False),
     "no start": ours(start=0),
     "clean pass": ours(clean="all"),

@@ -18,8 +18,8 @@ class Unlabelled:
             the place of the token; as bidirectional copy-paste, Bai et al., CVPR 2023). `masked`: tubes hidden by
             the token, the paper's view. `whole`: nothing hidden, a plain mean teacher. `none`: they cannot be used.
         share: how many unlabelled crops belong beside a batch of labelled ones, as a fraction of these, above 0 to 1.
-        place: where `medcontext train` cuts their crops: at the `same` place of the scan, by its size, as the labelled
-            crop that they are filled with, or `any`where.
+        place: where `medcontext train` cuts their crops: at about the `same` place of the scan, by its size, as the
+            labelled crop that they are filled with, so that organs stay among their neighbours; or `any`where.
         clean: of filled views, whether `all` labelled crops are also seen as they are, or only the `rest` that none is
             made of, which spares their cost.
         both: fill both ways, two views; otherwise one way or the other, drawn for each sample.
@@ -37,7 +37,7 @@ class Unlabelled:
 
     view: Literal["filled", "masked", "whole", "none"] = "filled"
     share: float = 0.5
-    place: Literal["same", "any"] = "any"
+    place: Literal["same", "any"] = "same"
     clean: Literal["all", "rest"] = "rest"
     both: bool = False
     target: Literal["hard", "soft", "consistency"] = "hard"
