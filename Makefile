@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests run side by side, one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
-.PHONY: demo test slow check lint types wheel clean
+.PHONY: demo test slow check lint types wheel nnunet clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,8 +32,15 @@ types: .venv/installed
 
 check: lint types slow test
 
+# Real nnU-Net beside this environment, not in it: its requirements would bring another torch.
+nnunet: .nnunet/installed
+
+.nnunet/installed: .venv/installed constraints-nnunet.txt
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .nnunet --requirement constraints-nnunet.txt
+	touch $@
+
 wheel: .venv/installed
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist demo src/*.egg-info
+	rm -rf .venv .nnunet build dist demo src/*.egg-info

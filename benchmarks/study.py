@@ -107,6 +107,10 @@ ARMS = {
 }
 
 
+PEERS = {f"nnunet {configuration}": f"stock nnU-Net v2, {configuration}" for configuration in ("2d", "3d_fullres")}
+"""Trained by `benchmarks/nnunet_peer.py`, and shown here."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """Names of cases: with labels, without, to choose settings on, and to report."""
@@ -390,7 +394,7 @@ class Enough(BaseException):
     """Ends a training."""
 
 
-def paces(data: Path, output: Path, settings: mc.Settings, scans: list[str], cache: Path) -> Pace:
+def paces(data: Path, output: Path, settings: mc.Settings, scans: list[str], cache: Path, steps: int = PROBE) -> Pace:
     """Note when each of a training's first steps begins."""
     from medcontext.training.task import Task
 
@@ -399,7 +403,7 @@ def paces(data: Path, output: Path, settings: mc.Settings, scans: list[str], cac
 
     def noted(self: Task, *batch: Any) -> Any:
         found.append((time.time(), time.process_time()))
-        if len(found) > PROBE:
+        if len(found) > steps:
             raise Enough
         return step(self, *batch)
 
@@ -511,8 +515,12 @@ Minutes are those of the clock, beside other work. {versions}; {options.machine}
 
 ## Arms
 
-{chr(10).join(f"- {arm}: method {ARMS[arm].method} {shown(ARMS[arm].changes)}" for arm in options.arms)}
+{chr(10).join(f"- {arm}: {told(arm)}" for arm in options.arms)}
 """
+
+
+def told(arm: str) -> str:
+    return PEERS[arm] if arm in PEERS else f"method {ARMS[arm].method} {shown(ARMS[arm].changes)}"
 
 
 def shown(settings: dict[str, Any]) -> str:
@@ -525,7 +533,7 @@ def main() -> None:
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["baseline", "retrain", "medcontext"])
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, *PEERS], default=["baseline", "retrain", "medcontext"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--machine", default="cpu")
     parser.add_argument("--report", action="store_true", help="only collect what is done")
@@ -533,7 +541,7 @@ def main() -> None:
     work = Work(STUDIES[options.study], options.data, options.work)
     if not options.report:
         for seed in options.seeds:
-            for arm in options.arms:
+            for arm in (arm for arm in options.arms if arm not in PEERS):
                 for turn in range(work.study.turns):
                     work.run(arm, turn, seed)
     rows = collect(work, options.arms, options.seeds)
