@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -92,6 +92,7 @@ ARMS = {
     "medcontext": ours(),
     "medcontext twice": Arm("medcontext", unlabelled=True, cost=2.0),
     "any place": ours(place="any"),
+    "any place twice": replace(ours(place="any"), cost=2.0),
     "not kept open": ours(keep_open=False),
     "no start": ours(start=0),
     "clean pass": ours(clean="all"),
