@@ -19,6 +19,8 @@ def show(study: Study, comparisons: Sequence[Comparison]) -> None:
         console.print(make_table(rows, study.units[rows[0].metric]))
     for remark in study.remarks:
         console.print(Text(remark, "bold red"), soft_wrap=True)
+    for note in study.notes:
+        console.print(note, soft_wrap=True)
     console.print(conclusion(comparisons))
 
 

@@ -52,6 +52,7 @@ def to_dict(study: Study, comparisons: Sequence[Comparison]) -> dict[str, Any]:
         "conclusion": conclusion(comparisons),
         "comparisons": rows,
         "remarks": study.remarks,
+        "notes": study.notes,
     }
 
 
