@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medcontext.commands.train import train
     from medcontext.errors import InputError
     from medcontext.evaluation.summary import Scores
+    from medcontext.experiments.cross_validate import CrossValidation, cross_validate
     from medcontext.experiments.reproduce import reproduce
     from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, Unlabelled, VoxelAdapter
     from medcontext.run import Run
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __version__ = version("medcontext")
 __all__ = [
+    "CrossValidation",
     "CubeMask",
     "InputError",
     "MedContext",
@@ -47,6 +49,7 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "cross_validate",
     "evaluate",
     "init",
     "predict",
@@ -56,10 +59,12 @@ __all__ = [
     "train",
 ]
 ELSEWHERE = {
+    "CrossValidation": "medcontext.experiments.cross_validate",
     "InputError": "medcontext.errors",
     "Run": "medcontext.run",
     "Scores": "medcontext.evaluation.summary",
     "Settings": "medcontext.settings",
+    "cross_validate": "medcontext.experiments.cross_validate",
     "reproduce": "medcontext.experiments.reproduce",
 }
 """Where names come from; commands, in small letters, from `commands`, all others from `method`."""

@@ -48,6 +48,9 @@ COMMANDS = {
         {"image": "PATTERN", "label": "PATTERN", "channels": "NAME", "labels": "NAME[=VALUE]"},
     ),
     "train": Command("medcontext.commands.train", values={"unlabelled": "rest|DIR|DATASET"}),
+    "cross_validate": Command(
+        "medcontext.experiments.cross_validate", values={"unlabelled": "rest|DIR|DATASET", "slurm": "NAME=VALUE"}
+    ),
     "predict": Command("medcontext.commands.predict"),
     "evaluate": Command("medcontext.commands.evaluate"),
     "compare": Command("medcontext.commands.compare", "models", {"models": EVALUATIONS}),
@@ -117,6 +120,7 @@ def command(arguments: list[str]) -> None:
     for argument in arguments:
         check_utf8(argument)
     name, *rest = arguments
+    name = name.replace("-", "_")
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     from medcontext.configuration import named_options, settings_from
@@ -124,9 +128,10 @@ def command(arguments: list[str]) -> None:
 
     function = getattr(importlib.import_module(COMMANDS[name].module), name)
     parser = make_parser(name, function)
-    values = parser.parse_args(flags(parser, named_options(rest, Settings) if name == "train" else rest))
     parameters = inspect.signature(function).parameters
-    if settings := [parameter for parameter in parameters if parameters[parameter].annotation is Settings]:
+    settings = [parameter for parameter in parameters if parameters[parameter].annotation is Settings]
+    values = parser.parse_args(flags(parser, named_options(rest, Settings) if settings else rest))
+    if settings:
         values[settings[0]] = settings_from(parser, values, Settings)
     else:
         values = parser.instantiate_classes(values)
@@ -198,7 +203,8 @@ def read_as(annotation: Any) -> tuple[Any, bool]:
 def overview() -> str:
     """The text of `medcontext --help`."""
     lines = ["usage: medcontext COMMAND [options]", "", "3D medical image segmentation from few labelled scans.", ""]
-    lines += [f"  {name:10} {purpose(name, command)}" for name, command in COMMANDS.items()]
+    width = max(map(len, COMMANDS))
+    lines += [f"  {name:{width}} {purpose(name, command)}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "medcontext COMMAND --help lists a command's options.", ""])
 
 

@@ -79,6 +79,16 @@ def test_the_sentence_says_what_is_shown_and_what_is_not(write: Write) -> None:
     )
 
 
+def test_one_patient_gives_a_sentence_and_no_nan(write: Write, tmp_path: Path, capsys) -> None:
+    a, b = write("a", plain([0.5])), write("b", plain([0.5], shift=0.1))
+    assert main(["compare", f"A={a}", f"B={b}", "--output", str(tmp_path / "out")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "On this one patient B has +5.00 DSC points against A. One patient says nothing of others" in printed
+    assert "against A, 1 patient " in printed
+    for text in (printed, *(path.read_text() for path in (tmp_path / "out").glob("comparison.[mjt]*"))):
+        assert "nan" not in text.casefold()
+
+
 def test_the_latex_table_has_the_best_in_bold_and_stars(write: Write) -> None:
     values = list(np.random.default_rng(0).uniform(0.5, 0.8, 20))
     study = read_study([f"U-Net_1={write('a', plain(values))}", f"B={write('b', plain(values, 0.05))}"])

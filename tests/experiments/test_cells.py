@@ -9,16 +9,15 @@ import pytest
 from medcontext.data.known import KNOWN
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
-from medcontext.experiments.cells import SCORED_BY, Cell, DamagedCellError, make_cell
+from medcontext.experiments.cells import SCORED_BY, DamagedCellError, TableCell, make_cell, sort_out
 from medcontext.experiments.conditions import Conditions
-from medcontext.experiments.reproduce import sort_out
 from medcontext.experiments.tables import Variant
 
 SPLIT = Split(("patient001_frame01",), (), ("patient002_frame01",))
 MEANS = {name: {"dsc": {"mean": 0.5}, "hd95_pooled": {"mean": 3.0}} for name in KNOWN["acdc"].scored}
 
 
-def started(output: Path, *settings: str, seed: int = 0) -> Cell:
+def started(output: Path, *settings: str, seed: int = 0) -> TableCell:
     """A cell whose training has begun."""
     conditions = Conditions({"acdc": output / "data"}, output, settings=settings)
     cell = replace(make_cell(Variant("acdc", "unetr", True), seed, conditions), split=SPLIT)
@@ -28,7 +27,7 @@ def started(output: Path, *settings: str, seed: int = 0) -> Cell:
     return cell
 
 
-def finished(output: Path, *settings: str, seed: int = 0) -> Cell:
+def finished(output: Path, *settings: str, seed: int = 0) -> TableCell:
     cell = started(output, *settings, seed=seed)
     for protocol in SCORED_BY:
         (cell.folder / protocol).mkdir()
@@ -37,7 +36,7 @@ def finished(output: Path, *settings: str, seed: int = 0) -> Cell:
     return cell
 
 
-def changed(cell: Cell, **settings: object) -> Cell:
+def changed(cell: TableCell, **settings: object) -> TableCell:
     return replace(cell, settings=replace(cell.settings, **settings))
 
 

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medcontext.cli import main
 from medcontext.errors import InputError
-from medcontext.experiments.cells import Cell, make_cell, step_cost
+from medcontext.experiments.cells import TableCell, make_cell, step_cost
 from medcontext.experiments.conditions import Conditions
 from medcontext.experiments.launch import import_submitit, run_on_cluster
 from medcontext.experiments.smoke import split_file, write_data
@@ -37,7 +38,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def cell_of(output: Path, **more: object) -> Cell:
+def cell_of(output: Path, **more: object) -> TableCell:
     data = output / "data" / "acdc"
     conditions = Conditions({"acdc": data}, output, smoke=True, steps=1, splits={"acdc": split_file(data)}, **more)
     return make_cell(Variant("acdc", "unetr", True), 0, conditions)
@@ -127,7 +128,7 @@ def test_a_relative_output_is_the_same_as_an_absolute_one(grid: Path, capsys, mo
 
 def test_other_data_are_refused(grid: Path, tmp_path: Path) -> None:
     cell = cell_of(grid)
-    moved = Cell(cell.name, cell.variant, cell.seed, cell.folder, tmp_path, cell.settings)
+    moved = replace(cell, data=tmp_path)
     assert cell.is_done()
     with pytest.raises(InputError, match=r"the data were .*, now "):
         moved.is_done()

@@ -174,4 +174,5 @@ def test_one_patient_has_no_interval_and_says_so(tmp_path: Path) -> None:
     assert page.tables[0].rows[0].differences[0].interval == "–"
     assert not any(best for _, best in page.tables[0].rows[0].means), "none is best where all are equal"
     assert "On this one patient" in page.conclusion[0]
+    assert "there is no interval and no test" in page.conclusion[0]
     assert len(read_study([str(scores)], least=1).models) == 1

@@ -37,7 +37,7 @@ def predict(
     A case that cannot be predicted does not stop the others; all such cases are in the error at the end.
 
     Args:
-        run: folder of a training run; several: ensemble, the mean of their probabilities
+        run: folder of a training run, or of a cross-validation; several runs: ensemble, the mean of their probabilities
         input: a NIfTI file, a folder of them, or a data set
         output: folder of the segmentations, new or empty
         checkpoint: last, best or files; several: ensemble
@@ -62,12 +62,12 @@ def predict(
     from medcontext.inference.origin import check_same_origin, describe_origin
     from medcontext.inference.predict import kept_if_used, outputs, predict_cases, remove_leftovers
     from medcontext.inference.selection import find_cases
-    from medcontext.run import read_run
+    from medcontext.run import read_runs
 
     input, output = Path(input), Path(output)
     folders = [run] if isinstance(run, str | os.PathLike) else run
     checkpoints = [checkpoint] if isinstance(checkpoint, str) else checkpoint
-    runs = [read_run(Path(folder)) for folder in folders]
+    runs = [one for folder in folders for one in read_runs(Path(folder))]
     members = load_members(runs, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
     cases, tested = find_cases(input, runs, part)
     origin = describe_origin(members, weights, input)

@@ -8,7 +8,7 @@ from typing import Any
 
 from medcontext.comparison.paired import Paired, mean_over
 from medcontext.evaluation.scores import Evaluation
-from medcontext.evaluation.summary import METRICS, seen_in_training
+from medcontext.evaluation.summary import METRICS, held_out, seen_in_training
 
 ALL = "mean"
 """Stands for a structure: of each case the mean over its structures."""
@@ -31,6 +31,11 @@ class Model:
         """What to say loudly where cases are scored that the model was trained on; else nothing."""
         said = [seen_in_training(run.parts) for run in self.evaluations]
         return next((f"{self.name}: {text}" for text in said if text), "")
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """Which part each case had in the training; of several seeds the first's that has the case."""
+        return {case: part for run in reversed(self.evaluations) for case, part in run.parts.items()}
 
     @cached_property
     def counts(self) -> Counter[tuple[str, str]]:
@@ -74,6 +79,11 @@ class Study:
     def remarks(self) -> list[str]:
         """What to say loudly of the models."""
         return [model.remark for model in self.models if model.remark]
+
+    @property
+    def notes(self) -> list[str]:
+        """What else to say of how they were scored."""
+        return [f"{model.name}: {text}" for model in self.models if (text := held_out(model.parts))]
 
     @property
     def folders(self) -> dict[str, list[str]]:

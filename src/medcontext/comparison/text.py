@@ -1,5 +1,6 @@
 """A comparison as people read it in a terminal: tables, and what can be concluded."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -7,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medcontext.comparison.compare import LEVEL, Comparison
+from medcontext.comparison.statistics import Difference
 from medcontext.comparison.study import ALL, Study
 from medcontext.console import console
 
@@ -19,6 +21,8 @@ def show(study: Study, comparisons: Sequence[Comparison]) -> None:
         console.print(make_table(rows, study.units[rows[0].metric]))
     for remark in study.remarks:
         console.print(Text(remark, "bold red"), soft_wrap=True)
+    for note in study.notes:
+        console.print(note, soft_wrap=True)
     console.print(conclusion(comparisons))
 
 
@@ -34,9 +38,14 @@ def conclusion(comparisons: Sequence[Comparison]) -> str:
 def _sentence(rows: Sequence[Comparison]) -> str:
     overall = next(row for row in rows if row.structure == ALL)
     d, first, second = overall.difference, overall.first, overall.second
-    interval = f"95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}"
+    if d.n == 1:
+        return (
+            f"On this one patient {second} has {100 * d.mean:+.2f} DSC points against {first}. One patient says "
+            "nothing of others: there is no interval and no test. Score more patients."
+        )
+    interval = f"95 % interval {interval_text(d, 100, 2)}"
     points = f"{100 * d.mean:+.2f} DSC points ({interval}, {'p ' if d.p < 0.001 else 'p = '}{p_value(d.p)})"
-    patients = f"these {d.n} patients" if d.n > 1 else "this one patient"
+    patients = f"these {d.n} patients"
     if overall.significant:
         text = f"On {patients} {second} is {'better' if overall.better else 'worse'} than {first}: {points}."
     else:
@@ -88,7 +97,7 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
             Text(row.structure),
             *means_text(row, scale, digits),
             f"{scale * d.mean:+.{digits}f}",
-            f"{scale * d.low:+.{digits}f} to {scale * d.high:+.{digits}f}",
+            interval_text(d, scale, digits),
             p_value(row.p_holm) + ("*" if row.significant else " "),
             *([both(getattr(row, name)) for name in counts] or [f"{d.effect:+.2f}"]),
             style="bold" if row.structure == ALL else "",
@@ -99,7 +108,17 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
 
 def _patients(rows: Sequence[Comparison]) -> str:
     least, most = min(row.difference.n for row in rows), max(row.difference.n for row in rows)
-    return f"{most} patients" if least == most else f"{least} to {most} patients"
+    return f"{most} patient{'s' * (most > 1)}" if least == most else f"{least} to {most} patients"
+
+
+def interval_text(difference: Difference, scale: float, digits: int) -> str:
+    """An interval as it is printed; a dash for one patient, who has none.
+
+    >>> interval_text(Difference(0.1, 0.05, 0.2, 0.01, 1.0, 6), 100, 1)
+    '+5.0 to +20.0'
+    """
+    low, high = (scale * end for end in (difference.low, difference.high))
+    return "–" if math.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"
 
 
 def means_text(row: Comparison, scale: float, digits: int = 2) -> list[str]:

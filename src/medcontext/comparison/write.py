@@ -10,7 +10,7 @@ from typing import Any
 
 from medcontext.comparison.compare import Comparison
 from medcontext.comparison.study import ALL, Study
-from medcontext.comparison.text import METRIC_NAMES, both, by_table, conclusion, means_text, p_value
+from medcontext.comparison.text import METRIC_NAMES, both, by_table, conclusion, interval_text, means_text, p_value
 from medcontext.console import console
 from medcontext.files import output_folder, write_json, write_text
 
@@ -52,6 +52,7 @@ def to_dict(study: Study, comparisons: Sequence[Comparison]) -> dict[str, Any]:
         "conclusion": conclusion(comparisons),
         "comparisons": rows,
         "remarks": study.remarks,
+        "notes": study.notes,
     }
 
 
@@ -73,7 +74,7 @@ def to_markdown(comparisons: Sequence[Comparison], units: Mapping[str, str]) -> 
                 row.structure,
                 *means_text(row, scale),
                 f"{scale * d.mean:+.2f}",
-                f"{scale * d.low:+.2f} to {scale * d.high:+.2f}",
+                interval_text(d, scale, 2),
                 p_value(row.p_holm) + "*" * row.significant,
                 f"{d.effect:+.2f}",
                 str(d.n),

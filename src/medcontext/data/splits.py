@@ -1,7 +1,9 @@
 """Which cases train, which validate, which test."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from medcontext.console import console
 from medcontext.data.cases import Dataset
@@ -76,6 +78,17 @@ def make_split(
                 "trainings can go on, tests need them.",
                 soft_wrap=True,
             )
+    return take_few(split, few_shot, seed, listed)
+
+
+def take_few(
+    split: Split, few_shot: int | None, seed: int = 0, listed: Mapping[int, Sequence[str]] = MappingProxyType({})
+) -> Split:
+    """Keep so many training cases, drawn or as listed for that number; see `make_split`.
+
+    Raises:
+        InputError: if there are fewer.
+    """
     if few_shot is None:
         return split
     if not 1 <= few_shot <= len(split.train):

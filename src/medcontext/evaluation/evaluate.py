@@ -24,7 +24,7 @@ from medcontext.evaluation.structures import (
     refuse_mapped,
     refuse_undeclared,
 )
-from medcontext.evaluation.summary import Cases, make_table, seen_in_training, summarise
+from medcontext.evaluation.summary import Cases, held_out, make_table, seen_in_training, summarise
 
 
 def score_pairs(
@@ -118,8 +118,11 @@ def describe(
 def show(summary: Mapping[str, Any], protocol: Protocol, output: Path) -> None:
     """Print the means, what is wrong with them, which labels have no prediction, and where all is written."""
     console.print(make_table(summary, protocol, len(summary["cases"])))
-    if remark := seen_in_training({case["name"]: case["part"] for case in summary["cases"]}):
+    parts = {case["name"]: case["part"] for case in summary["cases"]}
+    if remark := seen_in_training(parts):
         console.print(Text(remark, "bold red"), soft_wrap=True)
+    if remark := held_out(parts):
+        console.print(remark, soft_wrap=True)
     if summary["label_map"]:
         console.print(f"Label values mapped: {map_text(summary['label_map'])}", soft_wrap=True)
     missing = summary["labels_without_prediction"]

@@ -25,7 +25,7 @@ class Pair:
         label: its label file, on the same grid.
         spacing: voxel size along the file's axes in millimetres, from the label's affine.
         patient: whose scan it is.
-        part: that it had in the training of what predicted it: training, validation, test or unknown.
+        part: that it had in the training of what predicted it: training, validation, test, out of fold or unknown.
         images: its image files, one per channel; empty if not known.
     """
 

@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def parts(self) -> dict[str, str]:
-        """Which part each case had in the training: training, validation, test or unknown."""
+        """Which part each case had in the training: training, validation, test, out of fold or unknown."""
         said = {case["name"]: case.get("part", "unknown") for case in self.summary.get("cases", [])}
         return {case: said.get(case, "unknown") for case in self.cases}
 

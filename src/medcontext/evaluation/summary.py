@@ -19,6 +19,9 @@ from medcontext.files import atomic_path, write_json, write_text
 
 METRICS = ("dsc", "hd95_pooled", "hd95_max")
 
+OUT_OF_FOLD = "out of fold"
+"""The part of a case that was predicted by the network of a cross-validation that was not trained on it."""
+
 Cases = Mapping[str, Sequence[Score]]
 """The scores of each case by its name, every case with the same structures in the same order."""
 
@@ -99,6 +102,18 @@ def seen_in_training(parts: Mapping[str, str]) -> str:
             verb = "was" if len(names) == 1 else "were"
             found.append(f"{len(names)}{of} {verb} {what} ({listed(names)})")
     return f"{', '.join(found)}: such scores say little about new patients." if found else ""
+
+
+def held_out(parts: Mapping[str, str]) -> str:
+    """What to say of cases that are scored out of fold; else nothing.
+
+    >>> held_out({"a": "out of fold", "b": "test"})
+    '1 of 2 scored cases is out of fold: predicted by a network of a cross-validation that was not trained on it.'
+    """
+    count = sum(part == OUT_OF_FOLD for part in parts.values())
+    verb = f"is {OUT_OF_FOLD}:" if count == 1 else f"are {OUT_OF_FOLD}: each"
+    text = f"{verb} predicted by a network of a cross-validation that was not trained on it."
+    return f"{count} of {len(parts)} scored cases {text}" if count else ""
 
 
 def make_table(summary: Mapping[str, Any], protocol: Protocol, cases: int) -> Table:

@@ -2,19 +2,22 @@
 
 ```
 CELL/settings.yaml    what is to be trained, every setting
-CELL/cell.json        on which data, and which of its cases for what
+CELL/cell.json        on which data, which of its cases for what, and what is to be predicted and scored
 CELL/log.txt          what the process prints
 CELL/run/             the training run
-CELL/predictions/     of its test cases
-CELL/legacy/          their scores by the paper's conventions
-CELL/standard/        and by ours; when both are there, the cell is done
+CELL/predictions/     of one of its parts
+CELL/<protocol>/      their scores
 ```
+
+A table's cell predicts its test cases, and is done when both scores are there: `legacy`, by the paper's conventions,
+and `standard`, by ours. A fold (`folds.py`) predicts its validation cases.
 """
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 
@@ -34,31 +37,41 @@ Means = Mapping[str, Mapping[str, float | None]]
 """The mean of each metric, by structure."""
 
 
+AnyCell = TypeVar("AnyCell", bound="Cell")
+
+
 class DamagedCellError(InputError):
     """A cell's folder whose files say no more what its results are of."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training with its evaluation.
+class Cell(ABC):
+    """One training with its predictions.
 
     Args:
-        name: of its folder; it says all that tells it from the other cells.
-        variant: of the table.
-        seed: of the training.
+        name: for messages.
         folder: everything of it.
         data: the data set; None where it is not to be run.
         settings: of the training, resolved.
+        cache: folder of prepared cases; None for the default.
         split: which cases are for what; None where the data is not there.
+        unlabelled: scans without labels that join the training.
+        skip_damaged: leave out those that cannot be used.
     """
 
     name: str
-    variant: Variant
-    seed: int
     folder: Path
     data: Path | None
     settings: Settings
+    cache: Path | None = None
     split: Split | None = None
+    unlabelled: tuple[str, ...] = ()
+    skip_damaged: bool = False
+
+    part: ClassVar[Literal["validation", "test"]]
+    """Which is predicted."""
+    scored_by: ClassVar[Sequence[Literal["legacy", "standard"]]]
+    """The protocols by which that is scored."""
 
     @property
     def cost(self) -> float:
@@ -73,16 +86,11 @@ class Cell:
             DamagedCellError: if one cannot tell.
         """
         self.check_same()
-        return all(self.scores(protocol) for protocol in SCORED_BY)
+        return self.has_results()
 
-    def scores(self, protocol: str) -> Means | None:
-        """What was measured; None where nothing was yet, or the file is damaged, and is to be made again."""
-        try:
-            structures = read_json(self.folder / protocol / "summary.json")["structures"]
-            means = {name: {key: scores[key]["mean"] for key in TABULATED} for name, scores in structures.items()}
-        except (InputError, KeyError, TypeError, AttributeError):
-            return None
-        return means or None
+    @abstractmethod
+    def has_results(self) -> bool:
+        """Whether all is there that a cell is run for."""
 
     def check_same(self) -> None:
         """Refuse a folder that holds another cell. One that came to nothing before its training holds none.
@@ -91,7 +99,10 @@ class Cell:
             InputError: naming what differs.
             DamagedCellError: if the files that say it are damaged.
         """
-        results = [self.folder / "run" / "settings.yaml", *(self.folder / name / "summary.json" for name in SCORED_BY)]
+        results = [
+            self.folder / "run" / "settings.yaml",
+            *(self.folder / name / "summary.json" for name in self.scored_by),
+        ]
         if not any(path.is_file() for path in results):
             return
         try:
@@ -100,7 +111,7 @@ class Cell:
             reason = f"{type(error).__name__}: {error}".removesuffix(" Correct the file.")
             raise DamagedCellError(
                 f"settings.yaml or cell.json in {self.folder} is damaged, so nobody knows what its results are of. "
-                f"Delete that folder; the same command then runs the cell anew. ({reason})"
+                f"Delete that folder; the same command then runs it anew. ({reason})"
             ) from error
         if changes:
             raise InputError(
@@ -128,19 +139,60 @@ class Cell:
             now = self.split.to_dict()
             others = [f"{len(record['split'][part])} {part}" for part in now if record["split"][part] != now[part]]
             changes += [f"the split's {' and '.join(others)} cases were not all those of now"] if others else []
+        scans = record.get("unlabelled", [])
+        if scans != list(self.unlabelled):
+            changes.append(
+                f"--unlabelled was {' '.join(scans) or 'nothing'}, now {' '.join(self.unlabelled) or 'nothing'}"
+            )
         return changes
 
     def write(self) -> None:
         """Write down what is to be run."""
         assert self.data is not None
         self.folder.mkdir(parents=True, exist_ok=True)
-        split = None if self.split is None else self.split.to_dict()
-        record: dict[str, Any] = {"name": self.name, "data": str(self.data.resolve()), "split": split}
+        record: dict[str, Any] = {
+            "name": self.name,
+            "data": str(self.data.resolve()),
+            "split": None if self.split is None else self.split.to_dict(),
+            "unlabelled": list(self.unlabelled),
+            "skip_damaged": self.skip_damaged,
+            "cache": None if self.cache is None else str(self.cache),
+            "part": self.part,
+            "scored_by": list(self.scored_by),
+        }
         write_json(self.folder / "cell.json", record)
         self.settings.write(self.folder / "settings.yaml")
 
 
-def make_cell(variant: Variant, seed: int, conditions: Conditions) -> Cell:
+@dataclass(frozen=True, kw_only=True)
+class TableCell(Cell):
+    """One of a table's; its name says all that tells it from the others, and is its folder's.
+
+    Args:
+        variant: of the table.
+        seed: of the training.
+    """
+
+    variant: Variant
+    seed: int
+
+    part = "test"
+    scored_by = SCORED_BY
+
+    def has_results(self) -> bool:
+        return all(self.scores(protocol) for protocol in self.scored_by)
+
+    def scores(self, protocol: str) -> Means | None:
+        """What was measured; None where nothing was yet, or the file is damaged, and is to be made again."""
+        try:
+            structures = read_json(self.folder / protocol / "summary.json")["structures"]
+            means = {name: {key: scores[key]["mean"] for key in TABULATED} for name, scores in structures.items()}
+        except (InputError, KeyError, TypeError, AttributeError):
+            return None
+        return means or None
+
+
+def make_cell(variant: Variant, seed: int, conditions: Conditions) -> TableCell:
     """The cell of a variant and a seed.
 
     Raises:
@@ -152,8 +204,16 @@ def make_cell(variant: Variant, seed: int, conditions: Conditions) -> Cell:
     parts += [f"{key.rpartition('.')[2]}={str(value).lower()}" for key, value in conditions.changes(variant)]
     parts += [] if cases is None else [f"{cases}cases"]
     name = "-".join([*parts, f"seed{seed}"])
-    folder = conditions.output.resolve() / "cells" / name
-    return Cell(name, variant, seed, folder, conditions.data.get(variant.dataset), settings)
+    root = conditions.output.resolve()
+    return TableCell(
+        name,
+        root / "cells" / name,
+        conditions.data.get(variant.dataset),
+        settings,
+        cache=root / "cache",
+        variant=variant,
+        seed=seed,
+    )
 
 
 def step_cost(method: MethodSettings) -> float:
@@ -166,3 +226,19 @@ def step_cost(method: MethodSettings) -> float:
     passes = 3 + 3 * method.masking  # forward and backward, of the whole and of the masked view
     teacher = method.masking and method.consistency != "none" and method.target == "teacher"
     return (passes + teacher) / 3
+
+
+def sort_out(cells: Sequence[AnyCell]) -> tuple[list[AnyCell], dict[str, str]]:
+    """The cells that are to be run, and why some cannot be, by name.
+
+    Raises:
+        InputError: if a folder holds the results of other settings.
+    """
+    todo, damaged = [], {}
+    for cell in cells:
+        try:
+            if not cell.is_done():
+                todo.append(cell)
+        except DamagedCellError as error:
+            damaged[cell.name] = str(error)
+    return todo, damaged

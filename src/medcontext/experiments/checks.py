@@ -13,7 +13,7 @@ from medcontext.data.labelled import mapped_labels
 from medcontext.data.regions import read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.errors import InputError, unknown_name
-from medcontext.experiments.cells import Cell
+from medcontext.experiments.cells import TableCell
 from medcontext.experiments.tables import plain
 from medcontext.settings import Settings
 
@@ -67,7 +67,7 @@ def check_kind(name: str, dataset: Dataset) -> None:
         )
 
 
-def divide(cells: Sequence[Cell], datasets: Mapping[str, Dataset]) -> list[Cell]:
+def divide(cells: Sequence[TableCell], datasets: Mapping[str, Dataset]) -> list[TableCell]:
     """The cells with their splits, where their data sets are there.
 
     Raises:
@@ -111,7 +111,7 @@ def split_of(name: str, dataset: Dataset, settings: Settings) -> Split:
     return split
 
 
-def check_networks(cells: Sequence[Cell]) -> None:
+def check_networks(cells: Sequence[TableCell]) -> None:
     """Build each cell's network, mask and adapter, without memory for it.
 
     Raises:

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 from medcontext.console import console
 from medcontext.errors import InputError
 from medcontext.experiments.cells import Cell
+from medcontext.experiments.only import pairs
+from medcontext.experiments.pace import Pace
 from medcontext.experiments.work import run_in_process
 
 GENERAL = ("cpus_per_task", "gpus_per_node", "mem_gb", "name", "nodes", "tasks_per_node", "timeout_min")
@@ -18,22 +22,55 @@ GENERAL = ("cpus_per_task", "gpus_per_node", "mem_gb", "name", "nodes", "tasks_p
 DEFAULTS = {"name": "medcontext", "gpus_per_node": 1, "cpus_per_task": 8, "timeout_min": 24 * 60}
 
 
+def job_parameters(launcher: str, slurm: Sequence[str], dry_run: bool = False) -> dict[str, str] | None:
+    """Those of the jobs on a cluster; None for cells that are run here.
+
+    Raises:
+        InputError: if they would be ignored, or jobs cannot be submitted.
+    """
+    parameters = pairs(slurm, "--slurm")
+    if launcher == "slurm":
+        if not dry_run:
+            import_submitit()
+        return parameters
+    if parameters:
+        raise InputError(f"--slurm {' '.join(slurm)} is only used with --launcher slurm; add that, or leave it out.")
+    return None
+
+
+def run_cells(cells: Sequence[Cell], folder: Path, jobs: Mapping[str, str] | None) -> dict[str, str]:
+    """Run cells here, or on a cluster.
+
+    Args:
+        cells: to run.
+        folder: of submitit's files.
+        jobs: from `job_parameters`.
+
+    Returns:
+        The error of each cell that failed, by its name.
+    """
+    return run_local(cells) if jobs is None or not cells else run_on_cluster(cells, folder, jobs)
+
+
 def run_local(cells: Sequence[Cell]) -> dict[str, str]:
     """Run cells here, one after the other.
 
     Returns:
         The error of each cell that failed, by its name; one that fails does not stop the others.
     """
-    failed = {}
+    failed: dict[str, str] = {}
+    pace = Pace(cells)
     for number, cell in enumerate(cells, start=1):
         say(f"[{number}/{len(cells)}] {cell.name}: started, see {cell.folder / 'log.txt'}")
         started = time.monotonic()
         cell.write()
         try:
-            run_in_process(cell.folder)
+            run_in_process(cell.folder, partial(pace.look, cell))
         except InputError as error:
             failed[cell.name] = str(error)
-        say(f"[{number}/{len(cells)}] {cell.name}: {_ended(cell, failed, time.monotonic() - started)}")
+        pace.end(cell)
+        left = f", {pace.left()}" if number < len(cells) else ""
+        say(f"[{number}/{len(cells)}] {cell.name}: {_ended(cell, failed, time.monotonic() - started)}{left}")
     return failed
 
 
@@ -109,16 +146,43 @@ def import_submitit() -> ModuleType:
     return submitit
 
 
+def report_failures(failed: Mapping[str, str], of: str, logs: Path) -> None:
+    """Say which cells failed, and why.
+
+    Args:
+        failed: the error of each by name.
+        of: how many there were, such as "3 folds".
+        logs: the folder that has theirs.
+
+    Raises:
+        InputError: if there is any.
+    """
+    for name, error in failed.items():
+        say(f"Failed: {name}: {error}")
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {of} failed, see above and the log.txt in {logs}. The same command runs "
+            f"{'it' if len(failed) == 1 else 'them'} again; where it says that a file is damaged, delete what it names "
+            "first."
+        )
+
+
+def counted(number: int, what: str) -> str:
+    """
+    >>> counted(1, "fold"), counted(3, "cell")
+    ('1 fold', '3 cells')
+    """
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def say(text: str) -> None:
     """One line, whatever its length."""
     console.print(text, soft_wrap=True)
 
 
 def _ended(cell: Cell, failed: Mapping[str, str], seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
     how = f"failed: {failed[cell.name]}" if cell.name in failed else "done"
-    return f"{how} ({hours}:{minutes:02d}:{seconds:02d})"
+    return f"{how} ({timedelta(seconds=round(seconds))})"
 
 
 def _reason(error: BaseException) -> str:

@@ -10,11 +10,10 @@ from rich.table import Table
 
 from medcontext.console import console
 from medcontext.data.formats import read_dataset
-from medcontext.errors import InputError
-from medcontext.experiments.cells import Cell, DamagedCellError, make_cell
+from medcontext.experiments.cells import Cell, TableCell, make_cell, sort_out
 from medcontext.experiments.checks import check_kind, check_networks, divide, find_data
 from medcontext.experiments.conditions import Conditions, check_rows
-from medcontext.experiments.launch import import_submitit, run_local, run_on_cluster, say
+from medcontext.experiments.launch import counted, job_parameters, report_failures, run_cells, say
 from medcontext.experiments.only import choose, pairs
 from medcontext.experiments.smoke import split_file, write_data
 from medcontext.experiments.tables import REPRODUCED, get_grid
@@ -81,34 +80,18 @@ def reproduce(
         console.print(cost_table(list(cells.values()), todo, damaged))
     else:
         root.mkdir(parents=True, exist_ok=True)
-        say(f"{', '.join(names)}: {counted(len(cells))}, {len(cells) - len(todo) - len(damaged)} done before")
-        failed |= run_local(todo) if jobs is None or not todo else run_on_cluster(todo, root / "jobs", jobs)
+        say(f"{', '.join(names)}: {counted(len(cells), 'cell')}, {len(cells) - len(todo) - len(damaged)} done before")
+        failed |= run_cells(todo, root / "jobs", jobs)
         sound = {
             variant: [cells[cell.name] for cell in found if cell.name not in damaged]
             for variant, found in planned.items()
         }
         for name, entries in zip(names, selection.entries, strict=True):
             write_table(get_grid(name), entries, sound, conditions, selection)
-    report_failures(failed, len(cells), root)
+    report_failures(failed, counted(len(cells), "cell"), root / "cells")
 
 
-def job_parameters(launcher: str, slurm: Sequence[str], dry_run: bool) -> dict[str, str] | None:
-    """Those of the jobs on a cluster; None for cells that are run here.
-
-    Raises:
-        InputError: if they would be ignored, or jobs cannot be submitted.
-    """
-    parameters = pairs(slurm, "--slurm")
-    if launcher == "slurm":
-        if not dry_run:
-            import_submitit()
-        return parameters
-    if parameters:
-        raise InputError(f"--slurm {' '.join(slurm)} is only used with --launcher slurm; add that, or leave it out.")
-    return None
-
-
-def check(cells: Iterable[Cell], conditions: Conditions, dry_run: bool) -> dict[str, Cell]:
+def check(cells: Iterable[TableCell], conditions: Conditions, dry_run: bool) -> dict[str, TableCell]:
     """The cells by name, with their splits, when all that can be found wrong beforehand is right.
 
     Raises:
@@ -124,41 +107,6 @@ def check(cells: Iterable[Cell], conditions: Conditions, dry_run: bool) -> dict[
     for name, dataset in datasets.items():
         check_kind(name, dataset)
     return {cell.name: cell for cell in divide(unique, datasets)}
-
-
-def sort_out(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, str]]:
-    """The cells that are to be run, and why some cannot be, by name.
-
-    Raises:
-        InputError: if a folder holds the results of other settings.
-    """
-    todo, damaged = [], {}
-    for cell in cells:
-        try:
-            if not cell.is_done():
-                todo.append(cell)
-        except DamagedCellError as error:
-            damaged[cell.name] = str(error)
-    return todo, damaged
-
-
-def report_failures(failed: Mapping[str, str], cells: int, output: Path) -> None:
-    """Say which cells failed, and why.
-
-    Raises:
-        InputError: if there is any.
-    """
-    for name, error in failed.items():
-        say(f"Failed: {name}: {error}")
-    if failed:
-        raise InputError(
-            f"{len(failed)} of {counted(cells)} failed, see above and the log.txt in {output / 'cells'}. The same "
-            "command runs them again; where it says that a file is damaged, delete what it names first."
-        )
-
-
-def counted(cells: int) -> str:
-    return f"{cells} cell{'s' * (cells != 1)}"
 
 
 def cost_table(cells: Sequence[Cell], todo: Sequence[Cell], damaged: Mapping[str, str]) -> Table:

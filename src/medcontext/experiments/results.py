@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medcontext.data.known import KNOWN
 from medcontext.errors import InputError
-from medcontext.experiments.cells import SCORED_BY, Cell, Means
+from medcontext.experiments.cells import SCORED_BY, Means, TableCell
 from medcontext.experiments.tables import MODELS, Entry, Grid, Variant, plain, row_label
 from medcontext.settings import Settings
 
@@ -78,7 +78,7 @@ class Line:
         return ["-" if value is None else f"{value:{'+' if self.signed else ''}.{digits}f}" for value in values]
 
 
-def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -> list[Measured]:
+def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[TableCell]]) -> list[Measured]:
     """Ours for each number, from the cells that are done.
 
     Raises:
@@ -99,7 +99,7 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[Cell]]) -
     return measured
 
 
-def all_scores(cell: Cell) -> dict[str, Means]:
+def all_scores(cell: TableCell) -> dict[str, Means]:
     """What is there of a cell's scores, by protocol."""
     return {protocol: scores for protocol in SCORED_BY if (scores := cell.scores(protocol))}
 

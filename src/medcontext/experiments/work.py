@@ -4,18 +4,23 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from medcontext.errors import InputError
-from medcontext.experiments.cells import SCORED_BY
 from medcontext.files import read_json
 from medcontext.settings import Settings
 
+POLL_SECONDS = 5
 
-def run_in_process(folder: Path) -> None:
+
+def run_in_process(folder: Path, look: Callable[[], None] = lambda: None) -> None:
     """Run the cell in a folder in a process of its own, which prints into its log.
+
+    Args:
+        folder: the cell's.
+        look: called every few seconds while it runs.
 
     Raises:
         InputError: if it fails, with the last that it said.
@@ -26,13 +31,22 @@ def run_in_process(folder: Path) -> None:
         log.flush()
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            code = process.wait()
+            while (code := _ended(process)) is None:
+                look()
         except BaseException:
             process.terminate()
             process.wait()
             raise
     if code:
         raise InputError(failure(folder / "log.txt", code))
+
+
+def _ended(process: subprocess.Popen) -> int | None:
+    """Its code, once it has ended; None after a few seconds without."""
+    try:
+        return process.wait(timeout=POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def failure(log: Path, code: int) -> str:
@@ -57,17 +71,27 @@ def run_cell(folder: Path) -> None:
     from medcontext.training.fit import preparing_workers
     from medcontext.training.processes import find_place
 
-    data = Path(read_json(folder / "cell.json")["data"])
+    record = read_json(folder / "cell.json")
+    data, scans = Path(record["data"]), record["unlabelled"]
+    cache = None if record["cache"] is None else Path(record["cache"])
     settings = Settings.read(folder / "settings.yaml")
     first = find_place(settings).first
     with locked(folder) if first else nullcontext():
         check_whole(folder)
-        run = train(data, folder / "run", settings, cache=folder.parent.parent / "cache", resume=True)
+        run = train(
+            data,
+            folder / "run",
+            settings,
+            unlabelled=scans,
+            skip_damaged=record["skip_damaged"],
+            cache=cache,
+            resume=True,
+        )
         if not first:  # one of several devices of the training: it has no part in the rest
             return
-        predict(run, data, folder / "predictions", part="test", resume=True)
+        predict(run, data, folder / "predictions", part=record["part"], resume=True)
         workers = preparing_workers(settings)
-        for protocol in SCORED_BY:
+        for protocol in record["scored_by"]:
             scores = folder / protocol
             evaluate(folder / "predictions", data, scores, protocol=protocol, workers=workers, overwrite=True)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 import medcontext
 from medcontext.console import console
 from medcontext.experiments import results
-from medcontext.experiments.cells import Cell
+from medcontext.experiments.cells import TableCell
 from medcontext.experiments.conditions import Conditions
 from medcontext.experiments.launch import say
 from medcontext.experiments.only import Selection
@@ -22,7 +22,7 @@ from medcontext.files import write_text
 def write_table(
     grid: Grid,
     entries: Sequence[Entry],
-    cells: Mapping[Variant, Sequence[Cell]],
+    cells: Mapping[Variant, Sequence[TableCell]],
     conditions: Conditions,
     selection: Selection,
 ) -> None:
@@ -67,7 +67,7 @@ def file_stem(grid: Grid, conditions: Conditions, selection: Selection) -> str:
     return "-".join(parts)
 
 
-def remarks(cells: Sequence[Cell], conditions: Conditions) -> list[str]:
+def remarks(cells: Sequence[TableCell], conditions: Conditions) -> list[str]:
     """What one must know to read the numbers."""
     notes = [
         "Ours: the paper's conventions (legacy: HD95 in voxels, 0 for an empty mask); standard: a miss costs the worst "
@@ -87,7 +87,7 @@ def remarks(cells: Sequence[Cell], conditions: Conditions) -> list[str]:
     return notes
 
 
-def whose_steps(cells: Sequence[Cell], conditions: Conditions) -> str:
+def whose_steps(cells: Sequence[TableCell], conditions: Conditions) -> str:
     """Who decided how long to train."""
     if conditions.steps:
         return "given by --steps"

@@ -1,5 +1,6 @@
 """What a report of evaluated runs is made from: scores, comparisons, trainings and the files of every case."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from medcontext.comparison.read import Given, read_study
 from medcontext.comparison.study import ALL, Study
 from medcontext.comparison.text import conclusion
 from medcontext.evaluation.protocols import HD95_DEFINITIONS
+from medcontext.evaluation.summary import OUT_OF_FOLD
 from medcontext.reporting.choice import CaseScores, rankings
 from medcontext.reporting.figures import difference_figures, score_figures, training_figures
 from medcontext.reporting.page import MOST_VALUES, Page, ShownCase
@@ -153,7 +155,11 @@ def methods(trainings: Sequence[Training]) -> dict[str, object]:
     """The table for the methods section, and every setting of each training."""
     if not trainings:
         return {}
-    names = [f"{each.model}, seed {each.run.settings.seed}" for each in trainings]
+    folds = len({each.run.settings.fold for each in trainings}) > 1
+    names = [
+        f"{each.model}, seed {each.run.settings.seed}" + f", fold {each.run.settings.fold}" * folds
+        for each in trainings
+    ]
     settings = [(each.run.folder / "settings.yaml").read_text(encoding="utf-8") for each in trainings]
     return {
         "columns": names,
@@ -163,10 +169,8 @@ def methods(trainings: Sequence[Training]) -> dict[str, object]:
 
 
 def _subtitle(content: Content) -> str:
-    study, cases = content.study, content.study.owners
-    patients = len(set(cases.values()))
-    kind = "case" if study.remarks else "test case"
-    parts = [f"{len(cases)} {kind}{'s' * (len(cases) > 1)} of {patients} patient{'s' * (patients > 1)}"]
+    study = content.study
+    parts = [_counted(study)]
     if content.trainings:
         run = content.trainings[0].run
         counts = sorted({len(each.run.split.train) for each in content.trainings})
@@ -177,12 +181,29 @@ def _subtitle(content: Content) -> str:
     return " · ".join(parts)
 
 
+def _counted(study: Study) -> str:
+    """How many cases of how many patients; which part they had in the training, where all are of one, before that."""
+    cases, patients = len(study.owners), len(set(study.owners.values()))
+    counts = [Counter(model.parts.values()) for model in study.models]
+    kinds = set().union(*counts)
+    one = {"test": "test ", "unknown": "test ", OUT_OF_FOLD: "out-of-fold "}.get(next(iter(kinds)), "")
+    kind = one if len(kinds) == 1 else ""
+    text = f"{cases} {kind}case{'s' * (cases > 1)} of {patients} patient{'s' * (patients > 1)}"
+    if kind:
+        return text
+    listed = [", ".join(f"{found[part]} {part}" for part in sorted(found)) for found in counts]
+    if len(set(listed)) == 1:
+        return f"{text} ({listed[0]})"
+    return f"{text} ({'; '.join(f'{name}: {each}' for name, each in zip(study.names, listed, strict=True))})"
+
+
 def _table_note(content: Content) -> str:
     missing = (
         "A structure that was missed has DSC 0 and is never left out of a mean."
         if content.study.summary["protocol"] == "standard"
         else "The legacy protocol: HD95 in voxels and 0 for an empty mask, Dice 0 for what the label lacks."
     )
+    missing = " ".join([*content.study.notes, missing])
     if not content.comparisons:
         return f"{missing} One model alone: give another evaluation to compare it with."
     return (

@@ -3,7 +3,6 @@
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from medcontext.reporting.content import methods, named_values
 from medcontext.reporting.figures import training_figures
 from medcontext.reporting.page import Page, ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
-from medcontext.reporting.trainings import Training, read_curves
+from medcontext.reporting.trainings import Training, last_step, read_curves
 from medcontext.reporting.volumes import CaseFiles, read_volumes
 from medcontext.run import Facts, read_run
 from medcontext.run.watched import VIEWS, Watched, read_watched, volume_path
@@ -51,7 +50,7 @@ def write_live(run: Path, output: Path) -> Path:
 
 def version(run: Path) -> str:
     """The steps of the last logged losses and the last watched cases: what a page sees by that it is out of date."""
-    return json.dumps({"logged": _step(read_curves(run)), "watched": read_watched(run).step})
+    return json.dumps({"logged": last_step(read_curves(run)), "watched": read_watched(run).step})
 
 
 def live_page(run: Path, embed: bool = False) -> Page:
@@ -65,7 +64,7 @@ def live_page(run: Path, embed: bool = False) -> Page:
     curves = read_curves(run)
     training = Training(found.settings.method.name, found, curves, {})
     watch = read_watched(run)
-    step, steps = max(_step(curves), found.facts.step or 0), found.settings.steps
+    step, steps = max(last_step(curves), found.facts.step or 0), found.settings.steps
     cases: list[ShownCase] = []
     missing: list[str] = []
     for index, name in enumerate(watch.cases):
@@ -137,10 +136,6 @@ def _shown(run: Path, watch: Watched, index: int, packed: str | None) -> ShownCa
     by_model = zip(*scores.values(), strict=True)
     known = [[score for score in column if score is not None] for column in by_model]
     return ShownCase(files.name, [sum(each) / len(each) if each else None for each in known], scores, packed)
-
-
-def _step(curves: dict[str, Any]) -> int:
-    return max((curve[-1][0] for curve in curves.values()), default=0)
 
 
 def _left(facts: Facts, steps: int) -> str:

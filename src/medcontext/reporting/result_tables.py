@@ -1,13 +1,12 @@
 """The table of results as the page shows it: a row a structure, a column a model."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from medcontext.comparison.compare import Comparison
 from medcontext.comparison.study import ALL, Study
-from medcontext.comparison.text import METRIC_NAMES, p_value
+from medcontext.comparison.text import METRIC_NAMES, interval_text, p_value
 from medcontext.evaluation.summary import METRICS
 
 
@@ -93,8 +92,7 @@ def _means(means: Sequence[float], metric: str) -> list[tuple[str, bool]]:
 
 def _difference(row: Comparison) -> ShownDifference:
     d, scale = row.difference, 100 if row.metric == "dsc" else 1
-    interval = "–" if math.isnan(d.low) else f"{scale * d.low:+.1f} to {scale * d.high:+.1f}"
-    return ShownDifference(f"{scale * d.mean:+.1f}", interval, p_value(row.p_holm), row.significant)
+    return ShownDifference(f"{scale * d.mean:+.1f}", interval_text(d, scale, 1), p_value(row.p_holm), row.significant)
 
 
 def _counts(numbers: Sequence[float]) -> str:

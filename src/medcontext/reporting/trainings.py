@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -53,9 +53,10 @@ def find_trainings(study: Study) -> tuple[list[Training], list[str]]:
             except InputError as error:
                 unknown.append(f"{model.name}: {error}")
                 continue
-            for network in prediction["networks"]:  # several where an ensemble predicted
+            for network in prediction["networks"]:  # several where an ensemble predicted, or each fold its own cases
+                made = {**prediction, "networks": [network]} if "cases" in network else prediction
                 try:
-                    found.append(read_training(model.name, network, prediction))
+                    found.append(read_training(model.name, network, made))
                 except InputError as error:
                     unknown.append(f"{model.name}: {error}")
     return found, unknown
@@ -138,6 +139,11 @@ def read_curves(run: Path) -> dict[str, Curve]:
                 if name != "step" and not math.isnan(value):
                     curves.setdefault(name, []).append((int(row["step"]), value))
     return {name: curve for name, curve in curves.items() if curve}
+
+
+def last_step(curves: Mapping[str, Curve]) -> int:
+    """The step that a training logged last; 0 before the first."""
+    return max((curve[-1][0] for curve in curves.values()), default=0)
 
 
 def _version(table: Path) -> str:
