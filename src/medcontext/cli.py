@@ -48,7 +48,7 @@ COMMANDS = {
         {"image": "PATTERN", "label": "PATTERN", "channels": "NAME", "labels": "NAME[=VALUE]"},
     ),
     "train": Command("medcontext.commands.train", values={"unlabelled": "rest|DIR|DATASET"}),
-    "predict": Command("medcontext.commands.predict"),
+    "predict": Command("medcontext.commands.predict", values={"input": "FILE|DIR|DATASET", "image": "PATTERN"}),
     "evaluate": Command("medcontext.commands.evaluate"),
     "compare": Command("medcontext.commands.compare", "models", {"models": EVALUATIONS}),
     "report": Command("medcontext.commands.report", "models", {"models": EVALUATIONS, "cases": "N", "live": "RUN"}),

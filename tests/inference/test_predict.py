@@ -268,6 +268,26 @@ def test_lack_of_memory_for_one_case(
     assert visible(tmp_path / "out") == ["case0.nii.gz", "case2.nii.gz", "dataset.json"]
 
 
+def test_nested_folders_and_what_is_said_of_them(run: Run, tmp_path: Path, capsys) -> None:
+    for index in (7, 8):
+        save(tmp_path / f"nested/Pat 0{index}/ct.nii.gz", levels_image((9, 10, 6), index)[0])
+        save(tmp_path / f"nested/Pat 0{index}/seg.nii.gz", levels_image((9, 10, 6), index)[1].astype(np.int16))
+    output = tmp_path / "nested/out"
+    assert main(["predict", f"--run={run.folder}", f"--input={tmp_path / 'nested'}", f"--output={output}"]) == 0
+    assert sorted(path.name for path in output.glob("*.nii.gz")) == ["Pat 07.nii.gz", "Pat 08.nii.gz"]
+    np.testing.assert_array_equal(read(output / "Pat 08.nii.gz"), levels_image((9, 10, 6), 8)[1])
+    assert "called like labels" in capsys.readouterr().out
+    (output / "Pat 08.nii.gz").unlink()
+    predict(run, tmp_path / "nested", output, resume=True)
+    assert len(list(output.glob("*.nii.gz"))) == 2, "no prediction is taken for a scan"
+    files = [str(tmp_path / f"nested/Pat 0{index}/ct.nii.gz") for index in (7, 8)]
+    assert main(["predict", f"--run={run.folder}", "--input", *files, "--output", str(tmp_path / "two")]) == 0
+    record = json.loads((tmp_path / "two/dataset.json").read_text())
+    assert record["predicted_by"]["input"] == files
+    with pytest.raises(InputError, match="input was "):
+        predict(run, files[:1], tmp_path / "two", resume=True)
+
+
 def test_resume_completes_and_keeps_what_is_there(run: Run, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     predict([run.folder], images, output)
@@ -353,7 +373,7 @@ def test_nothing_is_created_for_a_run_that_cannot_be_used(run: Run, images: Path
         (([tmp_path / "nowhere"], images), "is not a folder that"),
         (([empty.folder], images), "Checkpoint not found"),
         (([run.folder], tmp_path / "nowhere"), "not found"),
-        (([run.folder], tmp_path), "No NIfTI files"),
+        (([run.folder], empty.folder), "No NIfTI files"),
     ):
         with pytest.raises(InputError, match=message):
             predict(*arguments, output)

@@ -20,9 +20,10 @@ from medcontext.files import AnyPath
 
 def predict(
     run: AnyPath | Sequence[AnyPath],
-    input: AnyPath,
+    input: AnyPath | Sequence[AnyPath],
     output: AnyPath,
     *,
+    image: Sequence[str] = (),
     checkpoint: str | Sequence[str] = ("last",),
     weights: Literal["student", "teacher"] = "student",
     part: Literal["auto", "train", "validation", "test", "all"] = "auto",
@@ -38,11 +39,15 @@ def predict(
 
     Args:
         run: folder of a training run; several: ensemble, the mean of their probabilities
-        input: a NIfTI file, a folder of them, or a data set
+        input: NIfTI files, folders of them, nested or not, wildcards in quotes ('scans/*/ct.nii.gz'), a JSON list of
+            paths; or a data set
         output: folder of the segmentations, new or empty
+        image: in nested folders, which files are meant: a name or glob for each channel, such as ct.nii.gz; default: as
+            names suggest
         checkpoint: last, best or files; several: ensemble
         weights: the student's, as in the paper, or the EMA teacher's
-        part: of a data set that the run split; auto is its test cases where it has some, else all
+        part: of the data set that the run was trained on, told by content; auto is its test cases where it has some,
+            else, and of other data, all
         overlap: of neighbouring windows, 0 to below 1; default as in the training
         mirror: average over the eight mirrored views; default as in the training
         probabilities: also write every class's probability, float32 (X, Y, Z, K); the classes lie in the order of their
@@ -64,13 +69,14 @@ def predict(
     from medcontext.inference.selection import find_cases
     from medcontext.run import read_run
 
-    input, output = Path(input), Path(output)
+    output = Path(output)
+    inputs = [Path(input)] if isinstance(input, str | os.PathLike) else [Path(path) for path in input]
     folders = [run] if isinstance(run, str | os.PathLike) else run
     checkpoints = [checkpoint] if isinstance(checkpoint, str) else checkpoint
     runs = [read_run(Path(folder)) for folder in folders]
     members = load_members(runs, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
-    cases, tested = find_cases(input, runs, part)
-    origin = describe_origin(members, weights, input)
+    cases, tested, skipped = find_cases(inputs, runs, part, image)
+    origin = describe_origin(members, weights, inputs)
     if resume:
         check_same_origin(output, origin)
     with kept_if_used(output, resume):
@@ -79,6 +85,7 @@ def predict(
         warn(header_doubts(image for case in todo for image in case.images))
         failed = predict_cases(todo, members, output, origin, tested, probabilities)
     done = len(todo) - len(failed)
+    warn([skipped] if skipped else [])
     if failed and len(todo) == 1:
         raise InputError(f"{failed[0]}.")
     if failed:
