@@ -49,6 +49,7 @@ COMMANDS = {
     ),
     "train": Command("medcontext.commands.train", values={"unlabelled": "rest|DIR|DATASET"}),
     "predict": Command("medcontext.commands.predict", values={"input": "FILE|DIR|DATASET", "image": "PATTERN"}),
+    "postprocess": Command("medcontext.commands.postprocess"),
     "evaluate": Command("medcontext.commands.evaluate"),
     "compare": Command("medcontext.commands.compare", "models", {"models": EVALUATIONS}),
     "report": Command("medcontext.commands.report", "models", {"models": EVALUATIONS, "cases": "N", "live": "RUN"}),
@@ -198,7 +199,7 @@ def read_as(annotation: Any) -> tuple[Any, bool]:
 def overview() -> str:
     """The text of `medcontext --help`."""
     lines = ["usage: medcontext COMMAND [options]", "", "3D medical image segmentation from few labelled scans.", ""]
-    lines += [f"  {name:10} {purpose(name, command)}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:11} {purpose(name, command)}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "medcontext COMMAND --help lists a command's options.", ""])
 
 

@@ -9,8 +9,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medcontext.errors import InputError
+from medcontext.pictures.colours import COLOURS
 from medcontext.pictures.mosaic import MosaicCase, _scores, draw_mosaic
-from medcontext.pictures.panel import COLOURS, ERROR
+from medcontext.pictures.panel import ERROR
 
 STRUCTURES = {"liver": 1, "right_kidney": 7}
 

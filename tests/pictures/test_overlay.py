@@ -7,9 +7,10 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medcontext.errors import InputError
+from medcontext.pictures.colours import COLOURS
 from medcontext.pictures.mosaic import MosaicCase
 from medcontext.pictures.overlay import DPI, GAP, LEFT, WIDTH, _legend_lines, draw_overlay, draw_unlabelled
-from medcontext.pictures.panel import COLOURS, ERROR
+from medcontext.pictures.panel import ERROR
 
 STRUCTURES = {"liver": [1], "right_kidney": [7]}
 

@@ -3,6 +3,8 @@
 ```
 OUTPUT/<case>.nii.gz                  the segmentation, on the grid of the case's (first) image
 OUTPUT/probabilities/<case>.nii.gz    if asked for: float32, the classes along the last axis
+OUTPUT/volumes.csv                    the volume of each structure in each case, in ml
+OUTPUT/labels.ctbl, labels.txt        names and colours, for 3D Slicer and ITK-SNAP
 OUTPUT/dataset.json                   what the values mean, the classes' order, which networks these are from, and which
                                       part each case had in their training
 ```
@@ -31,6 +33,7 @@ def predict(
     mirror: bool | None = None,
     probabilities: bool = False,
     device: Literal["auto", "cpu", "gpu"] = "auto",
+    postprocess: bool = True,
     resume: bool = False,
 ) -> list[Path]:
     """Segment scans with a trained run, in their own geometry.
@@ -53,6 +56,8 @@ def predict(
         probabilities: also write every class's probability, float32 (X, Y, Z, K); the classes lie in the order of their
             label values, the background first
         device: where to compute; auto is a GPU where there is one
+        postprocess: drop the components that `medcontext postprocess` found better dropped, where it was run for this
+            network; probabilities stay as they are
         resume: skip the cases that are in the output already; it must come from the same input, networks and options
 
     Returns:
@@ -62,12 +67,15 @@ def predict(
         InputError: if a run, checkpoint or image cannot be used, or the output cannot be written.
     """
     from medcontext.data.doubts import header_doubts
-    from medcontext.data.folders import shortened
+    from medcontext.data.folders import nifti_files, shortened
+    from medcontext.inference.beside import write_colours, write_volumes
     from medcontext.inference.ensemble import load_members
     from medcontext.inference.origin import check_same_origin, describe_origin
+    from medcontext.inference.postprocess import applicable
     from medcontext.inference.predict import kept_if_used, outputs, predict_cases, remove_leftovers
     from medcontext.inference.selection import find_cases
     from medcontext.run import read_run
+    from medcontext.run.postprocessing import step_text
 
     output = Path(output)
     inputs = [Path(input)] if isinstance(input, str | os.PathLike) else [Path(path) for path in input]
@@ -77,13 +85,21 @@ def predict(
     members = load_members(runs, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
     cases, tested, skipped = find_cases(inputs, runs, part, image)
     origin = describe_origin(members, weights, inputs)
+    hashes = [network["sha256"] for network in origin["predicted_by"]["networks"]]
+    steps, remark = applicable(members, weights, hashes) if postprocess else ({}, "")
+    if steps:
+        origin["predicted_by"]["postprocessing"] = {name: step_text(keep) for name, keep in steps.items()}
     if resume:
         check_same_origin(output, origin)
     with kept_if_used(output, resume):
         remove_leftovers(output)
         todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
         warn(header_doubts(image for case in todo for image in case.images))
-        failed = predict_cases(todo, members, output, origin, tested, probabilities)
+        warn([remark] if remark else [])
+        failed = predict_cases(todo, members, output, origin, tested, probabilities, steps)
+        if nifti_files(output):
+            write_colours(output, runs[0].plan.labels)
+            write_volumes(output, runs[0].plan, runs[0].regions)
     done = len(todo) - len(failed)
     warn([skipped] if skipped else [])
     if failed and len(todo) == 1:

@@ -113,7 +113,9 @@ def _gather(paths: Sequence[Path], keep_labels: bool) -> _Gathered:
         remarks += passed_over_texts(files, [])
         for file in files.nifti:
             folder = (path / file).parent
-            if predicted.setdefault(folder, _is_predicted(folder) or _is_predicted(folder.parent)):
+            if folder not in predicted:
+                predicted[folder] = _is_predicted(folder) or _is_predicted(folder.parent)
+            if predicted[folder]:
                 continue
             if is_label(file) and not keep_labels:
                 labels.append(str(path / file))
@@ -127,8 +129,8 @@ def _gather(paths: Sequence[Path], keep_labels: bool) -> _Gathered:
         raise InputError(f"There are no images to segment. {' '.join(remarks)} Say which they are: --image PATTERN.")
     root = paths[0]
     if len(paths) > 1 or not root.is_dir():
-        root = Path(os.path.commonpath([file.absolute().parent for file in found.values()]))
-        found = {key: file.absolute() for key, file in found.items()}
+        found = {key: Path(os.path.abspath(file)) for key, file in found.items()}
+        root = Path(os.path.commonpath([file.parent for file in found.values()]))
     for path in found.values():
         check_utf8(path)
     relative = sorted(PurePosixPath(file.relative_to(root).as_posix()) for file in found.values())
