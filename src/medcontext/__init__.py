@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medcontext.commands.compare import compare
     from medcontext.commands.evaluate import evaluate
     from medcontext.commands.init import init
+    from medcontext.commands.postprocess import postprocess
     from medcontext.commands.predict import predict
     from medcontext.commands.prepare import prepare
     from medcontext.commands.report import report
@@ -52,6 +53,7 @@ __all__ = [
     "cross_validate",
     "evaluate",
     "init",
+    "postprocess",
     "predict",
     "prepare",
     "report",

@@ -51,7 +51,8 @@ COMMANDS = {
     "cross_validate": Command(
         "medcontext.experiments.cross_validate", values={"unlabelled": "rest|DIR|DATASET", "slurm": "NAME=VALUE"}
     ),
-    "predict": Command("medcontext.commands.predict"),
+    "predict": Command("medcontext.commands.predict", values={"input": "FILE|DIR|DATASET", "image": "PATTERN"}),
+    "postprocess": Command("medcontext.commands.postprocess"),
     "evaluate": Command("medcontext.commands.evaluate"),
     "compare": Command("medcontext.commands.compare", "models", {"models": EVALUATIONS}),
     "report": Command("medcontext.commands.report", "models", {"models": EVALUATIONS, "cases": "N", "live": "RUN"}),

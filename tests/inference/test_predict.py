@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,6 +51,9 @@ def images(tmp_path: Path) -> Path:
     for index in range(3):
         save(tmp_path / f"images/case{index}.nii.gz", levels_image((9, 10, 6), index)[0])
     return tmp_path / "images"
+
+
+BESIDE = ["dataset.json", "labels.ctbl", "labels.txt", "volumes.csv"]
 
 
 def visible(folder: Path) -> list[str]:
@@ -204,7 +208,7 @@ def test_one_bad_image_does_not_lose_the_others(run: Run, images: Path, tmp_path
     damaged.write_bytes(damaged.read_bytes()[:-200])
     with pytest.raises(InputError, match=r"1 of 3 cases .*case0\.nii\.gz.*truncated.*other 2.*--resume"):
         predict([run.folder], images, tmp_path / "out")
-    assert visible(tmp_path / "out") == ["case1.nii.gz", "case2.nii.gz", "dataset.json"]
+    assert visible(tmp_path / "out") == ["case1.nii.gz", "case2.nii.gz", *BESIDE]
     image, expected = levels_image((9, 10, 6), 0)
     save(damaged, image)
     predict([run.folder], images, tmp_path / "out", resume=True)
@@ -265,7 +269,44 @@ def test_lack_of_memory_for_one_case(
         predict([run.folder], images, tmp_path / "out")
     assert words in str(caught.value)
     assert "a smaller scan" in str(caught.value)
-    assert visible(tmp_path / "out") == ["case0.nii.gz", "case2.nii.gz", "dataset.json"]
+    assert visible(tmp_path / "out") == ["case0.nii.gz", "case2.nii.gz", *BESIDE]
+
+
+def test_nested_folders_and_what_is_said_of_them(run: Run, tmp_path: Path, capsys) -> None:
+    for index in (7, 8):
+        save(tmp_path / f"nested/Pat 0{index}/ct.nii.gz", levels_image((9, 10, 6), index)[0])
+        save(tmp_path / f"nested/Pat 0{index}/seg.nii.gz", levels_image((9, 10, 6), index)[1].astype(np.int16))
+    output = tmp_path / "nested/out"
+    assert main(["predict", f"--run={run.folder}", f"--input={tmp_path / 'nested'}", f"--output={output}"]) == 0
+    assert sorted(path.name for path in output.glob("*.nii.gz")) == ["Pat 07.nii.gz", "Pat 08.nii.gz"]
+    np.testing.assert_array_equal(read(output / "Pat 08.nii.gz"), levels_image((9, 10, 6), 8)[1])
+    assert "called like labels" in capsys.readouterr().out
+    (output / "Pat 08.nii.gz").unlink()
+    predict(run, tmp_path / "nested", output, resume=True)
+    assert len(list(output.glob("*.nii.gz"))) == 2, "no prediction is taken for a scan"
+    files = [str(tmp_path / f"nested/Pat 0{index}/ct.nii.gz") for index in (7, 8)]
+    assert main(["predict", f"--run={run.folder}", "--input", *files, "--output", str(tmp_path / "two")]) == 0
+    record = json.loads((tmp_path / "two/dataset.json").read_text())
+    assert record["predicted_by"]["input"] == files
+    with pytest.raises(InputError, match="input was "):
+        predict(run, files[:1], tmp_path / "two", resume=True)
+
+
+def test_the_commands_of_the_docs(run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "scores.md").read_text()
+    block = text[text.index("## Prediction") :].split("```")[1].removeprefix("sh\n")
+    (tmp_path / "RUN").symlink_to(run.folder)
+    images.rename(tmp_path / "DATASET")
+    for index in (7, 8):
+        save(tmp_path / f"nested/Pat 0{index}/ct.nii.gz", levels_image((9, 10, 6), index)[0])
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for index, line in enumerate(block.splitlines()):
+        words = shlex.split(line.replace("PREDICTIONS", f"out{index}"), comments=True)
+        assert main(words[1:]) == 0
+        names.append(sorted(path.name.removesuffix(".nii.gz") for path in Path(f"out{index}").glob("*.nii.gz")))
+    both = ["Pat 07", "Pat 08"]
+    assert names == [["case0", "case1", "case2"], both, both]
 
 
 def test_resume_completes_and_keeps_what_is_there(run: Run, images: Path, tmp_path: Path) -> None:
@@ -276,7 +317,7 @@ def test_resume_completes_and_keeps_what_is_there(run: Run, images: Path, tmp_pa
     before = (output / "case0.nii.gz").stat()
     assert len(predict([run.folder], images, output, resume=True)) == 3
     assert (output / "case0.nii.gz").stat() == before
-    assert visible(output) == ["case0.nii.gz", "case1.nii.gz", "case2.nii.gz", "dataset.json"]
+    assert visible(output) == ["case0.nii.gz", "case1.nii.gz", "case2.nii.gz", *BESIDE]
 
 
 def test_resume_adds_the_probabilities_that_were_not_asked_for_before(run: Run, images: Path, tmp_path: Path) -> None:
@@ -343,7 +384,7 @@ def test_cases_called_like_our_own_files(run: Run, tmp_path: Path) -> None:
         save(tmp_path / f"images/{name}.nii.gz", levels_image((4, 5, 6))[0])
     predict([run.folder], tmp_path / "images", tmp_path / "out", probabilities=True)
     found = {"dataset.json.nii.gz", "dataset.nii.gz", "probabilities.nii.gz"}
-    assert set(visible(tmp_path / "out")) == found | {f"probabilities/{name}" for name in found} | {"dataset.json"}
+    assert set(visible(tmp_path / "out")) == found | {f"probabilities/{name}" for name in found} | {*BESIDE}
 
 
 def test_nothing_is_created_for_a_run_that_cannot_be_used(run: Run, images: Path, tmp_path: Path) -> None:
@@ -353,7 +394,7 @@ def test_nothing_is_created_for_a_run_that_cannot_be_used(run: Run, images: Path
         (([tmp_path / "nowhere"], images), "is not a folder that"),
         (([empty.folder], images), "Checkpoint not found"),
         (([run.folder], tmp_path / "nowhere"), "not found"),
-        (([run.folder], tmp_path), "No NIfTI files"),
+        (([run.folder], empty.folder), "No NIfTI files"),
     ):
         with pytest.raises(InputError, match=message):
             predict(*arguments, output)
@@ -383,7 +424,7 @@ def test_a_killed_prediction_leaves_whole_files_and_goes_on(tmp_path: Path) -> N
     times = [path.stat().st_mtime_ns for path in done]
     assert main(["predict", *arguments, "--resume"]) == 0
     assert [path.stat().st_mtime_ns for path in done] == times
-    assert len(visible(output)) == 41
+    assert len(visible(output)) == 40 + len(BESIDE)
     assert not list(output.rglob(".tmp*"))
 
 

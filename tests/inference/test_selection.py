@@ -130,6 +130,46 @@ def test_other_scans_under_the_same_names_are_not_taken_for_the_runs_own(
         find_cases(data, [mixed])
 
 
+def test_what_is_skipped_of_a_data_set_is_said(data: Path, run: Run) -> None:
+    assert find_cases(data, [run]).skipped == (
+        "Not predicted: 4 cases that are not among the test cases, a, b, e, u. --part all takes all."
+    )
+    assert find_cases(data, [run], "all").skipped == ""
+
+
+def test_a_data_set_with_none_of_the_scans_of_the_training_is_predicted_whole(
+    data: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its names may be those of test cases: of these a run records no content."""
+    trained = replace(run, facts=replace(run.facts, cases={"x": ("1", ""), "y": ("2", "")}))
+    assert names(data, [trained]) == "abcdeu"
+    assert "all cases, 6 of 6; no scan of the training is among them\n" in capsys.readouterr().out
+    assert find_cases(data, [trained]).tested == frozenset()
+
+
+def test_lists(data: Path, run: Run) -> None:
+    images = data / "images"
+    assert names([images / "a.nii.gz", images / "c.nii.gz"], [run]) == "ac"
+    assert names([images / "[ab]*"], [run]) == "ab"
+    (data / "some.json").write_text('["images/b.nii.gz", "images/u.nii.gz"]')
+    assert names(data / "some.json", [run]) == "bu"
+    (data / "some.json").write_text('[{"name": "x", "image": "images/b.nii.gz"}, ["images/u.nii.gz"]]')
+    assert names(data / "some.json", [run]) == "xu"
+    for content, message in (
+        ("[]", "empty list"),
+        ('["images/none.nii.gz"]', "not found"),
+        ('[{"image": "images/none.nii.gz"}]', "not found"),
+        ("[3]", r"some\.json, \[0\]"),
+    ):
+        (data / "some.json").write_text(content)
+        with pytest.raises(InputError, match=message):
+            find_cases(data / "some.json", [run])
+    with pytest.raises(InputError, match="give it alone"):
+        find_cases([data, images / "a.nii.gz"], [run])
+    with pytest.raises(InputError, match="--image is for files and folders"):
+        find_cases(data, [run], "auto", ["a.nii.gz"])
+
+
 def test_a_damaged_training_scan_does_not_stop_a_prediction(data: Path, run: Run) -> None:
     own = image_digest(np.ones((1, 3, 4, 5), np.float32))
     (data / "images/a.nii.gz").write_bytes(b"")

@@ -9,8 +9,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medcontext.errors import InputError
+from medcontext.pictures.colours import colours_of
 from medcontext.pictures.mosaic import MosaicCase, _scores, draw_mosaic
-from medcontext.pictures.panel import COLOURS, ERROR
+from medcontext.pictures.panel import ERROR
 
 STRUCTURES = {"liver": 1, "right_kidney": 7}
 
@@ -58,7 +59,7 @@ def test_an_error_far_from_every_structure_is_shown(tmp_path: Path) -> None:
 
 def test_the_legend_has_every_colour(tmp_path: Path) -> None:
     path = draw_mosaic([case()], STRUCTURES, tmp_path / "a.png", slices=1)
-    for colour in COLOURS[: len(STRUCTURES)]:
+    for colour in colours_of(STRUCTURES).values():
         assert len(pixels_of(path, colour)) > 100
 
 

@@ -7,9 +7,10 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medcontext.errors import InputError
+from medcontext.pictures.colours import COLOURS, colours_of
 from medcontext.pictures.mosaic import MosaicCase
 from medcontext.pictures.overlay import DPI, GAP, LEFT, WIDTH, _legend_lines, draw_overlay, draw_unlabelled
-from medcontext.pictures.panel import COLOURS, ERROR
+from medcontext.pictures.panel import ERROR
 
 STRUCTURES = {"liver": [1], "right_kidney": [7]}
 
@@ -81,10 +82,10 @@ def test_regions_that_share_values_are_compared_as_regions() -> None:
 
 def test_the_legend_has_every_colour_in_lines_that_fit() -> None:
     picture = draw_overlay(case(), STRUCTURES, "")
-    for colour in COLOURS[:2]:
+    for colour in colours_of(STRUCTURES).values():
         assert len(where(picture, colour)) > 50
     lines = _legend_lines({f"a_structure_with_a_long_name_{n}": [n] for n in range(1, 15)})
-    assert [index for line in lines for _, index, _ in line] == list(range(14))
+    assert [colour for line in lines for _, colour, _ in line] == list(COLOURS)
     assert all(x + 0.085 * len(name) < WIDTH for line in lines for x, _, name in line)
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser. Colours are those of `page.ERRORS` and `panel.COLOURS`."""
+"""The report in a real browser. Colours are those of `page.ERRORS` and `colours.COLOURS`."""
 
 import re
 import threading
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medcontext.cli import main
-from medcontext.pictures.panel import COLOURS
+from medcontext.pictures.colours import COLOURS
 from medcontext.reporting.content import make_page, read_content, shown_case
 from medcontext.reporting.make import read_case
 from medcontext.reporting.page import ERRORS, pack_case, render

@@ -3,6 +3,8 @@
 ```
 OUTPUT/<case>.nii.gz                  the segmentation, on the grid of the case's (first) image
 OUTPUT/probabilities/<case>.nii.gz    if asked for: float32, the classes along the last axis
+OUTPUT/volumes.csv                    the volume of each structure in each case, in ml
+OUTPUT/labels.ctbl, labels.txt        names and colours, for 3D Slicer and ITK-SNAP
 OUTPUT/dataset.json                   what the values mean, the classes' order, which networks these are from, and which
                                       part each case had in their training
 ```
@@ -20,9 +22,10 @@ from medcontext.files import AnyPath
 
 def predict(
     run: AnyPath | Sequence[AnyPath],
-    input: AnyPath,
+    input: AnyPath | Sequence[AnyPath],
     output: AnyPath,
     *,
+    image: Sequence[str] = (),
     checkpoint: str | Sequence[str] = ("last",),
     weights: Literal["student", "teacher"] = "student",
     part: Literal["auto", "train", "validation", "test", "all"] = "auto",
@@ -30,6 +33,7 @@ def predict(
     mirror: bool | None = None,
     probabilities: bool = False,
     device: Literal["auto", "cpu", "gpu"] = "auto",
+    postprocess: bool = True,
     resume: bool = False,
 ) -> list[Path]:
     """Segment scans with a trained run, in their own geometry.
@@ -38,16 +42,22 @@ def predict(
 
     Args:
         run: folder of a training run, or of a cross-validation; several runs: ensemble, the mean of their probabilities
-        input: a NIfTI file, a folder of them, or a data set
+        input: NIfTI files, folders of them, nested or not, wildcards in quotes ('scans/*/ct.nii.gz'), a JSON list of
+            paths; or a data set
         output: folder of the segmentations, new or empty
+        image: in nested folders, which files are meant: a name or glob for each channel, such as ct.nii.gz; default: as
+            names suggest
         checkpoint: last, best or files; several: ensemble
         weights: the student's, as in the paper, or the EMA teacher's
-        part: of a data set that the run split; auto is its test cases where it has some, else all
+        part: of the data set that the run was trained on, told by content; auto is its test cases where it has some,
+            else, and of other data, all
         overlap: of neighbouring windows, 0 to below 1; default as in the training
         mirror: average over the eight mirrored views; default as in the training
         probabilities: also write every class's probability, float32 (X, Y, Z, K); the classes lie in the order of their
             label values, the background first
         device: where to compute; auto is a GPU where there is one
+        postprocess: drop the components that `medcontext postprocess` found better dropped, where it was run for this
+            network; probabilities stay as they are
         resume: skip the cases that are in the output already; it must come from the same input, networks and options
 
     Returns:
@@ -57,28 +67,41 @@ def predict(
         InputError: if a run, checkpoint or image cannot be used, or the output cannot be written.
     """
     from medcontext.data.doubts import header_doubts
-    from medcontext.data.folders import shortened
+    from medcontext.data.folders import nifti_files, shortened
+    from medcontext.inference.beside import write_colours, write_volumes
     from medcontext.inference.ensemble import load_members
     from medcontext.inference.origin import check_same_origin, describe_origin
+    from medcontext.inference.postprocess import applicable
     from medcontext.inference.predict import kept_if_used, outputs, predict_cases, remove_leftovers
     from medcontext.inference.selection import find_cases
     from medcontext.run import read_runs
+    from medcontext.run.postprocessing import step_text
 
-    input, output = Path(input), Path(output)
+    output = Path(output)
+    inputs = [Path(input)] if isinstance(input, str | os.PathLike) else [Path(path) for path in input]
     folders = [run] if isinstance(run, str | os.PathLike) else run
     checkpoints = [checkpoint] if isinstance(checkpoint, str) else checkpoint
     runs = [one for folder in folders for one in read_runs(Path(folder))]
     members = load_members(runs, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
-    cases, tested = find_cases(input, runs, part)
-    origin = describe_origin(members, weights, input)
+    cases, tested, skipped = find_cases(inputs, runs, part, image)
+    origin = describe_origin(members, weights, inputs)
+    hashes = [network["sha256"] for network in origin["predicted_by"]["networks"]]
+    steps, remark = applicable(members, weights, hashes) if postprocess else ({}, "")
+    if steps:
+        origin["predicted_by"]["postprocessing"] = {name: step_text(keep) for name, keep in steps.items()}
     if resume:
         check_same_origin(output, origin)
     with kept_if_used(output, resume):
         remove_leftovers(output)
         todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
         warn(header_doubts(image for case in todo for image in case.images))
-        failed = predict_cases(todo, members, output, origin, tested, probabilities)
+        warn([remark] if remark else [])
+        failed = predict_cases(todo, members, output, origin, tested, probabilities, steps)
+        if nifti_files(output):
+            write_colours(output, runs[0].plan.labels)
+            write_volumes(output, runs[0].plan, runs[0].regions)
     done = len(todo) - len(failed)
+    warn([skipped] if skipped else [])
     if failed and len(todo) == 1:
         raise InputError(f"{failed[0]}.")
     if failed:

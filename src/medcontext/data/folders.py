@@ -11,7 +11,7 @@ from medcontext.files import check_utf8
 
 NO_SCAN = (
     *(".json", ".yaml", ".yml", ".xml", ".cfg", ".log", ".txt", ".md", ".html", ".pdf", ".docx", ".csv", ".tsv"),
-    *(".xls", ".xlsx", ".py", ".ipynb", ".sh", ".png", ".jpg", ".jpeg", ".svg", ".bval", ".bvec"),
+    *(".xls", ".xlsx", ".ctbl", ".py", ".ipynb", ".sh", ".png", ".jpg", ".jpeg", ".svg", ".bval", ".bvec"),
 )
 """Endings of files that lie beside scans and are none."""
 

@@ -77,6 +77,34 @@ def is_dataset(path: Path) -> bool:
     return (path / MANIFEST).is_file() or scan_official(path) is not None
 
 
+def read_list(file: Path) -> list[Path] | list[Case] | None:
+    """What a JSON file lists that is no data set but a list: paths, or scans as a data set has them as "unlabelled".
+
+    Returns:
+        Paths, relative ones from where the file lies; or cases without labels, if some entry is not just a path; None
+        if it is no such file.
+
+    Raises:
+        InputError: if it is empty, or an entry cannot be used.
+    """
+    if file.suffix != ".json" or not file.is_file():
+        return None
+    entries = read_json(file)
+    if not isinstance(entries, list):
+        return None
+    if not entries:
+        raise InputError(f"{file} is an empty list; give paths of scans.")
+    if all(isinstance(entry, str) for entry in entries):
+        return [_on_disk(file.parent, entry) for entry in entries]
+    scans = [entry if isinstance(entry, dict) else {"image": entry} for entry in entries]
+    cases = [replace(_listed_case(entry, f"{file}, [{n}]", file.parent), label=None) for n, entry in enumerate(scans)]
+    problems: list[str] = []
+    sound = list(_without_problems(cases, problems))
+    if problems:
+        raise InputError(f"{file}: {shortened(problems)}.")
+    return sound
+
+
 def _described(file: Path) -> tuple[Dataset, list[str]]:
     """What a JSON file describes."""
     manifest = read_json(file)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.folders import find_images, listed, passed_over, passed_over_text, shortened
+from medcontext.data.discovery.scans import find_scans
+from medcontext.data.folders import listed, shortened
 from medcontext.data.formats import is_dataset, read_dataset
 from medcontext.data.nifti import image_digest, read_header, read_image
 from medcontext.data.plan import Plan
@@ -136,10 +137,9 @@ def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str
             passed += [] if other.root == dataset.root else [f"Warning: {remark}" for remark in other.remarks]
             found.append(Source(source, _bare(dataset, other.name, other.root, other.unlabelled), " ".join(passed)))
         else:
-            cases = find_images(root, len(dataset.channels))
-            others = passed_over(root)
-            text = f"Warning: {passed_over_text(root, others)}" if others else ""
-            found.append(Source(source, _bare(dataset, root.resolve().name, root, cases), text))
+            scans = find_scans([root], dataset.channels)
+            text = " ".join(f"Warning: {remark}" for remark in scans.remarks)
+            found.append(Source(source, _bare(dataset, root.resolve().name, root, scans.cases), text))
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import medcontext
+from medcontext.data.folders import listed
 from medcontext.errors import InputError
 from medcontext.files import read_json, write_json
 from medcontext.inference.ensemble import Member
@@ -14,7 +15,7 @@ from medcontext.run import Weights
 RECORD = "dataset.json"
 
 
-def describe_origin(members: Sequence[Member], weights: Weights, input: Path) -> dict[str, Any]:
+def describe_origin(members: Sequence[Member], weights: Weights, inputs: Sequence[Path]) -> dict[str, Any]:
     """What the values mean, and everything that decides them.
 
     The values are those after the data set's "label_map" and that of the training's settings; the latter is noted, for
@@ -30,7 +31,7 @@ def describe_origin(members: Sequence[Member], weights: Weights, input: Path) ->
         **({"regions": {name: list(values) for name, values in run.regions.items()}} if run.regions else {}),
         "probability_classes": list(run.regions or labels),
         "predicted_by": {
-            "input": str(input.resolve()),
+            "input": _plain([str(path.resolve()) for path in inputs]),
             "weights": weights,
             **({"label_map": {str(value): target for value, target in label_map.items()}} if label_map else {}),
             "networks": [
@@ -64,11 +65,20 @@ def check_same_origin(output: Path, origin: dict[str, Any]) -> None:
     if not isinstance(before, dict):
         raise InputError(f"{output} does not hold predictions (see its {RECORD}); choose another --output.")
     now = origin["predicted_by"]
-    changes = [f"{key} was {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    changes = [f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in keys]
     raise InputError(
         f"{output} holds other predictions: {'; '.join(changes) or 'other labels'}. Resume with the same input, "
         "networks and options, or choose another --output."
     )
+
+
+def _plain(values: list[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else values
+
+
+def _short(value: Any) -> Any:
+    return listed(value, 3) if isinstance(value, list) and all(isinstance(each, str) for each in value) else value
 
 
 def write_record(output: Path, origin: dict[str, Any], case: str, part: str) -> None:

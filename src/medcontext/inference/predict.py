@@ -1,8 +1,9 @@
 """Predicting and writing cases, one after the other; the files are described in `medcontext.commands.predict`."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from torch import Tensor
 from medcontext.console import track
 from medcontext.data.cases import Case
 from medcontext.data.nifti import image_digest, read_image, write_image, write_label
-from medcontext.data.plan import Plan
+from medcontext.data.placement import voxel_sizes
 from medcontext.errors import InputError, lacks_memory, memory_words
 from medcontext.files import output_folder
+from medcontext.inference.components import apply_steps
 from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.origin import write_record
 from medcontext.inference.parts import part_of
+from medcontext.run import Run
+from medcontext.run.postprocessing import Keep
 
 
 def predict_cases(
@@ -26,6 +30,7 @@ def predict_cases(
     origin: dict[str, Any],
     tested: Collection[str],
     probabilities: bool,
+    steps: Mapping[str, Keep] = MappingProxyType({}),
 ) -> list[str]:
     """Predict and write; returns which cases failed, and why.
 
@@ -36,10 +41,11 @@ def predict_cases(
         origin: what the record beside the predictions says.
         tested: names of test cases.
         probabilities: whether to write these, too.
+        steps: of post-processing, by structure.
     """
     failed = []
     for case in track(cases, "predicting"):
-        problem = predict_case(case, members, output, origin, tested, probabilities)
+        problem = predict_case(case, members, output, origin, tested, probabilities, steps)
         if problem:
             failed.append(f"case '{case.name}': {problem.removesuffix('.')}")
     return failed
@@ -52,6 +58,7 @@ def predict_case(
     origin: dict[str, Any],
     tested: Collection[str],
     probabilities: bool,
+    steps: Mapping[str, Keep] = MappingProxyType({}),
 ) -> str:
     """Predict and write one case; says what is wrong with it, or nothing. It keeps no array for the next one."""
     plan = members[0].run.plan
@@ -63,7 +70,8 @@ def predict_case(
             return str(error)
         part = part_of(case.name, image_digest(image), [member.run for member in members], tested)
         write_record(output, origin, case.name, part)
-        write_case(case, classes, scores, affine, output, plan)
+        label = _processed(np.array(plan.values, np.int32)[classes.numpy()], affine, members[0].run, steps)
+        write_case(case, label, scores, affine, output)
     except Exception as error:
         if not lacks_memory(error):
             raise
@@ -81,15 +89,18 @@ def outputs(output: Path, case: Case, probabilities: bool) -> list[Path]:
     return [folder / f"{case.name}.nii.gz" for folder in folders]
 
 
-def write_case(
-    case: Case, classes: Tensor, scores: Tensor | None, affine: np.ndarray, output: Path, plan: Plan
-) -> None:
-    """Write class indices (X, Y, Z) as the user's values, and probabilities (K, X, Y, Z), like the case's image."""
-    label, *rest = outputs(output, case, scores is not None)
+def _processed(label: np.ndarray, affine: np.ndarray, run: Run, steps: Mapping[str, Keep]) -> np.ndarray:
+    structures = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
+    return apply_steps(label, steps, structures, run.regions, float(np.prod(voxel_sizes(affine))) / 1000)
+
+
+def write_case(case: Case, label: np.ndarray, scores: Tensor | None, affine: np.ndarray, output: Path) -> None:
+    """Write a label (X, Y, Z) in the user's values, and probabilities (K, X, Y, Z), like the case's image."""
+    path, *rest = outputs(output, case, scores is not None)
     if scores is not None:
         rest[0].parent.mkdir(exist_ok=True)
         write_image(rest[0], scores.numpy(), affine, case.images[0])
-    write_label(label, np.array(plan.values, np.int32)[classes.numpy()], affine, case.images[0])
+    write_label(path, label, affine, case.images[0])
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
-from medcontext.pictures.panel import COLOURS, ERROR_TEXT, FAINT, INK, NamedValues, caption, draw_panel, mean
+from medcontext.pictures.colours import NamedValues, colours_of
+from medcontext.pictures.panel import ERROR_TEXT, FAINT, INK, caption, draw_panel, mean
 from medcontext.pictures.save import literal, save_figure
 from medcontext.pictures.slices import choose_slices, frame, overlaps, window_of
 
@@ -188,11 +189,12 @@ def _draw_table(axes: Axes, cases: Sequence[MosaicCase], structures: NamedValues
         axes.text(
             right[name], step * 1.4, literal(name), fontsize=8.5, color=INK, ha="right", va="center", fontweight="bold"
         )
+    colours = colours_of(structures)
     for line, structure in enumerate([*structures, "mean"]):
         y = step * (line + 2.5) + (0.08 if structure == "mean" else 0)
         if structure != "mean":
-            colour = COLOURS[line % len(COLOURS)]
-            axes.add_patch(Rectangle((0, y - 0.07), 0.2, 0.14, facecolor=colour, edgecolor=FAINT, linewidth=0.5))
+            square = Rectangle((0, y - 0.07), 0.2, 0.14, facecolor=colours[structure], edgecolor=FAINT, linewidth=0.5)
+            axes.add_patch(square)
         axes.text(0.3, y, literal(structure.replace("_", " ")), fontsize=9.5, color=INK, va="center")
         found = {name: scores[name][line] for name in names}
         known = [score for score in found.values() if not np.isnan(score)]

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medcontext.errors import InputError
+from medcontext.pictures.colours import NamedValues, colours_of
 from medcontext.pictures.mosaic import MosaicCase
-from medcontext.pictures.panel import COLOURS, ERROR_TEXT, FAINT, INK, NamedValues, caption, draw_panel, mean
+from medcontext.pictures.panel import ERROR_TEXT, FAINT, INK, caption, draw_panel, mean
 from medcontext.pictures.save import literal
 from medcontext.pictures.slices import choose_slices, frame, overlaps, window_of
 
@@ -158,17 +159,17 @@ class _Sheet:
         x, y = LEFT + column * self.pitch + (self.pitch - GAP - width) / 2, TOP + row * (height + GAP)
         return self.figure.add_axes((x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height))
 
-    def legend(self, lines: Sequence[Sequence[tuple[float, int, str]]], top: float, compared: str) -> None:
+    def legend(self, lines: Sequence[Sequence[tuple[float, str, str]]], top: float, compared: str) -> None:
         for row, line in enumerate(lines):
             y = 1 - (top + row * LINE + LINE / 2) / self.height
-            for x, index, name in line:
+            for x, colour, name in line:
                 square = (x / WIDTH, y - 0.065 / self.height)
                 self.figure.add_artist(
                     Rectangle(
                         square,
                         0.13 / WIDTH,
                         0.13 / self.height,
-                        facecolor=COLOURS[index % len(COLOURS)],
+                        facecolor=colour,
                         edgecolor=FAINT,
                         linewidth=0.5,
                     )
@@ -181,15 +182,16 @@ class _Sheet:
         self.figure.text((LEFT + 5.2) / WIDTH, y, outlined, fontsize=8.5, color=ERROR_TEXT, va="center")
 
 
-def _legend_lines(structures: NamedValues) -> list[list[tuple[float, int, str]]]:
-    """Where each structure's name goes: lines of x in inches, index, name."""
-    lines: list[list[tuple[float, int, str]]] = [[]]
+def _legend_lines(structures: NamedValues) -> list[list[tuple[float, str, str]]]:
+    """Where each structure's name goes: lines of x in inches, colour, name."""
+    lines: list[list[tuple[float, str, str]]] = [[]]
     x = LEFT
-    for index, name in enumerate(name.replace("_", " ") for name in structures):
+    for structure, colour in colours_of(structures).items():
+        name = structure.replace("_", " ")
         length = 0.45 + 0.085 * len(name)
         if lines[-1] and x + length > WIDTH:
             lines.append([])
             x = LEFT
-        lines[-1].append((x, index, name))
+        lines[-1].append((x, colour, name))
         x += length
     return lines

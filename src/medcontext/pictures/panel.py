@@ -1,25 +1,16 @@
 """One slice of a scan with its labels in colour, as every picture of the project shows it."""
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
+from medcontext.pictures.colours import NamedValues, colours_of
 from medcontext.pictures.slices import display, outlines
 
-# Okabe and Ito's colours without their red, which is for errors, then others that stay apart for colour-blind eyes.
-COLOURS = (
-    *("#56B4E9", "#E69F00", "#0072B2", "#FFFFFF", "#CC79A7", "#009E73", "#F0E442"),
-    *("#7A52C7", "#A8743A", "#B7E07A", "#9A9A9A", "#F2C6A8", "#2B5F3A", "#C9B6F2"),
-)
 ERROR, ERROR_TEXT = "#FF1F1F", "#C00000"
 INK, FAINT = "#1A1A1A", "#6B6B6B"
 OPACITY = 0.55
-
-NamedValues = Mapping[str, int | Sequence[int]]
-"""What is told apart in a picture, in the order of the colours: name to value or values of a label."""
 
 
 def draw_panel(
@@ -77,9 +68,9 @@ def differs(label: np.ndarray, truth: np.ndarray, structures: NamedValues) -> np
 
 def coloured(label: np.ndarray, structures: NamedValues) -> np.ndarray:
     """A label as see-through colours, (..., 4); of structures that share values, such as regions, the last one's."""
-    picture = np.zeros((*label.shape, 4))
-    for index, values in enumerate(structures.values()):
-        picture[np.isin(label, values)] = (*to_rgb(COLOURS[index % len(COLOURS)]), OPACITY)
+    picture, colours = np.zeros((*label.shape, 4)), colours_of(structures)
+    for name, values in structures.items():
+        picture[np.isin(label, values)] = (*to_rgb(colours[name]), OPACITY)
     return picture
 
 

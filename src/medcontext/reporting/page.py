@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 import medcontext
-from medcontext.pictures.panel import COLOURS
+from medcontext.pictures.colours import colours_of
 from medcontext.reporting.figures import MODEL_COLOURS, case_link, to_svg
 from medcontext.reporting.niivue import niivue_script
 from medcontext.reporting.result_tables import ResultTable
@@ -132,11 +132,10 @@ def _asset(name: str) -> str:
 
 
 def _viewer_data(page: Page) -> str:
-    names = list(page.values)
     return json.dumps(
         {
             "models": list(page.models),
-            "values": [{"name": name, "colour": COLOURS[i % len(COLOURS)]} for i, name in enumerate(names)],
+            "values": [{"name": name, "colour": colour} for name, colour in colours_of(page.values).items()],
             "errors": ERRORS,
             "cases": [
                 {"name": case.name, "means": list(case.means), "scores": case.scores, "packed": case.packed is not None}

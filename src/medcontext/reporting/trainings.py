@@ -183,6 +183,7 @@ def _facts(training: Training) -> dict[str, str]:
         "optimizer": f"{optimizer.name}, learning rate {optimizer.lr:g} ({optimizer.schedule}), weight decay "
         f"{optimizer.weight_decay:g}",
         "weights scored": _weights(training),
+        "post-processing": _postprocessing(training.prediction.get("postprocessing")),
         "precision": settings.precision,
         "hardware": facts.hardware or "",
         "time": _time(facts),
@@ -255,3 +256,8 @@ def _weights(training: Training) -> str:
         return ""
     names = ", ".join(f"{Path(each['checkpoint']).name} ({each['sha256'][:8]})" for each in made["networks"])
     return f"{made['weights']}'s, {names}"
+
+
+def _postprocessing(steps: Any) -> str:
+    """What was kept of each structure, as `medcontext predict` noted it."""
+    return "; ".join(f"{name}: {kept}" for name, kept in steps.items()) if isinstance(steps, dict) else ""

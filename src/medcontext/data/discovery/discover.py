@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from medcontext.data.cases import Case
 from medcontext.data.discovery.guess import guess_patterns
@@ -11,7 +11,7 @@ from medcontext.data.discovery.names import case_names, patients
 from medcontext.data.discovery.pairing import Paired, pair
 from medcontext.data.discovery.patterns import Pattern, assign
 from medcontext.data.discovery.values import Look, Value, is_hounsfield, look_at, name_values, sum_up
-from medcontext.data.discovery.walk import Files, walk
+from medcontext.data.discovery.walk import Files, passed_over_texts, walk
 from medcontext.data.discovery.words import modality, stem
 from medcontext.data.folders import listed, shortened
 from medcontext.errors import InputError
@@ -99,7 +99,7 @@ def discover(
         tuple(labelled),
         tuple(case for case in cases if case.label is None),
         values,
-        tuple(remarks + odd + _passed_over(files, left)),
+        tuple(remarks + odd + passed_over_texts(files, left)),
         tuple(_other_files(files)),
     )
 
@@ -177,17 +177,6 @@ def _left_out(paired: Paired) -> list[str]:
     if paired.incomplete:
         parts = [" and ".join(map(str, files)) for files in paired.incomplete]
         said.append(f"Left out, because a channel is missing; there are only {listed(parts, 10)}.")
-    return said
-
-
-def _passed_over(files: Files, left: Sequence[PurePosixPath]) -> list[str]:
-    said = []
-    if left:
-        said.append(f"Passed over, NIfTI files that fit no pattern: {listed([str(file) for file in left], 10)}.")
-    if files.others:
-        said.append(f"Passed over, in other formats: {listed(files.others, 10)}. Convert them if they are scans.")
-    if scans := [name for name in files.hidden if ".nii" in name.lower()]:
-        said.append(f"Passed over, hidden: {listed(scans, 10)}.")
     return said
 
 

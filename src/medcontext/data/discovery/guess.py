@@ -47,12 +47,28 @@ def guess_patterns(files: Sequence[PurePosixPath], image: Sequence[str], label: 
 
 def _channels(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPath]) -> list[str]:
     """The patterns of images, one a channel."""
+    found = kinds_of(images, labels)
+    if len(found) == 1 or all(map(modality, found)) or are_numbered(found):
+        return found
+    raise several_kinds(images, found)
+
+
+def kinds_of(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPath] = ()) -> list[str]:
+    """A pattern for each kind of image that names tell apart."""
     found = _by_number(images, labels) or _patterns(images, labels, IMAGE | set(MODALITY))
     if len(found) > 1 and len({file.parent for file in images}) == len(images):  # names differ, one in a folder
-        found = [f"*{_ending(images)}"]
-    if len(found) == 1 or all(map(modality, found)) or all("_000" in text for text in found):
-        return found
-    raise InputError(
+        return [f"*{_ending(images)}"]
+    return found
+
+
+def are_numbered(patterns: Sequence[str]) -> bool:
+    """Whether they are nnU-Net's channels, case_0000 and so on."""
+    return all("_000" in text for text in patterns)
+
+
+def several_kinds(images: Sequence[PurePosixPath], found: Sequence[str]) -> InputError:
+    """An error for images of which nobody can tell whether they are channels."""
+    return InputError(
         f"Several kinds of images: {_there(images)} If they are channels of one scan, give all: --image "
         f"{' '.join(repr(text) for text in found[:4])}; else the one to use: --image '{found[0]}'."
     )

@@ -1,10 +1,11 @@
 """Every file below a folder, sorted by what it may be."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from medcontext.data.folders import NO_SCAN
+from medcontext.data.folders import NO_SCAN, listed
 from medcontext.data.nifti import is_nifti
 from medcontext.errors import InputError
 from medcontext.files import check_utf8
@@ -53,6 +54,18 @@ def walk(folder: Path) -> Files:
         others = f" It has {files.others[0]} and such; convert scans to NIfTI first." if files.others else ""
         raise InputError(f"No NIfTI files (.nii.gz, .nii) in {folder} or below it.{others}")
     return files
+
+
+def passed_over_texts(files: Files, left: Sequence[PurePosixPath]) -> list[str]:
+    """What may be a scan and is not taken, a sentence for each kind; `left` are NIfTI files that fit no pattern."""
+    said = []
+    if left:
+        said.append(f"Passed over, NIfTI files that fit no pattern: {listed([str(file) for file in left], 10)}.")
+    if files.others:
+        said.append(f"Passed over, in other formats: {listed(files.others, 10)}. Convert them if they are scans.")
+    if scans := [name for name in files.hidden if ".nii" in name.lower()]:
+        said.append(f"Passed over, hidden: {listed(scans, 10)}.")
+    return said
 
 
 def _refuse(error: OSError) -> None:

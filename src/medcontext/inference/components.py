@@ -1,0 +1,78 @@
+"""Connected components of a structure: keeping the largest, or those of a certain size."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from medcontext.data.regions import Regions, written_values
+from medcontext.evaluation.metrics import Extent, common_box, locate
+from medcontext.run.postprocessing import Keep
+
+TOUCHING = np.ones((3, 3, 3), bool)  # by faces, edges and corners, as nnU-Net has it
+
+
+def components(label: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, Extent] | None:
+    """The components of a structure, numbered from 1, in the smallest box that holds it; None where it is not.
+
+    Args:
+        label: (X, Y, Z), label values.
+        values: of the structure.
+    """
+    boxes = locate(label)
+    own = [boxes[value] for value in values if value in boxes]
+    if not own:
+        return None
+    box = common_box(own)
+    return ndimage.label(np.isin(label[box], values), TOUCHING)[0], box
+
+
+def kept(sizes: np.ndarray, keep: Keep) -> np.ndarray:
+    """Which components are kept, booleans, by their sizes in ml; of equally large ones the first.
+
+    >>> kept(np.array([0.1, 2.0, 2.0]), "largest").tolist(), kept(np.array([0.1, 2.0, 2.0]), 1.0).tolist()
+    ([False, True, False], [False, True, True])
+    """
+    if keep == "largest":
+        return np.arange(len(sizes)) == sizes.argmax()
+    return sizes >= keep
+
+
+def apply_steps(
+    label: np.ndarray, steps: Mapping[str, Keep], structures: Mapping[str, Sequence[int]], regions: Regions, ml: float
+) -> np.ndarray:
+    """A label without the components that are not kept.
+
+    What is dropped of a structure becomes background; of a region with all inside it, what lies around: the next larger
+    region that holds it.
+
+    Args:
+        label: (X, Y, Z), label values.
+        steps: what is kept, by structure.
+        structures: their label values; of regions, larger ones first.
+        regions: the same, where the structures are overlapping regions; else empty.
+        ml: volume of a voxel.
+
+    >>> line = np.array([1, 1, 0, 1, 0, 2]).reshape(6, 1, 1)
+    >>> apply_steps(line, {"liver": "largest"}, {"liver": (1,), "spleen": (2,)}, {}, 0.001).ravel().tolist()
+    [1, 1, 0, 0, 0, 2]
+    """
+    for name, values in structures.items():
+        found = components(label, values) if name in steps else None
+        if found is None:
+            continue
+        parts, box = found
+        keep = np.append(True, kept(np.bincount(parts.ravel())[1:] * ml, steps[name]))  # the rest of the box stays
+        label = label.copy()
+        label[box][~keep[parts]] = around(name, regions)
+    return label
+
+
+def around(name: str, regions: Regions) -> int:
+    """The label value of what lies around a region; the background's where nothing holds it.
+
+    >>> [around(name, {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}) for name in ("WT", "TC", "ET")]
+    [0, 2, 1]
+    """
+    holding = [other for other, values in regions.items() if name in regions and set(values) > set(regions[name])]
+    return dict(zip(regions, written_values(regions), strict=True))[holding[-1]] if holding else 0

@@ -1,0 +1,109 @@
+"""What is done to the predictions of a run's network, as `medcontext postprocess` found it to help.
+
+```
+RUN/postprocessing.json   for each structure what is kept of it, with the Dice before and after; for which network, on
+                          which validation cases
+RUN/postprocessing        the network's predictions of these cases
+```
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medcontext.errors import InputError
+from medcontext.files import read_json, write_json, writing
+
+FILE, FOLDER = "postprocessing.json", "postprocessing"
+
+Keep = float | Literal["largest"]
+"""Which components of a structure are kept: the largest, or those of at least so many ml."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for one structure; Dice are means over the validation cases, fractions.
+
+    Args:
+        keep: `largest`, a volume in ml, or `all` where nothing helps.
+        dice_before: of the structure.
+        dice_after: with this step.
+        tried: the Dice with each step that was tried.
+    """
+
+    keep: float | str
+    dice_before: float | None
+    dice_after: float | None
+    tried: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """`postprocessing.json`.
+
+    Args:
+        cases: the validation cases that decided.
+        weights: the student's or the teacher's.
+        sha256: of the checkpoint.
+        structures: what was chosen for each.
+    """
+
+    cases: tuple[str, ...]
+    weights: str
+    sha256: str
+    structures: dict[str, Choice]
+
+    @property
+    def steps(self) -> dict[str, Keep]:
+        """What is to be done, by structure."""
+        return chosen_steps(self.structures)
+
+
+def chosen_steps(choices: Mapping[str, Choice]) -> dict[str, Keep]:
+    """What is to be done, by structure.
+
+    >>> chosen_steps({"liver": Choice(0.5, 0.9, 0.91, {}), "spleen": Choice("all", 0.9, 0.9, {})})
+    {'liver': 0.5}
+    """
+    kept = {name: choice.keep for name, choice in choices.items() if choice.keep != "all"}
+    return {name: "largest" if keep == "largest" else float(keep) for name, keep in kept.items()}
+
+
+def step_text(keep: Keep) -> str:
+    """
+    >>> step_text("largest"), step_text(0.25)
+    ('largest component', 'components of at least 0.25 ml')
+    """
+    return "largest component" if keep == "largest" else f"components of at least {keep:g} ml"
+
+
+def write_postprocessing(run: Path, found: Postprocessing) -> None:
+    """Write what was found.
+
+    Raises:
+        InputError: if it cannot be written, as on a full disk.
+    """
+    with writing(run / FILE):
+        write_json(run / FILE, asdict(found))
+
+
+def read_postprocessing(run: Path) -> Postprocessing | None:
+    """What was found for a run; None where nobody has looked.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    if not (run / FILE).is_file():
+        return None
+    content: Any = read_json(run / FILE)
+    try:
+        structures = {name: Choice(**choice) for name, choice in content["structures"].items()}
+        found = Postprocessing(tuple(content["cases"]), content["weights"], content["sha256"], structures)
+        _ = found.steps
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{run / FILE} is damaged ({type(error).__name__}: {error}). Run `medcontext postprocess` again, or remove "
+            "the file."
+        ) from None
+    return found

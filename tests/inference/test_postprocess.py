@@ -1,0 +1,187 @@
+"""Small components are dropped only where that helps on the validation cases."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medcontext.cli import main
+from medcontext.commands.postprocess import postprocess
+from medcontext.commands.predict import predict
+from medcontext.data.cases import Case
+from medcontext.data.nifti import image_digest, read_image
+from medcontext.data.splits import Split
+from medcontext.errors import InputError
+from medcontext.inference.components import apply_steps
+from medcontext.inference.postprocess import Parts, decide
+from medcontext.reporting.trainings import methods_rows, read_training
+from medcontext.run import Run
+from medcontext.run.postprocessing import read_postprocessing
+from tests.inference.runs import level_run, nearest_level, read, save, save_networks
+
+LEVEL = {0: 0.0, 200: 100.0, 500: 200.0, 600: 300.0}
+SHAPE = (16, 12, 12)
+
+
+def truth(seed: int) -> np.ndarray:
+    """One liver (200), and two spleens (600), of which the smaller is as real as the larger."""
+    label = np.zeros(SHAPE, np.int16)
+    label[2:7, 2:7, 1 : 4 + seed] = 200
+    label[10:14, 2:6, 2:6] = 600
+    label[10:12, 8:10, 8:10] = 600
+    return label
+
+
+def scan(label: np.ndarray, spots: bool) -> np.ndarray:
+    """An image that the network of `level_run` segments as the label, with spots of liver that are none."""
+    image = np.vectorize(LEVEL.get)(label).astype(np.float32)
+    if spots:
+        image[2:4, 10, 10], image[15, 0, 0] = LEVEL[200], LEVEL[200]
+    return image
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    entries = []
+    for index, name in enumerate("abcd"):
+        save(tmp_path / f"data/images/{name}.nii.gz", scan(truth(index), spots=True))
+        save(tmp_path / f"data/labels/{name}.nii.gz", truth(index))
+        entries.append({key: f"{key}s/{name}.nii.gz" for key in ("image", "label")})
+    labels = {"background": 0, "kidney": 500, "liver": 200, "spleen": 600}
+    manifest = {"name": "Spots", "channels": ["MR"], "labels": labels, "cases": entries}
+    (tmp_path / "data/dataset.json").write_text(json.dumps(manifest))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path) -> Run:
+    made = level_run(tmp_path / "run", split=Split(("a",), ("b", "c"), ("d",)))
+    images = {name: Case(name, (data / f"images/{name}.nii.gz",)) for name in "abc"}
+    cases = {name: (image_digest(read_image(case, ["MR"])[0]), "") for name, case in images.items()}
+    made = replace(made, facts=replace(made.facts, cases=cases, data=str(data)))
+    made.write()
+    return made
+
+
+def test_what_helps_on_the_validation_cases_is_applied_by_predict(
+    run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["postprocess", f"--run={run.folder}", "--device=cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 validation cases" in shown
+    found = read_postprocessing(run.folder)
+    assert found is not None
+    assert found.cases == ("b", "c")
+    assert set(found.steps) == {"liver"}, "both spleens are real; there is no kidney"
+    liver = found.structures["liver"]
+    assert liver.dice_after == pytest.approx(1)
+    voxels = [int((truth(i) == 200).sum()) for i in (1, 2)]
+    assert liver.dice_before == pytest.approx(np.mean([2 * n / (2 * n + 3) for n in voxels]))
+    assert found.structures["spleen"].dice_before == found.structures["spleen"].dice_after == pytest.approx(1)
+    assert found.structures["spleen"].tried["largest component"] < 1
+    assert found.structures["kidney"].dice_before is None
+    assert sorted(path.name for path in (run.folder / "postprocessing").glob("*.nii.gz")) == ["b.nii.gz", "c.nii.gz"]
+    predict(run, data, tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out/d.nii.gz"), truth(3))
+    predict(run, data, tmp_path / "plain", postprocess=False)
+    assert (read(tmp_path / "plain/d.nii.gz") == 200).sum() == (truth(3) == 200).sum() + 3
+    said = json.loads((tmp_path / "out/dataset.json").read_text())["predicted_by"]
+    assert said["postprocessing"].keys() == {"liver"}
+    assert "postprocessing" not in json.loads((tmp_path / "plain/dataset.json").read_text())["predicted_by"]
+    with pytest.raises(InputError, match=r"postprocessing was .*liver.*, now None"):
+        predict(run, data, tmp_path / "out", postprocess=False, resume=True)
+    rows = dict(methods_rows([read_training("m", said["networks"][0], said)]))
+    assert rows["post-processing"] == [f"liver: {said['postprocessing']['liver']}"]
+
+
+def test_again_it_goes_on_and_with_other_weights_it_begins_anew(run: Run, data: Path, tmp_path: Path, capsys) -> None:
+    postprocess(run)
+    folder = run.folder / "postprocessing"
+    (folder / "c.nii.gz").unlink()
+    (folder / ".tmp-7-c.nii.gz").touch()
+    before = (folder / "b.nii.gz").stat()
+    text = (run.folder / "postprocessing.json").read_text()
+    postprocess(run, data)
+    assert (folder / "b.nii.gz").stat() == before
+    assert (run.folder / "postprocessing.json").read_text() == text
+    save_networks(run, nearest_level(run, scale=2.0))  # trained on
+    capsys.readouterr()
+    predict(run, data, tmp_path / "out")
+    assert "is not applied: it was found for another checkpoint" in capsys.readouterr().out
+    assert (read(tmp_path / "out/d.nii.gz") == 200).sum() == (truth(3) == 200).sum() + 3
+    postprocess(run)
+    assert "made anew" in capsys.readouterr().out
+    assert (folder / "b.nii.gz").stat() != before
+    predict(run, data, tmp_path / "new")
+    np.testing.assert_array_equal(read(tmp_path / "new/d.nii.gz"), truth(3))
+
+
+def test_it_is_not_applied_to_several_networks(run: Run, data: Path, tmp_path: Path, capsys) -> None:
+    postprocess(run)
+    other = level_run(tmp_path / "other", split=run.split)
+    predict([run, other], data / "images", tmp_path / "out")
+    assert "found for one network, not for several" in capsys.readouterr().out
+
+
+def test_what_cannot_decide_is_refused(run: Run, data: Path, tmp_path: Path) -> None:
+    bare = level_run(tmp_path / "bare", split=Split(("a",), (), ("b",)))
+    with pytest.raises(InputError, match="has no validation cases, and nothing is chosen on others"):
+        postprocess(bare, data)
+    save(data / "images/c.nii.gz", scan(truth(2), spots=False))
+    with pytest.raises(InputError, match=r"other scans than .* under the names c\."):
+        postprocess(run)
+    assert not (run.folder / "postprocessing.json").exists()
+    (data / "images/c.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match="1 validation cases could not be predicted: case 'c'"):
+        postprocess(run)
+    (run.folder / "postprocessing.json").write_text('{"cases": []}')
+    with pytest.raises(InputError, match=r"postprocessing\.json is damaged"):
+        predict(run, data, tmp_path / "out")
+
+
+def parts(sizes: list[float], right: list[float], whole: float, inner: list[float] | None = None) -> Parts:
+    predicted, agreed, volumes = {"s": np.array(sizes)}, {"s": np.array(right)}, {"s": whole}
+    if inner is not None:  # a region inside it, all of which is right
+        predicted["in"] = agreed["in"] = np.array(inner)
+        volumes["in"] = sum(inner)
+    return Parts(np.array(sizes), predicted, agreed, volumes)
+
+
+def test_of_equally_good_steps_the_one_that_drops_least() -> None:
+    chosen = decide("s", [parts([1.0, 0.02], [1.0, 0.0], 1.0)])
+    assert chosen.keep == 0.03
+    assert chosen.tried["largest component"] == chosen.dice_after == 1
+
+
+def test_a_false_alarm_that_goes_counts_as_right() -> None:
+    chosen = decide("s", [parts([0.01], [0.0], 0.0), parts([1.0], [1.0], 1.0), parts([], [], 0.0)])
+    assert (chosen.keep, chosen.dice_before, chosen.dice_after) == (0.03, 0.5, 1.0)
+
+
+def test_no_region_inside_may_lose() -> None:
+    assert decide("s", [parts([1.0, 0.02], [1.0, 0.0], 1.0, [0.5, 0.0])]).keep == 0.03
+    assert decide("s", [parts([1.0, 0.02], [1.0, 0.0], 1.0, [0.5, 0.01])]).keep == "all"
+
+
+def test_what_is_dropped_of_a_region_becomes_what_lies_around() -> None:
+    regions = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
+    line = np.array([2, 1, 4, 4, 1, 2, 1, 2, 0, 2, 4, 0]).reshape(12, 1, 1)
+
+    def after(**steps: str) -> list[int]:
+        return apply_steps(line, steps, regions, regions, 0.001).ravel().tolist()  # type: ignore[arg-type]
+
+    assert after(WT="largest") == [2, 1, 4, 4, 1, 2, 1, 2, 0, 0, 0, 0]
+    assert after(TC="largest") == [2, 1, 4, 4, 1, 2, 2, 2, 0, 2, 2, 0]
+    assert after(ET="largest") == [2, 1, 4, 4, 1, 2, 1, 2, 0, 2, 1, 0]
+    assert after(WT="largest", TC="largest") == [2, 1, 4, 4, 1, 2, 2, 2, 0, 0, 0, 0]
+
+
+def test_components_touch_at_corners_and_are_measured_in_ml() -> None:
+    label = np.zeros((6, 4, 4), np.int16)
+    label[0, 0, 0] = label[1, 1, 1] = label[4, 3, 3] = 7
+    kept = apply_steps(label, {"s": 2.0}, {"s": (7,)}, {}, ml=1.0)
+    assert kept[1, 1, 1] == kept[0, 0, 0] == 7
+    assert kept[4, 3, 3] == 0
+    assert label[4, 3, 3] == 7, "the label that was given stays as it is"
