@@ -110,7 +110,7 @@ class Cell:
 
     def _changes(self) -> list[str]:
         """What differs between what the folder holds and this cell."""
-        from medcontext.training.fit import FREE
+        from medcontext.training.changes import FREE
 
         saved, record = Settings.read(self.folder / "settings.yaml"), read_json(self.folder / "cell.json")
         changes = [

@@ -3,13 +3,17 @@
 from medcontext.run.checkpoint import Weights, load_network, make_network, read_checkpoint, write_checkpoint
 from medcontext.run.facts import Facts, UnlabelledFacts
 from medcontext.run.folder import FILES, Run, read_run
+from medcontext.run.inputs import INPUTS, Inputs, go_on_command
 
 __all__ = [
     "FILES",
+    "INPUTS",
     "Facts",
+    "Inputs",
     "Run",
     "UnlabelledFacts",
     "Weights",
+    "go_on_command",
     "load_network",
     "make_network",
     "read_checkpoint",

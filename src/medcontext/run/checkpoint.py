@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from medcontext.errors import InputError, first_line, lacks_memory
+from medcontext.errors import InputError, Unfinished, first_line, lacks_memory
 from medcontext.files import atomic_path
 from medcontext.networks import build_network
 from medcontext.run.folder import Run
@@ -96,4 +96,4 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
             raise
         why = first_line(error) if isinstance(error, OSError) else f"the disk is full ({first_line(error)})"
         before = "the checkpoint before is intact" if path.is_file() else "nothing half written is left"
-        raise InputError(f"Cannot write {path}: {why}. Free some space, then go on with --resume; {before}.") from error
+        raise Unfinished(f"Cannot write {path}: {why}. Free some space, then go on with --resume; {before}.") from error
