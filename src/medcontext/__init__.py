@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from medcontext.evaluation.summary import Scores
     from medcontext.experiments.reproduce import reproduce
     from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, Unlabelled, VoxelAdapter
-    from medcontext.run import Run
+    from medcontext.run import Run, load_weights
     from medcontext.settings import Settings
 
 __version__ = version("medcontext")
@@ -49,6 +49,7 @@ __all__ = [
     "compare",
     "evaluate",
     "init",
+    "load_weights",
     "predict",
     "prepare",
     "report",
@@ -60,6 +61,7 @@ ELSEWHERE = {
     "Run": "medcontext.run",
     "Scores": "medcontext.evaluation.summary",
     "Settings": "medcontext.settings",
+    "load_weights": "medcontext.run",
     "reproduce": "medcontext.experiments.reproduce",
 }
 """Where names come from; commands, in small letters, from `commands`, all others from `method`."""

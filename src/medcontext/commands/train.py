@@ -82,7 +82,7 @@ def _train(
     from medcontext.data.prepare import preparing_remarks
     from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
     from medcontext.errors import enough_memory
-    from medcontext.run import make_network
+    from medcontext.run import initial_remarks, load_weights, make_network
     from medcontext.training import fit
     from medcontext.training.resume import needed_cases, note_cases, own_split, resumable, validated
 
@@ -117,10 +117,14 @@ def _train(
         torch.manual_seed(settings.seed)
         with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
             network = make_network(run)
+            goes_on = earlier is not None and run.checkpoint("last").is_file()
+            remarks = [f"Goes on with another setting: {change}" for change in changed]
+            if inputs.init and not goes_on:  # before the teacher is made, which starts as a copy
+                remarks += initial_remarks(load_weights(network, inputs.init), run)
             task = fit.make_task(run, store, network, scans)
         checked_on = validated(split, settings)
         progress = fit.make_progress(run, store, checked_on, scans)
-        if earlier and run.checkpoint("last").is_file():
+        if goes_on:
             progress.restore(task)
     if place.first:
         run.facts.parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -128,6 +132,6 @@ def _train(
         run.write()
         inputs.write(output)
         log.keep()
-        fit.print_run(run, dataset, scans, len(checked_on), task.learner.step, changed)
+        fit.print_run(run, dataset, scans, len(checked_on), task.learner.step, remarks)
     fit.fit(run, store, scans, task, progress, place)
     return run

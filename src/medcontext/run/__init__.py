@@ -4,17 +4,21 @@ from medcontext.run.checkpoint import Weights, load_network, make_network, read_
 from medcontext.run.facts import Facts, UnlabelledFacts
 from medcontext.run.folder import FILES, Run, read_run
 from medcontext.run.inputs import INPUTS, Inputs, go_on_command
+from medcontext.run.weights import KeyReport, initial_remarks, load_weights
 
 __all__ = [
     "FILES",
     "INPUTS",
     "Facts",
     "Inputs",
+    "KeyReport",
     "Run",
     "UnlabelledFacts",
     "Weights",
     "go_on_command",
+    "initial_remarks",
     "load_network",
+    "load_weights",
     "make_network",
     "read_checkpoint",
     "read_run",

@@ -35,6 +35,7 @@ class Progress(Callback):
         self.every = every
         self.earlier = 0.0  # seconds that the training took in processes before this one
         self.best = float("-inf")
+        self.stale = 0  # validations in a row without a higher Dice
         self.saved = self.started = time.monotonic()
         self.validated: tuple[int, dict[str, float]] = (0, {})  # the last time: its step and metrics
 
@@ -59,11 +60,24 @@ class Progress(Callback):
         score = metrics.get("val/dice_student", float("nan"))
         better = score > self.best
         self.best = score if better else self.best
+        self.stale = 0 if better or not metrics else self.stale + 1
         self.save(trainer, task, best=better)
         if self.watch and trainer.is_global_zero:  # after the checkpoints: pictures must not cost them their disk
             self.watch.run(trainer, task, self.validation.kept if self.validation else {})
         trainer.strategy.barrier()
         self.validated = task.learner.step, metrics
+        trainer.should_stop = self.given_up()
+
+    def given_up(self) -> bool:
+        """Whether the validation Dice has not risen for as long as the settings have patience."""
+        return 0 < self.run.settings.patience <= self.stale
+
+    def why_given_up(self, task: Task) -> str:
+        """The same for a person."""
+        return (
+            f"Stopped at step {task.learner.step} of {task.settings.steps}: {self.stale} validations in a row without "
+            f"a higher Dice than {self.best:.3f}, which checkpoint best has. It goes on with more --patience."
+        )
 
     def save(self, trainer: Trainer, task: Task, best: bool) -> None:
         """Write the checkpoints and what they took, on the first device alone.
@@ -81,6 +95,7 @@ class Progress(Callback):
                 "optimizer": task.optimizer.state_dict(),
                 "scheduler": task.scheduler.state_dict(),
                 "best": self.best,
+                "stale": self.stale,
                 "seconds": seconds,
             }
             if best:
@@ -99,7 +114,7 @@ class Progress(Callback):
         task.optimizer.load_state_dict(values["optimizer"])
         task.scheduler.load_state_dict(values["scheduler"])
         task.reschedule()
-        self.best = values["best"]
+        self.best, self.stale = values["best"], values.get("stale", 0)  # older checkpoints lack it
         self.earlier = values.get("seconds", self.run.facts.seconds or 0.0)  # older checkpoints lack it
 
 

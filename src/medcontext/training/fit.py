@@ -27,13 +27,13 @@ from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
 from medcontext.errors import InputError, NotEnoughMemory, Unfinished, first_line, lacks_memory, memory_words
 from medcontext.method.losses import RegionDiceCE
-from medcontext.networks import find_network
+from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run, UnlabelledFacts
 from medcontext.settings import Settings
-from medcontext.training.assemble import auto_crop, make_learner, make_mask
+from medcontext.training.assemble import auto_crop, make_learner, make_loss, make_mask
 from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.log import versions
-from medcontext.training.loggers import check_loggers, open_loggers
+from medcontext.training.loggers import check_loggers, log_outcome, open_loggers
 from medcontext.training.processes import Place, devices
 from medcontext.training.resume import late_cases, needed_cases
 from medcontext.training.shared_memory import batch_bytes, check_workers, fitting_workers
@@ -48,6 +48,10 @@ VALIDATIONS = 10  # in a run, where the settings do not say how often
 def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) -> Task:
     """The learner of a run and what trains it, before its first step."""
     settings = run.settings
+    outputs, classes = len(run.regions or run.plan.values), len(run.plan.values)
+    loss = make_loss(settings.loss, settings.loss_args, outputs, classes)
+    if loss is None and run.regions:
+        loss = RegionDiceCE(membership(run.regions, run.plan.values))
     epoch = len(run.split.train) * settings.method.teacher.crops_per_case  # crops
     learner = make_learner(
         settings.method,
@@ -57,7 +61,7 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
         crop_size=run.crop_size,
         total_steps=settings.steps,
         steps_per_epoch=max(1, epoch // (settings.batch_size * settings.accumulate)),
-        supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
+        supervised=loss,
         expected=expected_shares(store, run) if scans.cases and settings.method.unlabelled.place == "any" else None,
     )
     if settings.compile:
@@ -69,6 +73,10 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
 def make_progress(run: Run, store: Store, names: tuple[str, ...], scans: Scans) -> Progress:
     """Validation on the named cases, watched cases and checkpoints of a run."""
     settings = run.settings
+    if settings.patience and not names:
+        raise InputError(
+            f"--patience {settings.patience} needs validation cases to tell whether it gets better, and there are none."
+        )
     watch = watched(run, names)
     return Progress(
         run,
@@ -147,13 +155,14 @@ def expected_shares(store: Store, run: Run) -> torch.Tensor:
 
 def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, place: Place) -> None:
     """Run the steps that are left."""
-    if task.learner.step < run.settings.steps:
+    if task.learner.step < run.settings.steps and not progress.given_up():
         quiet()
         bars = [Bar(leave=True)] if shows_bars() else []
         with open_loggers(run, place.first) as loggers:
             trainer = make_trainer(run.settings, place, loggers, [progress, Telling(progress), *bars])
             try:
                 trainer.fit(task, loaders(run, store, scans, task, trainer))
+                log_outcome(loggers, run, progress.best)
             except SystemExit as end:  # Lightning's answer to Ctrl-C and SIGTERM
                 caught = end.__context__
                 raise (caught if isinstance(caught, KeyboardInterrupt) else KeyboardInterrupt()) from end
@@ -169,6 +178,8 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, pl
                 if not lacks_memory(error):
                     raise
                 raise NotEnoughMemory(too_large(run, error)) from error
+    if place.first and progress.given_up():
+        console.print(progress.why_given_up(task), soft_wrap=True)
     if place.first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
@@ -334,6 +345,8 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
             "leave that out, or use --method.unlabelled.view whole."
         )
     find_network(settings.network)
+    if settings.loss != "dice_ce":
+        find_own("Loss", settings.loss)
     make_mask(settings.method.mask)
     check_loggers(settings.loggers)
 
@@ -351,11 +364,10 @@ def precision(settings: Settings) -> Any:
     return {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
 
 
-def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int, changed: Sequence[str]) -> None:
-    """Say what is about to happen."""
+def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int, remarks: Sequence[str]) -> None:
+    """Say what is about to happen, and what else there is to know."""
     settings, split = run.settings, run.split
-    remarks = [late_cases(split, [case.name for case in dataset.cases])] if not settings.split else []
-    remarks += [f"Goes on with another setting: {change}" for change in changed]
+    remarks = [*remarks, late_cases(split, [case.name for case in dataset.cases]) if not settings.split else ""]
     if scans.cases:
         start = round(settings.method.unlabelled.start * settings.steps)
         remarks += [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]

@@ -61,7 +61,8 @@ class Telling(Callback):
             shown = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if value and name != "loss")
             parts.append(f"loss {terms['loss']:.3f} ({shown})")
         if metrics:
-            parts.append(f"validation Dice student {metrics['val/dice_student']:.3f}")
+            parts.append(f"validation loss {metrics['val/loss']:.3f}")
+            parts.append(f"Dice student {metrics['val/dice_student']:.3f}")
             parts.append(f"teacher {metrics['val/dice_teacher']:.3f}")
         return "  ".join([*parts, f"{seconds:.2f} s a step", f"{duration(seconds * (total - step))} left"])
 
