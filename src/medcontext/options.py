@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from argparse import SUPPRESS, Action, _ArgumentGroup
+from argparse import SUPPRESS, Action
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -142,6 +142,7 @@ def put_first(parser: ArgumentParser, title: str, options: Sequence[str]) -> Non
     chosen = [actions[f"--{option}"] for option in options]
     for group in parser._action_groups:
         group._group_actions = [action for action in group._group_actions if action not in chosen]
-    group = _ArgumentGroup(parser, title)
-    group._group_actions = chosen
-    parser._action_groups.insert(0, group)
+    own = parser.add_argument_group(title)
+    own._group_actions = chosen
+    groups = parser._action_groups
+    groups[:] = [own, *(group for group in groups if group is not own)]  # type: ignore[index]

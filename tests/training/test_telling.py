@@ -1,5 +1,6 @@
 """What a training says, on the terminal and in its log."""
 
+import io
 import re
 from pathlib import Path
 
@@ -15,15 +16,13 @@ from tests.training.commands import arguments, logged
 def told(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run without a terminal, and all that it said."""
     run = tmp_path_factory.mktemp("told") / "run"
-    said: list[str] = []
+    stdout = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("medcontext.training.telling.EVERY", -1)  # seconds: after each step
         patch.setattr("sys.argv", ["/usr/bin/medcontext", "train", "--output", "my run"])
-        patch.setattr(
-            "sys.stdout", type("Said", (), {"write": lambda _, text: said.append(text), "flush": lambda _: 0})()
-        )
+        patch.setattr("sys.stdout", stdout)
         assert main(arguments(balls, run, "--steps=8", "--few_shot=3", "--validate_every=8")) == 0
-    return run, "".join(said)
+    return run, stdout.getvalue()
 
 
 def test_a_line_has_step_losses_and_time_and_after_a_validation_its_dice(told: tuple[Path, str]) -> None:
@@ -45,9 +44,8 @@ def test_it_says_on_what_for_how_long_and_what_is_left_out(told: tuple[Path, str
         said,
         re.M,
     )
-    assert (
-        "Not used: 2 scans of the data set, without their labels. They join the training by --unlabelled rest" in said
-    )
+    unused = "Not used: 2 scans of the data set, without their labels. They join the training by --unlabelled rest"
+    assert unused in said
 
 
 def test_the_log_has_all_of_it_behind_command_date_and_versions(told: tuple[Path, str]) -> None:
