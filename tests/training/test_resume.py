@@ -155,6 +155,7 @@ def test_what_a_run_is_cannot_be_guessed(tmp_path: Path, capsys) -> None:
         (["--output", "run", "--resume"], "There is no run in run to go on with"),
         (["--output", "run"], "Give the scans to train on: --data DATASET"),
         (["--data", "data"], "--output RUN"),
+        (["--data", "data", "--output", "run", "--init", "nowhere"], "--init nowhere not found"),
     ):
         assert main(["train", *given]) == 2
         assert words in capsys.readouterr().err

@@ -62,6 +62,8 @@ def asked(
             f"{output} was started from {before.init or 'nothing'}, and goes on from its own checkpoint; leave "
             f"--init {given.init} out, or choose another output."
         )
+    if inputs.init and not begun and not Path(inputs.init).exists():
+        raise InputError(f"--init {inputs.init} not found. Give the folder of a run, or a checkpoint of it.")
     if settings is None:
         saved = output / "settings.yaml"
         settings = Settings.read(saved) if resume and saved.is_file() else Settings()
