@@ -94,7 +94,7 @@ def test_a_loss_by_its_import_path_is_the_one_that_trains() -> None:
 @pytest.mark.parametrize(
     ("name", "args", "words"),
     [
-        ("monai.losses.Dice", {}, "Loss 'monai.losses.Dice' cannot be imported"),
+        ("monai.losses.Dices", {}, "Loss 'monai.losses.Dices' cannot be imported"),
         ("nowhere", {}, "Loss 'nowhere' cannot be imported"),
         ("monai.losses.DiceLoss", {"gamma": 2}, "with --loss_args {'gamma': 2} cannot be used"),
         ("torch.nn.CrossEntropyLoss", {}, r"logits \(B, 3, H, W, D\) and labels \(B, 1, H, W, D\) of 0 to 2"),
