@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from medcontext.experiments.cross_validate import CrossValidation, cross_validate
     from medcontext.experiments.reproduce import reproduce
     from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, Unlabelled, VoxelAdapter
-    from medcontext.run import Run
+    from medcontext.run import Run, load_weights
     from medcontext.settings import Settings
 
 __version__ = version("medcontext")
@@ -53,6 +53,7 @@ __all__ = [
     "cross_validate",
     "evaluate",
     "init",
+    "load_weights",
     "postprocess",
     "predict",
     "prepare",
@@ -67,6 +68,7 @@ ELSEWHERE = {
     "Scores": "medcontext.evaluation.summary",
     "Settings": "medcontext.settings",
     "cross_validate": "medcontext.experiments.cross_validate",
+    "load_weights": "medcontext.run",
     "reproduce": "medcontext.experiments.reproduce",
 }
 """Where names come from; commands, in small letters, from `commands`, all others from `method`."""

@@ -5,7 +5,9 @@ import errno
 import importlib
 import inspect
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from medcontext.errors import InputError, lacks_memory, memory_words, unknown_na
 from medcontext.files import check_utf8
 
 if TYPE_CHECKING:
-    from medcontext.configuration import Parser
+    from medcontext.options import Parser
 
 SOURCE = Path(__file__).parent
 MORE_MEMORY = "Use fewer --workers, smaller scans or crops, or a machine with more memory."
@@ -32,12 +34,16 @@ class Command:
     Args:
         module: where the function is, which has the command's name.
         positional: the parameter that needs no option.
-        values: what the help calls an option's value, where its name does not say it.
+        values: what the help calls an option's value, where its type does not say it.
+        usage: ways to call it, where they are not what its parameters say.
+        first: the options that the help shows before all others.
     """
 
     module: str
     positional: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
+    usage: Sequence[str] = ()
+    first: Sequence[str] = ()
 
 
 EVALUATIONS = "[NAME=]EVAL[,EVAL...]"
@@ -47,7 +53,23 @@ COMMANDS = {
         "folder",
         {"image": "PATTERN", "label": "PATTERN", "channels": "NAME", "labels": "NAME[=VALUE]"},
     ),
-    "train": Command("medcontext.commands.train", values={"unlabelled": "rest|DIR|DATASET"}),
+    "train": Command(
+        "medcontext.commands.train",
+        values={"data": "DATASET", "output": "RUN", "unlabelled": "rest|DIR|DATASET", "init": "RUN", "cache": "DIR"},
+        usage=("--data DATASET --output RUN [options]", "--output RUN --resume [options]"),
+        first=(
+            "data",
+            "output",
+            "resume",
+            "unlabelled",
+            "few_shot",
+            "network",
+            "method",
+            "preset",
+            "steps",
+            "batch_size",
+        ),
+    ),
     "cross_validate": Command(
         "medcontext.experiments.cross_validate", values={"unlabelled": "rest|DIR|DATASET", "slurm": "NAME=VALUE"}
     ),
@@ -77,6 +99,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 for an input that cannot be used, 130 when interrupted."""
     tolerate_any_text()
+    heed_termination()
     try:
         command(list(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
@@ -97,10 +120,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb = "use" if error.errno == errno.ENAMETOOLONG else "write"
         print_error(f"Cannot {verb}{where}: {error.strerror}.")
         return 2
-    except KeyboardInterrupt:
-        errors.print("Interrupted. Go on with --resume where the command has it.")
-        return 130
+    except KeyboardInterrupt as end:
+        errors.print(str(end) or "Interrupted. Go on with --resume where the command has it.", soft_wrap=True)
+        return 143 if isinstance(end, Terminated) else 130
     return 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, with which systems and schedulers end a process: an end like that by Ctrl-C."""
+
+
+def heed_termination() -> None:
+    """Let SIGTERM raise `Terminated` in this process; those that it starts end at once, as always."""
+    own = os.getpid()
+
+    def stop(*_: Any) -> None:
+        if os.getpid() != own:
+            os._exit(128 + signal.SIGTERM)
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 def print_error(message: str) -> None:
@@ -130,21 +170,38 @@ def command(arguments: list[str]) -> None:
     function = getattr(importlib.import_module(COMMANDS[name].module), name)
     parser = make_parser(name, function)
     parameters = inspect.signature(function).parameters
-    settings = [parameter for parameter in parameters if parameters[parameter].annotation is Settings]
-    values = parser.parse_args(flags(parser, named_options(rest, Settings) if settings else rest))
+    settings = [parameter for parameter in parameters if of_settings(parameters[parameter])]
+    options = flags(parser, named_options(rest, Settings) if settings else rest)
+    values = parser.parse_args(options)
     if settings:
+        if saved := saved_settings(values):  # they stand for what is not said anew
+            values = parser.parse_args(["--config", str(saved), *options])
         values[settings[0]] = settings_from(parser, values, Settings)
     else:
         values = parser.instantiate_classes(values)
     function(**{parameter: values[parameter] for parameter in parameters})
 
 
+def of_settings(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter stands for all of a training's settings, each an option of its own."""
+    from medcontext.settings import Settings
+
+    return parameter.annotation in (Settings, Settings | None)
+
+
+def saved_settings(values: Any) -> Path | None:
+    """The settings of the run that is to go on; None where there is none."""
+    saved = Path(values.get("output") or "", "settings.yaml")
+    return saved if values.get("resume") and saved.is_file() else None
+
+
 def make_parser(name: str, function: Callable[..., Any]) -> "Parser":
     """The options of a command: its function's parameters, with their texts."""
     import docstring_parser
 
-    from medcontext.configuration import Parser, add_settings
+    from medcontext.configuration import add_settings
     from medcontext.data.plan import PrepareSettings
+    from medcontext.options import Parser, name_values, put_first
     from medcontext.settings import Settings
 
     described = docstring_parser.parse(function.__doc__ or "")
@@ -152,7 +209,7 @@ def make_parser(name: str, function: Callable[..., Any]) -> "Parser":
     parser = Parser(prog=f"medcontext {name}", description=described.short_description)
     settings = False
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.annotation is Settings:
+        if of_settings(parameter):
             settings = True
         elif parameter.annotation is PrepareSettings:
             parser.add_class_arguments(PrepareSettings, parameter.name, help=texts[parameter.name])
@@ -162,8 +219,20 @@ def make_parser(name: str, function: Callable[..., Any]) -> "Parser":
         parser.add_argument("--config", action="config", help="YAML file of settings; later options override it")
         parser.add_argument("--preset", metavar="NAME", help="settings by name, as `medcontext networks` lists them")
         add_settings(parser, Settings)
-    parser.usage = usage(parser)
+        name_method(parser)
+    name_values(parser)
+    if COMMANDS[name].first:
+        parser._optionals.title = "further"
+        put_first(parser, "what matters most", COMMANDS[name].first)
+    parser.usage = usage(parser, COMMANDS[name])
     return parser
+
+
+def name_method(parser: "Parser") -> None:
+    """Let --method say itself what it takes; it sets by name what the options below it set one by one."""
+    method = next(action for action in parser._actions if action.dest == "method")
+    group = next(group for group in parser._action_groups if method in group._group_actions)
+    method.help, method.metavar, group.title = group.title, "NAME", "the method in detail"
 
 
 def add_option(parser: "Parser", command: Command, parameter: inspect.Parameter, text: str) -> None:
@@ -216,8 +285,10 @@ def purpose(name: str, command: Command) -> str:
     return (ast.get_docstring(next(functions)) or "").partition("\n")[0]
 
 
-def usage(parser: "Parser") -> str:
+def usage(parser: "Parser", command: Command) -> str:
     """One line: what must be given; a training has too many options to list them all twice."""
+    if command.usage:
+        return "\n       ".join(f"{parser.prog} {way}" for way in command.usage)
     pieces = [parser.prog]
     for action in parser._actions:
         value = action.metavar or action.dest.upper()
@@ -235,7 +306,8 @@ def flags(parser: "Parser", arguments: list[str]) -> list[str]:
     for position, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
         underscored = f"--{option[2:].replace('-', '_')}"
-        if option.startswith("--") and option not in known and underscored in known:
+        names = {underscored, underscored.partition(".")[0]}  # --network-args.feature-size sets a key of --network_args
+        if option.startswith("--") and option not in known and not names.isdisjoint(known):
             option = underscored
         result.append(option + equals + value)
         following = arguments[position + 1 : position + 2]

@@ -3,10 +3,7 @@
 Below `medcontext.settings`, which says what the settings are.
 """
 
-import difflib
 import json
-import re
-from argparse import Action
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import pairwise
@@ -14,48 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import write_text
+from medcontext.options import Parser
 
 PRESETS = Path(__file__).parent / "presets"
 
 T = TypeVar("T")
-
-
-class Help(DefaultHelpFormatter):
-    """Calls a type by its name."""
-
-    def _get_type_str(self, action: Action) -> str | None:
-        text = super()._get_type_str(action)
-        return text and re.sub(r"<class '(\w+)'>", r"\1", text)
-
-
-class Parser(ArgumentParser):
-    """Reports a wrong option as one clear message, with the nearest option that exists."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, formatter_class=Help, **options)
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        cause: BaseException | None = ex
-        while cause is not None:
-            if isinstance(cause, InputError):
-                raise cause
-            cause = cause.__cause__ or cause.__context__
-        message = " ".join(message.split()).rstrip(".")
-        unknown = re.search(r"--[\w.]+", message) if message.startswith("unrecognized") else None
-        if unknown or (unknown := re.search(r"Key '([\w.]+)' is not expected", message)):
-            name = unknown[unknown.re.groups].removeprefix("--")
-            known = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else "."
-            raise InputError(f"Unknown option '{name}'{hint} See {self.prog} --help.")
-        wrong = re.match(r'Parser key "([\w.]+)": (.*)', message)
-        if wrong:
-            raise InputError(f"Option --{wrong[1]}: {wrong[2]}. See {self.prog} --help.")
-        raise InputError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
 
 def preset_path(kind: str, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The terminal: one console, one style of progress bar.
+"""The terminal: one console, one style of progress bar, and what is kept of it in a run's log.
 
 Text is printed as it is: names of files and data sets may hold anything, `[/old]` or `:heart:` too. What is to be bold
 or coloured is a `rich.text.Text`.
@@ -6,15 +6,55 @@ or coloured is a `rich.text.Text`.
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
+from rich.control import Control
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
 
-console = Console(markup=False, emoji=False, highlight=False)
-errors = Console(markup=False, emoji=False, highlight=False, stderr=True)
+_copies: list[Console] = []
+
+
+class Terminal(Console):
+    """Plain text, which goes wherever `copied` sends it as well; progress bars do not."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        if not any(isinstance(each, Control) for each in objects):  # by which progress bars are drawn
+            for copy in _copies:
+                copy.print(*objects, **options)
+
+
+console = Terminal()
+errors = Terminal(stderr=True)
+
+
+@contextmanager
+def copied(stream: TextIO) -> Iterator[Console]:
+    """Write what the terminal is told to a stream of text, too, without colours; gives the console that does."""
+    copy = Console(file=stream, width=120, color_system=None, markup=False, emoji=False, highlight=False)
+    _copies.append(copy)
+    try:
+        yield copy
+    finally:
+        _copies.remove(copy)
+
+
+def shows_bars() -> bool:
+    """Whether somebody sees a progress bar move."""
+    return console.is_terminal or console.is_jupyter
+
+
+def note(line: str) -> None:
+    """Print a line that a progress bar makes needless: where there is none, and in copies."""
+    for place in _copies if shows_bars() else (console,):
+        place.print(line, soft_wrap=True)
 
 
 def tolerate_any_text() -> None:

@@ -16,6 +16,10 @@ class CannotWrite(InputError):
     """A folder that the user gave cannot be written, as on a full disk: nothing is wrong with what was read."""
 
 
+class Unfinished(InputError):
+    """A training stopped for want of something, such as disk space; with that, it goes on where it stopped."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An error for a name that is not known, with the nearest known name as a suggestion.
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medcontext.errors import InputError
+from medcontext.errors import InputError, Unfinished
 
 LONGEST_END = 200  # bytes
 
@@ -117,7 +117,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
+        raise Unfinished(
             f"Cannot write {path}: {error.strerror or error}. Free some space, then go on with --resume."
         ) from error
 

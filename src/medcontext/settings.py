@@ -167,6 +167,9 @@ class Settings:
         network_args: further arguments of the network's constructor, such as --network_args.feature_size 24.
         method: `paper`, `medcontext` (the paper with a teacher warm-up), `reference` (the official code's
             behaviour), `none` (the baseline), or a YAML file.
+        loss: `dice_ce`, which is equation 3, or the import path of one of your own, called with logits (B, K, H, W, D)
+            and labels (B, 1, H, W, D) of labelled scans; views with unlabelled ones keep equation 3.
+        loss_args: arguments of its constructor, such as --loss_args.gamma 2.
         steps: optimizer steps.
         batch_size: crops per step and device.
         accumulate: batches whose gradients are added up before each step.
@@ -181,6 +184,7 @@ class Settings:
         fold: which fold of a file with several.
         seed: of the split, the crops, the augmentation, the masks and the network's start.
         validate_every: steps between two validations and checkpoints; 0 for ten in all.
+        patience: stop after so many validations in a row without a higher Dice of the student; 0 for never.
         validation_cases: at most so many validation cases are used during training.
         watch_cases: so many of these (training cases where there are none), by name order, are shown at every
             validation: a picture in the loggers, the volumes in the run's folder. 0 for none.
@@ -202,6 +206,8 @@ class Settings:
     network: str = "unet"
     network_args: dict[str, Any] = field(default_factory=dict)
     method: MethodSettings = field(default_factory=MethodSettings)
+    loss: str = "dice_ce"
+    loss_args: dict[str, Any] = field(default_factory=dict)
     steps: int = 10_000
     batch_size: int = 2
     accumulate: int = 1
@@ -213,6 +219,7 @@ class Settings:
     fold: int = 0
     seed: int = 0
     validate_every: int = 0
+    patience: int = 0
     validation_cases: int = 20
     watch_cases: int = 2
     loggers: list[str] = field(default_factory=lambda: ["csv", "tensorboard"])
@@ -232,7 +239,7 @@ class Settings:
         for name in ("steps", "batch_size", "accumulate", "nodes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("validate_every", "validation_cases", "watch_cases", "seed"):
+        for name in ("validate_every", "patience", "validation_cases", "watch_cases", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}.")
         if self.few_shot is not None and self.few_shot < 1:

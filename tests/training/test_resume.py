@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import medcontext as mc
 from medcontext.cli import main
 from medcontext.data.formats import read_dataset
 from medcontext.data.splits import make_split
@@ -17,7 +19,7 @@ from medcontext.reporting.trainings import read_curves
 from medcontext.training.task import Task
 from tests.conftest import write_blobs
 from tests.test_bad_input import edit_manifest, image, label, put, rewrite
-from tests.training.commands import arguments, logged, start
+from tests.training.commands import arguments, interrupt, logged, start
 
 STEPS = ("--steps=40", "--validate_every=4", "--seed=3")
 
@@ -36,13 +38,14 @@ def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_says_how_to_go_on(balls: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_says_how_to_go_on(balls: Path, tmp_path: Path, number: signal.Signals) -> None:
     process = start(balls, tmp_path / "run", "--steps=4000", "--validate_every=2", "--validation_cases=0")
     wait_for_step(process, tmp_path / "run", 2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "--resume" in output
+    assert process.returncode == 128 + number, output
+    assert f"Interrupted. Go on with: medcontext train --output {tmp_path / 'run'} --resume" in output
     assert "Traceback" not in output
 
 
@@ -72,13 +75,90 @@ def test_a_killed_training_goes_on_as_if_it_had_never_stopped(balls: Path, tmp_p
 
 
 def test_resuming_with_other_settings_is_refused(balls: Path, tmp_path: Path, capsys) -> None:
-    assert main(arguments(balls, tmp_path / "run", "--steps=2")) == 0
-    assert main(arguments(balls, tmp_path / "run", "--steps=2")) == 2
+    run = tmp_path / "run"
+    assert main(arguments(balls, run, "--steps=2")) == 0
+    assert main(arguments(balls, run, "--steps=2")) == 2
     assert "pass --resume" in capsys.readouterr().err
-    assert main(arguments(balls, tmp_path / "run", "--steps=3", "--optimizer.lr=0.1", "--resume")) == 2
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(arguments(balls, run, "--steps=3", "--optimizer.weight_decay=0.1", "--seed=5", "--resume")) == 2
     message = capsys.readouterr().err
-    assert "steps was 2, now 3" in message
-    assert "lr=0.1" in message
+    assert "optimizer.weight_decay was 1e-05, now 0.1" in message
+    assert "seed was 0, now 5" in message
+    assert "steps was" not in message
+    assert main(["train", "--output", str(run), "--resume", "--steps=1"]) == 2
+    assert "started for 2 steps, and --steps 1 are fewer" in capsys.readouterr().err
+    assert main(["train", "--output", str(run), "--resume", "--init", str(tmp_path)]) == 2
+    assert "was started from nothing" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_goes_on_by_its_folder_alone(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From another folder than the one it was started in, with its data, scans without labels, cache and settings."""
+    shutil.copytree(balls, tmp_path / "here" / "data")
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    own = ("--few_shot=2", "--unlabelled", "rest", "--cache", "store", "--steps=4", "--validate_every=2")
+    run = tmp_path / "my run"
+    with monkeypatch.context() as patch:
+        interrupt(patch, "validate", 4)
+        assert main(arguments(Path("data"), run, *own)) == 130
+    told = capsys.readouterr().err
+    assert f"Interrupted. Go on with: medcontext train --output '{run}' --resume" in " ".join(told.split())
+    monkeypatch.chdir(tmp_path / "there")
+    command = shlex.split(told[told.index("train --output") :])
+    assert main(command) == 0
+    assert state(run)["learner"]["_extra_state"]["step"] == 4
+    assert json.loads((run / "run.json").read_text())["unlabelled"]["sources"] == ["rest"]
+    assert not list((tmp_path / "there").iterdir())
+    assert mc.train(output=run, resume=True).settings.few_shot == 2
+    log = (run / "log.txt").read_text()
+    assert [log.count(text) for text in ("Interrupted. Go on with", "Stopped.", "Ended.", "step 4/4 ")] == [1, 1, 2, 1]
+
+
+def test_a_run_may_go_on_for_more_steps_at_another_rate(balls: Path, tmp_path: Path, capsys) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    assert main(arguments(balls, run, "--steps=2")) == 0
+    capsys.readouterr()
+    assert main(["train", "--output", str(run), "--resume", "--steps=6", "--optimizer.lr=0.01"]) == 0
+    said = capsys.readouterr().out
+    assert main(arguments(balls, whole, "--steps=6", "--optimizer.lr=0.01")) == 0
+    rates, expected = logged(run, "lr"), logged(whole, "lr")
+    assert rates == {step: expected[step] for step in (3, 4, 5, 6)}, "as if it had been asked for from the start"
+    for text in ("steps was 2, now 6", "optimizer.lr was 0.001, now 0.01"):
+        assert f"Goes on with another setting: {text}" in said
+        assert [2, text] in json.loads((run / "run.json").read_text())["changes"]
+    assert mc.Settings.read(run / "settings.yaml").steps == 6
+
+
+def test_a_training_stopped_while_it_prepares_goes_on_and_one_that_is_refused_leaves_nothing(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    for refusal, code in ((mc.InputError("Too damaged."), 2), (KeyboardInterrupt(), 130)):
+
+        def stop(*_: object, refusal: BaseException = refusal, **__: object) -> None:
+            raise refusal
+
+        with monkeypatch.context() as patch:
+            patch.setattr("medcontext.training.fit.prepare_dataset", stop)
+            assert main(arguments(balls, run, "--steps=1")) == code
+        if code == 2:
+            assert not list(run.iterdir())
+    assert main(["train", "--output", str(run), "--resume"]) == 0
+    assert mc.Settings.read(run / "settings.yaml").steps == 1
+
+
+def test_what_a_run_is_cannot_be_guessed(tmp_path: Path, capsys) -> None:
+    for given, words in (
+        (["--output", "run", "--resume"], "There is no run in run to go on with"),
+        (["--output", "run"], "Give the scans to train on: --data DATASET"),
+        (["--data", "data"], "--output RUN"),
+        (["--data", "data", "--output", "run", "--init", "nowhere"], "--init nowhere not found"),
+    ):
+        assert main(["train", *given]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_resuming_a_finished_run_changes_nothing(balls: Path, tmp_path: Path) -> None:

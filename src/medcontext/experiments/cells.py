@@ -121,7 +121,7 @@ class Cell(ABC):
 
     def _changes(self) -> list[str]:
         """What differs between what the folder holds and this cell."""
-        from medcontext.training.fit import FREE
+        from medcontext.training.changes import FREE
 
         saved, record = Settings.read(self.folder / "settings.yaml"), read_json(self.folder / "cell.json")
         changes = [

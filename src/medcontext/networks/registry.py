@@ -171,13 +171,22 @@ def find_network(name: str) -> Callable[..., Any]:
         if name not in classes:
             raise unknown_name("network", name, NETWORKS | {key: value for key, value in classes.items() if "U" in key})
         return classes[name]
+    return find_own("Network", name)
+
+
+def find_own(kind: str, name: str) -> Callable[..., Any]:
+    """A class or function of the user's by its import path.
+
+    Raises:
+        InputError: if it cannot be imported.
+    """
     module, _, attribute = name.rpartition(".")
     if "" not in sys.path:
         sys.path.insert(0, "")  # a console script does not search the current folder, `python -m` does
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"Network '{name}' cannot be imported: {error}. Give package.module.Class.") from error
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{kind} '{name}' cannot be imported: {error}. Give package.module.Class.") from error
 
 
 def _match(factory: Callable[..., Any], facts: dict[tuple[str, ...], Any], args: dict[str, Any]) -> dict[str, Any]:

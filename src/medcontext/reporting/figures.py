@@ -42,6 +42,7 @@ CURVES = {
     "unlabelled/trusted": "unlabelled voxels on which the teacher is sure, share",
     "unlabelled/agreement": "student agrees with the teacher there, mean of the structures",
     "unlabelled/known": "how much the teacher finds of each structure, mean",
+    "val/loss": "validation loss, whole view",
     "val/dice_student": "validation Dice, student",
     "val/dice_teacher": "validation Dice, teacher",
     "teacher/momentum": "teacher's momentum",

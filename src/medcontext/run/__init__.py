@@ -4,16 +4,24 @@ from medcontext.run.checkpoint import Weights, load_network, make_network, read_
 from medcontext.run.facts import Facts, UnlabelledFacts
 from medcontext.run.folder import FILES, Run, read_run
 from medcontext.run.folds import FOLDS, fold_folder, read_runs
+from medcontext.run.inputs import INPUTS, Inputs, go_on_command
+from medcontext.run.weights import KeyReport, initial_remarks, load_weights
 
 __all__ = [
     "FILES",
     "FOLDS",
+    "INPUTS",
     "Facts",
+    "Inputs",
+    "KeyReport",
     "Run",
     "UnlabelledFacts",
     "Weights",
     "fold_folder",
+    "go_on_command",
+    "initial_remarks",
     "load_network",
+    "load_weights",
     "make_network",
     "read_checkpoint",
     "read_run",

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from medcontext.errors import InputError, first_line, lacks_memory
+from medcontext.errors import InputError, Unfinished, first_line, lacks_memory
 from medcontext.files import atomic_path
 from medcontext.networks import build_network
 from medcontext.run.folder import Run
@@ -40,11 +40,9 @@ def load_network(run: Run, checkpoint: str = "last", weights: Weights = "student
         InputError: if the checkpoint is missing, damaged, or of another network.
     """
     values = read_checkpoint(run.checkpoint(checkpoint), run)
-    prefix = "network." if weights == "student" else "teacher.network."
-    state = {key.removeprefix(prefix): value for key, value in values["learner"].items() if key.startswith(prefix)}
     network = make_network(run)
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(weights_in(values, weights))
     except RuntimeError as error:
         raise InputError(
             f"{run.checkpoint(checkpoint)} does not fit the network '{run.settings.network}' as it is built now; has "
@@ -53,11 +51,17 @@ def load_network(run: Run, checkpoint: str = "last", weights: Weights = "student
     return network.eval()
 
 
-def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
+def weights_in(values: dict[str, Any], weights: Weights) -> dict[str, Tensor]:
+    """The network's tensors by name, of a checkpoint's content."""
+    prefix = "network." if weights == "student" else "teacher.network."
+    return {key.removeprefix(prefix): value for key, value in values["learner"].items() if key.startswith(prefix)}
+
+
+def open_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content; nothing but tensors and plain values is unpickled.
 
     Raises:
-        InputError: if it is missing, damaged, or of another network than the run's.
+        InputError: if it is missing or damaged.
     """
     if not path.is_file():
         raise InputError(f"Checkpoint not found: {path}. Train first, or give --checkpoint last, best or a file.")
@@ -73,6 +77,16 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
         raise InputError(f"{path} is not a whole MedContext checkpoint: {damaged} in it was altered. Copy it again.")
     if not isinstance(values, dict) or not {"network", "learner"} <= set(values):
         raise InputError(f"{path} is not a checkpoint that `medcontext train` wrote.")
+    return values
+
+
+def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
+    """The content of a checkpoint of a run's network, see `open_checkpoint`.
+
+    Raises:
+        InputError: if it is missing, damaged, or of another network than the run's.
+    """
+    values = open_checkpoint(path)
     found, expected = values["network"], run.network_description()
     different = [key for key in expected if found.get(key) != expected[key]]
     if different:
@@ -96,4 +110,4 @@ def write_checkpoint(path: Path, values: dict[str, Any]) -> None:
             raise
         why = first_line(error) if isinstance(error, OSError) else f"the disk is full ({first_line(error)})"
         before = "the checkpoint before is intact" if path.is_file() else "nothing half written is left"
-        raise InputError(f"Cannot write {path}: {why}. Free some space, then go on with --resume; {before}.") from error
+        raise Unfinished(f"Cannot write {path}: {why}. Free some space, then go on with --resume; {before}.") from error

@@ -45,6 +45,7 @@ class Facts:
         step: of the last checkpoint.
         seconds: until then, over all processes that the run took; None before the first.
         peak_gpu_memory_gib: the most of any process.
+        changes: settings that a resume changed, in words, and the step of the last checkpoint then.
         wandb_id: of the record there.
         mlflow_id: likewise.
     """
@@ -63,6 +64,7 @@ class Facts:
     step: int | None = None
     seconds: float | None = None
     peak_gpu_memory_gib: float | None = None
+    changes: tuple[tuple[int, str], ...] = ()
     wandb_id: str | None = None
     mlflow_id: str | None = None
 

@@ -6,6 +6,8 @@ RUN/plan.json             how images are prepared
 RUN/split.json            which case was used for what
 RUN/run.json              the facts, see `facts.py`
 RUN/postprocessing.json   which components of a structure are kept, see `postprocessing.py`
+RUN/inputs.json           data and all else that it was given, see `inputs.py`
+RUN/log.txt               what the terminal said
 RUN/checkpoints/last.ckpt, best.ckpt
 RUN/csv, RUN/tensorboard  curves, and pictures of the watched cases
 RUN/watch                 the watched cases' volumes, see `watched.py`

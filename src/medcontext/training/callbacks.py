@@ -6,7 +6,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-from medcontext.console import console
 from medcontext.run import Run, read_checkpoint, write_checkpoint
 from medcontext.training.cost import note_cost
 from medcontext.training.task import Task
@@ -36,13 +35,12 @@ class Progress(Callback):
         self.every = every
         self.earlier = 0.0  # seconds that the training took in processes before this one
         self.best = float("-inf")
+        self.stale = 0  # validations in a row without a higher Dice
         self.saved = self.started = time.monotonic()
-        self.first_step = 0
+        self.validated: tuple[int, dict[str, float]] = (0, {})  # the last time: its step and metrics
 
     def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
-        assert isinstance(task, Task)
         self.saved = self.started = time.monotonic()
-        self.first_step = task.learner.step
 
     def on_train_batch_end(self, trainer: Trainer, task: LightningModule, *_: Any) -> None:
         assert isinstance(task, Task)
@@ -62,11 +60,24 @@ class Progress(Callback):
         score = metrics.get("val/dice_student", float("nan"))
         better = score > self.best
         self.best = score if better else self.best
+        self.stale = 0 if better or not metrics else self.stale + 1
         self.save(trainer, task, best=better)
         if self.watch and trainer.is_global_zero:  # after the checkpoints: pictures must not cost them their disk
             self.watch.run(trainer, task, self.validation.kept if self.validation else {})
         trainer.strategy.barrier()
-        self.report(trainer, task, metrics)
+        self.validated = task.learner.step, metrics
+        trainer.should_stop = self.given_up()
+
+    def given_up(self) -> bool:
+        """Whether the validation Dice has not risen for as long as the settings have patience."""
+        return 0 < self.run.settings.patience <= self.stale
+
+    def why_given_up(self, task: Task) -> str:
+        """The same for a person."""
+        return (
+            f"Stopped at step {task.learner.step} of {task.settings.steps}: {self.stale} validations in a row without "
+            f"a higher Dice than {self.best:.3f}, which checkpoint best has. It goes on with more --patience."
+        )
 
     def save(self, trainer: Trainer, task: Task, best: bool) -> None:
         """Write the checkpoints and what they took, on the first device alone.
@@ -84,6 +95,7 @@ class Progress(Callback):
                 "optimizer": task.optimizer.state_dict(),
                 "scheduler": task.scheduler.state_dict(),
                 "best": self.best,
+                "stale": self.stale,
                 "seconds": seconds,
             }
             if best:
@@ -95,26 +107,14 @@ class Progress(Callback):
         trainer.strategy.barrier()
         self.saved = time.monotonic()
 
-    def report(self, trainer: Trainer, task: Task, metrics: dict[str, float]) -> None:
-        """One line for logs, where the progress bar does not show."""
-        if not trainer.is_global_zero:
-            return
-        step, total = task.learner.step, task.settings.steps
-        seconds = (time.monotonic() - self.started) / max(1, step - self.first_step)
-        parts = [f"step {step}/{total}"]
-        if metrics:
-            parts.append(f"validation Dice student {metrics['val/dice_student']:.3f}")
-            parts.append(f"teacher {metrics['val/dice_teacher']:.3f}")
-        parts += [f"{seconds:.2f} s a step", f"{_duration(seconds * (total - step))} left"]
-        console.print("  ".join(parts), soft_wrap=True)
-
     def restore(self, task: Task) -> None:
         """Take up the run where `last.ckpt` left it."""
         values = read_checkpoint(self.run.checkpoint("last"), self.run)
         task.learner.load_state_dict(values["learner"])
         task.optimizer.load_state_dict(values["optimizer"])
         task.scheduler.load_state_dict(values["scheduler"])
-        self.best = values["best"]
+        task.reschedule()
+        self.best, self.stale = values["best"], values.get("stale", 0)  # older checkpoints lack it
         self.earlier = values.get("seconds", self.run.facts.seconds or 0.0)  # older checkpoints lack it
 
 
@@ -126,13 +126,3 @@ class Bar(RichProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         return {key: value for key, value in super().get_metrics(trainer, pl_module).items() if key != "v_num"}
-
-
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(3725)
-    '1:02:05'
-    """
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,6 +1,8 @@
 """What a training takes: hardware, time, memory."""
 
+import os
 import platform
+import sys
 
 import torch
 from lightning.pytorch import Trainer
@@ -27,3 +29,17 @@ def hardware(device: torch.device, devices: int) -> str:
     if device.type == "cuda":
         return f"{devices} x {torch.cuda.get_device_name(device)}"
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {devices} process(es)"
+
+
+def memory(device: torch.device) -> str:
+    """The most that this process has had until now, of what there is."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        return f"{torch.cuda.max_memory_reserved(device) / 2**30:.1f} of {total / 2**30:.1f} GiB of the GPU"
+    if sys.platform == "win32":
+        return "unknown"
+    import resource  # which Windows lacks
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{peak / 2**30:.1f} of {total / 2**30:.1f} GiB"

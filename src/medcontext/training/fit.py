@@ -1,7 +1,7 @@
 """The pieces of a training, which `medcontext.commands.train` puts together."""
 
 import logging
-import platform
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
-import monai
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.text import Text
 from torch.utils.data import DataLoader
 
-import medcontext
-from medcontext.console import console
+from medcontext.console import console, shows_bars
 from medcontext.data.cases import Dataset
 from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, StepSampler, shares_in_crops
 from medcontext.data.planning import make_plan
@@ -27,28 +25,33 @@ from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
-from medcontext.errors import InputError, NotEnoughMemory, first_line, lacks_memory, memory_words
+from medcontext.errors import InputError, NotEnoughMemory, Unfinished, first_line, lacks_memory, memory_words
 from medcontext.method.losses import RegionDiceCE
-from medcontext.networks import find_network
+from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run, UnlabelledFacts
 from medcontext.settings import Settings
-from medcontext.training.assemble import auto_crop, make_learner, make_mask
+from medcontext.training.assemble import auto_crop, make_learner, make_loss, make_mask
 from medcontext.training.callbacks import Bar, Progress
-from medcontext.training.loggers import check_loggers, open_loggers
+from medcontext.training.log import versions
+from medcontext.training.loggers import check_loggers, log_outcome, open_loggers
 from medcontext.training.processes import Place, devices
 from medcontext.training.resume import late_cases, needed_cases
 from medcontext.training.shared_memory import batch_bytes, check_workers, fitting_workers
 from medcontext.training.task import Task
+from medcontext.training.telling import Telling
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
 
 VALIDATIONS = 10  # in a run, where the settings do not say how often
-FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers")  # settings that may change when a run is resumed
 
 
 def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) -> Task:
     """The learner of a run and what trains it, before its first step."""
     settings = run.settings
+    outputs, classes = len(run.regions or run.plan.values), len(run.plan.values)
+    loss = make_loss(settings.loss, settings.loss_args, outputs, classes)
+    if loss is None and run.regions:
+        loss = RegionDiceCE(membership(run.regions, run.plan.values))
     epoch = len(run.split.train) * settings.method.teacher.crops_per_case  # crops
     learner = make_learner(
         settings.method,
@@ -58,7 +61,7 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
         crop_size=run.crop_size,
         total_steps=settings.steps,
         steps_per_epoch=max(1, epoch // (settings.batch_size * settings.accumulate)),
-        supervised=RegionDiceCE(membership(run.regions, run.plan.values)) if run.regions else None,
+        supervised=loss,
         expected=expected_shares(store, run) if scans.cases and settings.method.unlabelled.place == "any" else None,
     )
     if settings.compile:
@@ -70,6 +73,10 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
 def make_progress(run: Run, store: Store, names: tuple[str, ...], scans: Scans) -> Progress:
     """Validation on the named cases, watched cases and checkpoints of a run."""
     settings = run.settings
+    if settings.patience and not names:
+        raise InputError(
+            f"--patience {settings.patience} needs validation cases to tell whether it gets better, and there are none."
+        )
     watch = watched(run, names)
     return Progress(
         run,
@@ -109,13 +116,7 @@ def prepare_run(
         data=str(dataset.root.resolve()),
         crop_size=crop,
         regions=regions,
-        versions={
-            "medcontext": medcontext.__version__,
-            "torch": str(torch.__version__),
-            "monai": monai.__version__,
-            "lightning": lightning.__version__,
-            "python": platform.python_version(),
-        },
+        versions=versions(),
     )
     if earlier:  # what it took, where it is logged
         now = ("dataset", "data", "crop_size", "regions", "versions")
@@ -131,13 +132,18 @@ def note_scans(run: Run, scans: Scans) -> None:
     """
     facts, before = UnlabelledFacts.from_dict(scans.facts()), run.facts.unlabelled
     started = run.facts.parameters is not None
-    if started and before.scans != facts.scans:
+    if started and _contents(before) != _contents(facts):
         raise InputError(
             f"{run.folder} was trained with {len(before.scans)} unlabelled scans of "
             f"{', '.join(before.sources) or 'no source'}, now there are {len(scans.cases)}, or some have other "
             "images. Resume with the same scans, or choose another output."
         )
     run.facts.unlabelled = facts
+
+
+def _contents(facts: UnlabelledFacts) -> list[tuple[str, str]]:
+    """Of each scan its name and its image's digest; where it came from may be written in another way."""
+    return [(name, digest) for _, name, digest in facts.scans]
 
 
 def expected_shares(store: Store, run: Run) -> torch.Tensor:
@@ -149,24 +155,31 @@ def expected_shares(store: Store, run: Run) -> torch.Tensor:
 
 def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, place: Place) -> None:
     """Run the steps that are left."""
-    if task.learner.step < run.settings.steps:
+    if task.learner.step < run.settings.steps and not progress.given_up():
         quiet()
+        bars = [Bar(leave=True)] if shows_bars() else []
         with open_loggers(run, place.first) as loggers:
-            trainer = make_trainer(run.settings, place, loggers, [progress, Bar(leave=True)])
+            trainer = make_trainer(run.settings, place, loggers, [progress, Telling(progress), *bars])
             try:
                 trainer.fit(task, loaders(run, store, scans, task, trainer))
-            except SystemExit as end:  # Lightning's answer to Ctrl-C
-                raise KeyboardInterrupt from end
+                log_outcome(loggers, run, progress.best)
+            except SystemExit as end:  # Lightning's answer to Ctrl-C and SIGTERM
+                caught = end.__context__
+                raise (caught if isinstance(caught, KeyboardInterrupt) else KeyboardInterrupt()) from end
+            except Unfinished:
+                raise
             except InputError as error:
                 raise InputError(said_by_worker(str(error))) from error
             except FloatingPointError as error:
                 raise InputError(diverged(run, error)) from error
             except (MemoryError, RuntimeError, OSError) as error:
                 if "DataLoader worker (pid" in str(error):
-                    raise InputError(worker_died(error)) from error
+                    raise Unfinished(worker_died(error)) from error
                 if not lacks_memory(error):
                     raise
                 raise NotEnoughMemory(too_large(run, error)) from error
+    if place.first and progress.given_up():
+        console.print(progress.why_given_up(task), soft_wrap=True)
     if place.first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
@@ -244,7 +257,7 @@ def make_trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         logger=loggers,
-        enable_progress_bar=bool(callbacks),
+        enable_progress_bar=any(isinstance(each, Bar) for each in callbacks),
         callbacks=callbacks,
         plugins=[place.environment(settings.nodes)],
     )
@@ -313,22 +326,6 @@ def check_room(settings: Settings, channels: int, crop: tuple[int, int, int], wi
         check_workers(settings.workers * devices(settings), batch)
 
 
-def check_same(settings: Settings, saved: Settings, output: Path) -> None:
-    """Refuse to go on with other settings than those a run was started with.
-
-    Raises:
-        InputError: naming the settings that differ.
-    """
-    different = [
-        name for name in vars(settings) if name not in FREE and getattr(settings, name) != getattr(saved, name)
-    ]
-    if different:
-        changes = "; ".join(f"{name} was {getattr(saved, name)}, now {getattr(settings, name)}" for name in different)
-        raise InputError(
-            f"{output} was trained with other settings: {changes}. Resume with the same ones, or choose another output."
-        )
-
-
 def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
     """Refuse what can be refused before any scan is read."""
     method = settings.method
@@ -348,6 +345,8 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
             "leave that out, or use --method.unlabelled.view whole."
         )
     find_network(settings.network)
+    if settings.loss != "dice_ce":
+        find_own("Loss", settings.loss)
     make_mask(settings.method.mask)
     check_loggers(settings.loggers)
 
@@ -365,13 +364,15 @@ def precision(settings: Settings) -> Any:
     return {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
 
 
-def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int) -> None:
-    """Say what is about to happen."""
+def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int, remarks: Sequence[str]) -> None:
+    """Say what is about to happen, and what else there is to know."""
     settings, split = run.settings, run.split
-    remarks = [late_cases(split, [case.name for case in dataset.cases])] if not settings.split else []
+    remarks = [*remarks, late_cases(split, [case.name for case in dataset.cases]) if not settings.split else ""]
     if scans.cases:
         start = round(settings.method.unlabelled.start * settings.steps)
         remarks += [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
+    elif unused := left_out(run, dataset):
+        remarks.append(unused)
     crop = " x ".join(map(str, run.crop_size))
     lines: list[str | tuple[str, str]] = [
         (dataset.name, "bold"),
@@ -386,6 +387,20 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
         f"output {run.folder}",
     ]
     console.print(Text.assemble(*lines), soft_wrap=True)
+
+
+def left_out(run: Run, dataset: Dataset) -> str:
+    """A remark on scans that could join without labels, where the method has a use for such; or nothing."""
+    if run.settings.method.unlabelled.view == "none":
+        return ""
+    counts = {"rest": len(run.split.rest), shlex.quote(str(dataset.root)): len(dataset.unlabelled)}
+    there = {source: count for source, count in counts.items() if count}
+    if not there:
+        return ""
+    return (
+        f"Not used: {sum(there.values())} scans of the data set, without their labels. They join the training by "
+        f"--unlabelled {' '.join(there)}"
+    )
 
 
 def quiet() -> None:

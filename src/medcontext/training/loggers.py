@@ -1,6 +1,7 @@
 """Where curves and pictures go: CSV and TensorBoard in the run's folder; Weights & Biases and MLflow if asked for."""
 
 import importlib
+import math
 import os
 import re
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from medcontext.configuration import plain
 from medcontext.errors import InputError, first_line
 from medcontext.files import writing
 from medcontext.run import Run
@@ -49,7 +51,9 @@ def open_loggers(run: Run, first: bool) -> Iterator[list[Logger]]:
     # Written at once, a thousand rows a run at most: Lightning's own pace may be never, and a killed run lost them all.
     loggers: list[Logger] = [CSVLogger(run.folder, name="csv", flush_logs_every_n_steps=1)]
     if "tensorboard" in run.settings.loggers:
-        loggers.append(TensorBoardLogger(run.folder, name="tensorboard"))
+        loggers.append(TensorBoardLogger(run.folder, name="tensorboard", default_hp_metric=False))
+    for logger in loggers:
+        logger.log_hyperparams(plain(asdict(run.settings)))
     failed = True
     try:
         for name, title in OPTIONAL.items():
@@ -99,6 +103,16 @@ def open_mlflow(run: Run) -> MLFlowLogger:
         run.write_facts()
         logger.log_hyperparams(asdict(run.settings))  # once: MLflow refuses to change any
     return logger
+
+
+def log_outcome(loggers: Sequence[Logger], run: Run, best: float) -> None:
+    """Say where a training has come to, beside its settings in TensorBoard's table of runs."""
+    reached = {"hp/step": float(run.facts.step or 0), "hp/seconds": run.facts.seconds or 0.0}
+    if math.isfinite(best):
+        reached["hp/best_dice"] = best
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(plain(asdict(run.settings)), reached, run.facts.step)
 
 
 def log_picture(logger: Logger, name: str, picture: np.ndarray, step: int) -> None:

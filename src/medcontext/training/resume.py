@@ -1,6 +1,7 @@
 """A run that goes on keeps its own cases, whatever the data set looks like by then."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from medcontext.data.splits import Split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import REST
 from medcontext.errors import InputError
-from medcontext.run import FILES, Run, read_run
+from medcontext.run import FILES, INPUTS, Inputs, Run, read_run
 from medcontext.settings import Settings
+from medcontext.training.changes import changes
 
 
 def earlier_run(output: Path) -> Run | None:
@@ -24,6 +26,71 @@ def earlier_run(output: Path) -> Run | None:
     if all((output / name).is_file() for name in FILES) or (output / "checkpoints" / "last.ckpt").is_file():
         return read_run(output)
     return None
+
+
+def asked(
+    given: Inputs, settings: Settings | None, output: Path, resume: bool
+) -> tuple[Inputs, Settings, Run | None, list[str]]:
+    """What is to be trained with: what is given, and where a run goes on, what it was started with for all else.
+
+    Args:
+        given: data and all else beside settings; nothing of it needs to be there to go on.
+        settings: None for those that the run has, or the defaults.
+        output: the run's folder.
+        resume: whether to go on with what is there.
+
+    Returns:
+        Inputs, settings, the run that goes on or None, and what differs from its settings in words.
+
+    Raises:
+        InputError: if there are no data, or something differs that may not.
+    """
+    begun = earlier_run(output) if resume else None
+    before = Inputs.read(output) if resume else Inputs()
+    inputs = given.over(before)
+    if not inputs.data:
+        if begun:
+            say = f"{output} does not say what it was trained on, for another version wrote it: give --data, and"
+            raise InputError(f"{say} --unlabelled if it had scans without labels.")
+        if resume:
+            raise InputError(
+                f"There is no run in {output} to go on with. Start one by --data DATASET --output {output}."
+            )
+        raise InputError("Give the scans to train on: --data DATASET. (A run goes on by --output RUN --resume alone.)")
+    if begun and given.init and inputs.absolute().init != before.init:
+        raise InputError(
+            f"{output} was started from {before.init or 'nothing'}, and goes on from its own checkpoint; leave "
+            f"--init {given.init} out, or choose another output."
+        )
+    if inputs.init and not begun and not Path(inputs.init).exists():
+        raise InputError(f"--init {inputs.init} not found. Give the folder of a run, or a checkpoint of it.")
+    if settings is None:
+        saved = output / "settings.yaml"
+        settings = Settings.read(saved) if resume and saved.is_file() else Settings()
+    return inputs, settings, begun, changes(settings, begun) if begun else []
+
+
+@contextmanager
+def resumable(output: Path, inputs: Inputs, settings: Settings, write: bool) -> Iterator[None]:
+    """While scans are prepared: a run that is stopped then can go on by itself, one that is refused leaves nothing.
+
+    Args:
+        output: the run's folder.
+        inputs: what it was given.
+        settings: resolved.
+        write: whether the run is new, and this process the one that writes.
+    """
+    files = [output / name for name in (INPUTS, "settings.yaml")] if write else []
+    new = [file for file in files if not file.exists()]
+    if write:
+        inputs.write(output)
+        settings.write(output / "settings.yaml")
+    try:
+        yield
+    except InputError:
+        for file in new:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def own_split(run: Run, dataset: Dataset) -> Split:

@@ -42,10 +42,18 @@ class Task(LightningModule):
         )
         self.micro_batch = 0  # within the optimizer step
         self.total = torch.zeros(())  # the loss of its micro-batches
+        self.losses: Losses | None = None  # of the last batch
         self.log_every = max(1, settings.steps // 1000)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
         return [self.optimizer], [self.scheduler]
+
+    def reschedule(self) -> None:
+        """Let the rate be what the settings say of this step: they may have changed since the checkpoint."""
+        rate, step = self.settings.optimizer.lr, self.scheduler.last_epoch
+        self.scheduler.base_lrs = [rate for _ in self.optimizer.param_groups]
+        for group, factor in zip(self.optimizer.param_groups, self.scheduler.lr_lambdas, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * factor(step)
 
     def training_step(self, batch: dict[str, Any], _index: int) -> None:
         seed = self.step_seed()
@@ -56,6 +64,7 @@ class Task(LightningModule):
         scans = self._scans(batch["unlabelled"]["image"], seed) if "unlabelled" in batch else {}
         losses = self.learner.backward(image, label, backward=self._backward, no_sync=self._no_sync(), **scans)
         self.total = self.total.to(losses.loss.device) + losses.loss.detach()
+        self.losses = losses.detach()
         self.micro_batch += 1
         if self.micro_batch == self.settings.accumulate:
             self._step()

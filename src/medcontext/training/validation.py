@@ -1,4 +1,4 @@
-"""Validation during training: the Dice of student and teacher on whole volumes of the prepared grid."""
+"""Validation during training: the Dice of student and teacher on whole volumes of the prepared grid, and the loss."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,15 +8,18 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from medcontext.data.crops import CropDataset
 from medcontext.data.geometry import index_dtype
 from medcontext.data.regions import classes_of
 from medcontext.data.store import Store
 from medcontext.errors import enough_memory
 from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext
+from medcontext.method.losses import heads
 from medcontext.run import Run
 from medcontext.training.task import Task
 
+CROPS = 2  # of each case, for the loss
 SMALLER = "Validate without it, by a --split file that has it elsewhere, or take a machine with more memory."
 
 Predictions = dict[str, Tensor]
@@ -24,10 +27,11 @@ Predictions = dict[str, Tensor]
 
 
 class Validation:
-    """Sliding-window Dice of the validation cases, shared among the devices.
+    """Sliding-window Dice of the validation cases, shared among the devices, and the student's loss on some crops.
 
     The Dice is that of the prepared grid, to follow the training and to choose the best checkpoint. For
-    results, use `medcontext evaluate`, which measures in the original geometry.
+    results, use `medcontext evaluate`, which measures in the original geometry. The loss is the training's own, of
+    unchanged whole views, so that both curves can be laid over one another; the crops are always the same ones.
 
     Args:
         store: of prepared cases.
@@ -43,6 +47,14 @@ class Validation:
         self.keep = keep
         self.kept: dict[str, Predictions] = {}
         parts = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
+        self.crops = CropDataset(
+            store,
+            names,
+            run.crop_size,
+            length=CROPS * len(names),
+            seed=run.settings.seed,
+            foreground_fraction=run.settings.foreground,
+        )
         self.structures = {name: tuple(map(run.plan.values.index, values)) for name, values in parts.items()}
 
     def run(self, trainer: Trainer, task: Task) -> dict[str, float]:
@@ -68,10 +80,22 @@ class Validation:
                         totals[row] += dice(predicted, label[0], self.structures.values()).to(task.device)
                 if name in self.keep:
                     self.kept[name] = predictions
+            loss = self.loss(trainer, task)
         totals = trainer.strategy.reduce(totals, reduce_op="sum")
         means = totals[:, 0] / totals[:, 1]  # NaN where a structure was never there
         metrics = {f"val/dice_{name}": means[row].nanmean().item() for row, name in enumerate(networks)}
+        metrics["val/loss"] = loss
         return metrics | {f"val/dice/{name}": means[0, i].item() for i, name in enumerate(self.structures)}
+
+    @torch.no_grad()
+    def loss(self, trainer: Trainer, task: Task) -> float:
+        """The mean over the crops; of a network with deep supervision that of its full-resolution output."""
+        total = torch.zeros((), device=task.device)
+        for index in range(trainer.global_rank, len(self.crops), trainer.world_size):
+            crop = self.crops[index]
+            image, label = crop["image"][None].to(task.device), crop["label"][None].to(task.device)
+            total += task.learner.supervised(heads(task.learner.network(image))[:1], label)
+        return (trainer.strategy.reduce(total, reduce_op="sum") / len(self.crops)).item()
 
 
 @contextmanager

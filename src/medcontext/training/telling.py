@@ -1,0 +1,93 @@
+"""What a training says while it goes on: what it will take, and a line now and then."""
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from medcontext.console import console, note
+from medcontext.training.callbacks import Progress
+from medcontext.training.cost import hardware, memory
+from medcontext.training.task import Task
+
+MEASURED = 5  # steps, behind the first one, in which caches fill
+EVERY = 60  # seconds between two lines, where no progress bar shows
+
+
+class Telling(Callback):
+    """Tell on what the training runs; what it will take, once some steps are measured; how far it is.
+
+    Args:
+        progress: whose validations are told; it comes before this among the callbacks.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.began = (0, 0.0)  # step and time
+        self.told = self.measured = 0.0  # time of the last line, and of the end of the first step
+
+    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        assert isinstance(task, Task)
+        self.began, self.told = (task.learner.step, time.monotonic()), time.monotonic()
+        if trainer.is_global_zero:
+            console.print(f"on {hardware(task.device, trainer.world_size)}, precision {trainer.precision}")
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, *_: Any) -> None:
+        assert isinstance(task, Task)
+        if task.micro_batch or not trainer.is_global_zero:
+            return
+        step, now = task.learner.step, time.monotonic()
+        if step == self.began[0] + 1:
+            self.measured = now
+        elif step == self.began[0] + 1 + MEASURED:
+            seconds = (now - self.measured) / MEASURED
+            console.print(expectation(task, seconds, self.progress), soft_wrap=True)
+        validated, metrics = self.progress.validated
+        if step == validated:
+            console.print(self.line(task, metrics), soft_wrap=True)
+        elif now - self.told > EVERY:
+            note(self.line(task, {}))
+        else:
+            return
+        self.told = time.monotonic()
+
+    def line(self, task: Task, metrics: dict[str, float]) -> str:
+        """Step, losses, Dice if there is one, time."""
+        step, total = task.learner.step, task.settings.steps
+        seconds = (time.monotonic() - self.began[1]) / max(1, step - self.began[0])
+        parts = [f"step {step}/{total}"]
+        if task.losses is not None:
+            terms = {name: float(value) for name, value in task.losses._asdict().items()}
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if value and name != "loss")
+            parts.append(f"loss {terms['loss']:.3f} ({shown})")
+        if metrics:
+            parts.append(f"validation loss {metrics['val/loss']:.3f}")
+            parts.append(f"Dice student {metrics['val/dice_student']:.3f}")
+            parts.append(f"teacher {metrics['val/dice_teacher']:.3f}")
+        return "  ".join([*parts, f"{seconds:.2f} s a step", f"{duration(seconds * (total - step))} left"])
+
+
+def expectation(task: Task, seconds: float, progress: Progress) -> str:
+    """What the training will take, from the seconds that a step took."""
+    learner, total = task.learner, task.settings.steps
+    left = total - learner.step
+    text = f"About {duration(seconds * left)} for the {left} steps to go, {seconds:.2f} s each as measured"
+    beside = []
+    if learner.unlabelled.view != "none" and not learner.joined():
+        beside.append(
+            f"a step takes longer from step {round(learner.unlabelled.start * total)} on, with unlabelled scans"
+        )
+    if progress.validation:
+        count = left // progress.every
+        beside.append(f"{count} validation{'s' * (count != 1)} of {len(progress.validation.names)} cases come on top")
+    return f"{'; '.join([text, *beside])}. Memory until now: {memory(task.device)}."
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(3725)
+    '1:02:05'
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
