@@ -21,7 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def refuse(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     def run(*arguments: object) -> str:
-        monkeypatch.setattr("medcontext.experiments.reproduce.run_local", lambda cells: pytest.fail("started"))
+        monkeypatch.setattr("medcontext.experiments.reproduce.run_cells", lambda *_: pytest.fail("started"))
         output = tmp_path / "out"
         assert main(["reproduce", *map(str, arguments), "--output", str(output)]) == 2
         assert not output.exists()

@@ -152,11 +152,13 @@ def test_one_that_is_killed_with_its_folds_process_goes_on(balls: Path, tmp_path
     arguments = command(balls, tmp_path / "cv")
     process = subprocess.Popen([sys.executable, "-m", "medcontext.cli", *arguments], start_new_session=True)
     deadline = time.monotonic() + 400
-    while not (tmp_path / "cv" / "fold1" / "run" / "settings.yaml").is_file() and process.poll() is None:
-        assert time.monotonic() < deadline, "the second fold did not start"
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        while not (tmp_path / "cv" / "fold1" / "run" / "settings.yaml").is_file() and process.poll() is None:
+            assert time.monotonic() < deadline, "the second fold did not start"
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     assert not (tmp_path / "cv" / "scores").exists()
     assert main(arguments) == 0
     assert "2 folds, 1 done before" in capsys.readouterr().out
