@@ -26,7 +26,8 @@ class Terminal(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **options)
-        if not any(isinstance(each, Control) for each in objects):  # by which progress bars are drawn
+        # Progress bars are drawn by controls, and end with a line of nothing.
+        if objects and not any(isinstance(each, Control) for each in objects):
             for copy in _copies:
                 copy.print(*objects, **options)
 

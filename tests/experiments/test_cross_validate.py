@@ -173,6 +173,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(balls: Path, tmp_path:
     for output, more, said in (
         ("cv", ["--folds=9"], "--folds is 9, and Balls has 8 patients with labels"),
         ("cv", ["--fold=1"], "chooses one fold, and cross_validate trains all"),
+        ("cv", ["--patience=2"], "--patience 2 ends a training by its validation cases"),
         ("cv", ["--few_shot=5"], "few_shot is 5, but the training part has 4 cases"),
         ("cv", ["--unlabelled", "rest"], "--method none has no use for --unlabelled"),
         ("cv", ["--unlabelled", "rest", "--method=medcontext"], "--few_shot leaves out, and it leaves none out"),

@@ -85,6 +85,11 @@ def cross_validate(
     check_names(settings, sources)
     if settings.fold:
         raise InputError(f"--fold {settings.fold} chooses one fold, and cross_validate trains all; leave it out.")
+    if settings.patience:
+        raise InputError(
+            f"--patience {settings.patience} ends a training by its validation cases, and in a cross-validation these "
+            "are the cases that are scored: they would look better than new ones. Leave it out."
+        )
     dataset = read_dataset(data)
     splits = find_folds(root, dataset, folds, settings.seed, settings.split)
     cells = [
