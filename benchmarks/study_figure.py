@@ -17,9 +17,9 @@ COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # 
 
 
 def points(rows: Sequence[dict[str, str]]) -> dict[str, dict[float, list[float]]]:
-    """For each kind of arm, by its cost, the mean DSC in per cent of each seed on the reported cases."""
+    """For each kind of arm, by its cost, the mean DSC in per cent of each seed on the reported cases. Peers are left out."""
     found: dict[str, dict[float, list[float]]] = {}
-    for arm in dict.fromkeys(row["arm"] for row in rows):
+    for arm in dict.fromkeys(row["arm"] for row in rows if row["arm"] in ARMS):
         for seed in sorted({row["seed"] for row in rows if row["arm"] == arm}):
             value = average(list(rows), arm=arm, seed=seed, part="report")
             if value is not None:

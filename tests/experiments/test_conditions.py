@@ -48,7 +48,7 @@ def test_settings_that_would_make_a_table_false_are_refused(given: str, message:
 
 @pytest.mark.parametrize("given", ["see=5", "few=3", "method.mask.rat=0.7"])
 def test_a_shortened_name_is_no_way_around(given: str) -> None:
-    with pytest.raises(InputError, match=r"by --set .*, but .* is what the table's row says|cannot be used"):
+    with pytest.raises(InputError, match="Unknown option"):
         settings(given)
 
 

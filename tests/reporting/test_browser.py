@@ -178,9 +178,8 @@ def test_other_views_draw_something_else(opened: Browser, view: str) -> None:
     before = opened.picture("truth")
     opened.click("#views button", view)
     opened.press("e")
-    after = opened.picture("truth")
-    assert share(after, LEFT) + share(after, RIGHT) > 0.001
-    assert np.abs(after - before).max() > 0.2
+    opened.wait(lambda: sum(share(opened.picture("truth"), colour) for colour in (LEFT, RIGHT)) > 0.001)
+    assert np.abs(opened.picture("truth") - before).max() > 0.2
 
 
 def test_opacity_window_and_outlines_change_the_picture(opened: Browser) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback
 
 from medcontext.training.callbacks import Progress
 
@@ -33,16 +34,16 @@ def start(data: Path, output: Path, *more: str) -> subprocess.Popen:
     )
 
 
-def interrupt(patch: pytest.MonkeyPatch, method: str, step: int) -> None:
-    """From now on Ctrl-C is pressed when a training comes to this method of `Progress` at this step."""
-    goes_on = getattr(Progress, method)
+def interrupt(patch: pytest.MonkeyPatch, method: str, step: int, of: type[Callback] = Progress) -> None:
+    """From now on Ctrl-C is pressed when a training comes to this method of a callback at this step."""
+    goes_on = getattr(of, method)
 
-    def stop(self: Progress, trainer: Any, task: Any, *rest: Any, **named: Any) -> None:
+    def stop(self: Callback, trainer: Any, task: Any, *rest: Any, **named: Any) -> None:
         if task.learner.step == step:
             raise KeyboardInterrupt
         goes_on(self, trainer, task, *rest, **named)
 
-    patch.setattr(Progress, method, stop)
+    patch.setattr(of, method, stop)
 
 
 def heed_interrupts() -> None:

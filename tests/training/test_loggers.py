@@ -18,6 +18,7 @@ from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.settings import Settings
 from medcontext.training.loggers import check_loggers, log_picture, open_loggers
+from medcontext.training.telling import Telling
 from tests.training.commands import arguments, interrupt, logged
 
 SAME = ("--steps=2", "--validate_every=1", "--watch_cases=1")
@@ -99,7 +100,7 @@ def stopped(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tra
 
     def train(*more: str) -> int:
         with monkeypatch.context() as patch:
-            interrupt(patch, "report", step=1)
+            interrupt(patch, "on_train_batch_end", step=1, of=Telling)
             return main(arguments(balls, tmp_path / "run", *SAME, *more))
 
     return train

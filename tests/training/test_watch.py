@@ -243,7 +243,8 @@ def test_only_the_first_device_looks(tmp_path: Path) -> None:
         is_global_zero=False, loggers=[], strategy=SimpleNamespace(barrier=lambda: barriers.append(1))
     )
     task = SimpleNamespace(learner=SimpleNamespace(step=1, parameters=list))
-    progress = Progress(run=None, validation=None, watch=None, every=1)  # type: ignore[arg-type]
+    run = SimpleNamespace(settings=SimpleNamespace(patience=0))
+    progress = Progress(run=run, validation=None, watch=None, every=1)  # type: ignore[arg-type]
     progress.watch = SimpleNamespace(run=lambda *_: pytest.fail("it looked"))  # type: ignore[assignment]
     progress.validate(trainer, task)  # type: ignore[arg-type]
     assert len(barriers) == 2
