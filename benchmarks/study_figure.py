@@ -1,13 +1,12 @@
-"""One figure of studies: DSC over cost for each arm, a point a seed.
+"""One figure of studies: DSC over cost for each arm, a point for each training, those of one seed joined.
 
-python benchmarks/study_figure.py benchmarks/results/study_acdc_....csv [...] --output docs/images/evidence.png
+python benchmarks/study_figure.py benchmarks/results/study_acdc_....csv [...] --output docs/evidence.png
 """
 
 import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
@@ -16,15 +15,15 @@ from study import ARMS, STUDIES, average
 COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito, 2008
 
 
-def points(rows: Sequence[dict[str, str]]) -> dict[str, dict[float, list[float]]]:
-    """For each kind of arm, by its cost, the mean DSC in per cent of each seed on the reported cases. Peers are left out."""
-    found: dict[str, dict[float, list[float]]] = {}
+def curves(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, dict[float, float]]]:
+    """Of each kind of arm and seed, by its cost, the mean DSC in per cent on the reported cases; peers are left out."""
+    found: dict[str, dict[str, dict[float, float]]] = {}
     for arm in dict.fromkeys(row["arm"] for row in rows if row["arm"] in ARMS):
         for seed in sorted({row["seed"] for row in rows if row["arm"] == arm}):
             value = average(list(rows), arm=arm, seed=seed, part="report")
             if value is not None:
-                kind = found.setdefault(arm.removesuffix(" twice"), {})
-                kind.setdefault(ARMS[arm].cost, []).append(100 * value)
+                seeds = found.setdefault(arm.removesuffix(" twice"), {})
+                seeds.setdefault(seed, {})[ARMS[arm].cost] = 100 * value
     return found
 
 
@@ -34,14 +33,15 @@ def draw(tables: Sequence[Path], output: Path) -> None:
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for panel, table in zip(panels, tables, strict=True):
         with table.open(newline="") as file:
-            arms = points(list(csv.DictReader(file)))
+            arms = curves(list(csv.DictReader(file)))
         name = next(name for name in STUDIES if table.name.startswith(f"study_{name}_"))
-        for colour, (arm, by_cost) in zip(COLOURS, arms.items(), strict=False):
-            costs = sorted(by_cost)
-            panel.plot(costs, [mean(by_cost[cost]) for cost in costs], "-", color=colour, label=arm, linewidth=2)
-            for cost in costs:
-                panel.plot([cost] * len(by_cost[cost]), by_cost[cost], "o", color=colour, alpha=0.6, markersize=5)
-        costs = sorted({cost for by_cost in arms.values() for cost in by_cost})
+        for number, (colour, (arm, seeds)) in enumerate(zip(COLOURS, arms.items(), strict=False)):
+            beside = 1 + 0.03 * (number - (len(arms) - 1) / 2)  # so that points of one cost do not hide one another
+            for seed, by_cost in seeds.items():
+                label = arm if seed == min(seeds) else None
+                costs = [cost * beside for cost in by_cost]
+                panel.plot(costs, list(by_cost.values()), "o-", color=colour, alpha=0.8, markersize=5, label=label)
+        costs = sorted({cost for seeds in arms.values() for by_cost in seeds.values() for cost in by_cost})
         panel.xaxis.set_major_locator(FixedLocator(costs))
         panel.set_xticklabels([f"{round(cost * STUDIES[name].steps)}" for cost in costs])
         panel.set(title=STUDIES[name].title.split(",")[0], xlabel="cost in steps of the baseline", ylabel="DSC, %")

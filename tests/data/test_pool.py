@@ -83,6 +83,7 @@ def test_nothing_more_is_started_after_a_failure(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) < 20
 
 
+@pytest.mark.slow
 def test_a_long_temporary_folder_does_not_stop_the_processes(tmp_path: Path) -> None:
     """Their sockets would lie inside, and a socket's path may have 107 bytes; in a process that has none yet."""
     folder = tmp_path / ("x" * 100)

@@ -401,6 +401,7 @@ def test_nothing_is_created_for_a_run_that_cannot_be_used(run: Run, images: Path
         assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_prediction_leaves_whole_files_and_goes_on(tmp_path: Path) -> None:
     """A real process, killed without warning while it works."""
     run = random_run(tmp_path / "run", normalization=Normalization("zscore"), crop_size=(16, 16, 16))

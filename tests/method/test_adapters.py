@@ -63,6 +63,7 @@ def test_networks_without_known_tokens_say_so() -> None:
         token_adapter("unet", network)
 
 
+@pytest.mark.slow
 def test_unwrap_finds_the_network_under_compilation() -> None:
     network = nn.Conv3d(1, 1, 1)
     assert unwrap(torch.compile(network)) is network

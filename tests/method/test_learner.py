@@ -105,6 +105,7 @@ def test_a_grad_scaler_scales_both_views_alike() -> None:
     assert_same(dict(learner.named_parameters()), dict(plain.named_parameters()))
 
 
+@pytest.mark.slow
 def test_a_compiled_network_gives_the_same_losses_and_gradients() -> None:
     torch.manual_seed(0)
     network = SUBJECT.build()
@@ -197,6 +198,7 @@ def distributed_worker(rank: int, store: str, results: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_on_the_same_global_batch(tmp_path) -> None:
     mp.spawn(distributed_worker, (str(tmp_path / "store"), str(tmp_path / "result")), nprocs=2)
     first, second = (torch.load(tmp_path / f"result-{rank}") for rank in range(2))

@@ -149,6 +149,7 @@ def test_stochastic_depth_acts_in_training_alone() -> None:
     assert torch.equal(network(image), network(image))
 
 
+@pytest.mark.slow
 def test_compiled_without_a_break_it_gives_the_same() -> None:
     network, image = tiny(depths=(2, 1), windows=(2, 2)), torch.randn(1, 1, 15, 18, 7)
     expected = network(image)

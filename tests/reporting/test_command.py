@@ -14,6 +14,7 @@ from medcontext.reporting import make, niivue
 FIGURES = {"differences", "cases", "dsc", "hd95_pooled", "curve_train_loss", "curve_train_consistency"}
 
 
+@pytest.mark.slow
 def test_figures_are_written_as_svg_and_png(arguments: list[str], tmp_path: Path) -> None:
     assert main(["report", *arguments, "--figures", str(tmp_path / "figures")]) == 0
     files = {path.name for path in (tmp_path / "figures").iterdir()}
@@ -23,6 +24,7 @@ def test_figures_are_written_as_svg_and_png(arguments: list[str], tmp_path: Path
     assert picture.std() > 0.1, "not blank"
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_each_time(arguments: list[str], tmp_path: Path) -> None:
     for folder in ("a", "b"):
         assert main(["report", *arguments, "--figures", str(tmp_path / folder)]) == 0

@@ -38,6 +38,7 @@ def test_every_method_trains_through_the_same_command(balls: Path, tmp_path: Pat
     assert not list(Path(run).glob("*.tmp*"))
 
 
+@pytest.mark.slow
 def test_training_learns_the_two_sides(balls: Path, tmp_path: Path) -> None:
     """Two balls that look alike: the whole chain works only if the network learns where they are."""
     run = tmp_path / "run"
@@ -47,6 +48,7 @@ def test_training_learns_the_two_sides(balls: Path, tmp_path: Path) -> None:
     assert logged(run, "train/whole")[150] < 0.6 * logged(run, "train/whole")[1]
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_validates_and_watches(balls: Path, tmp_path: Path) -> None:
     """What a GPU does by itself (`precision: auto`)."""
     more = ["--steps=4", "--augment.affine_probability=1", "--watch_cases=1"]

@@ -166,6 +166,7 @@ def test_acdc_presets_run_without_its_spacing(official: Path, tmp_path: Path) ->
     assert read_run(tmp_path / "run").plan.spacing is None
 
 
+@pytest.mark.slow
 def test_networks_are_listed_with_their_presets_and_sizes() -> None:
     found = {entry.name: entry.parameters for entry in presets()}
     assert found == PARAMETERS
