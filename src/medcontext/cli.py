@@ -47,6 +47,9 @@ class Command:
 
 
 EVALUATIONS = "[NAME=]EVAL[,EVAL...]"
+TRAINING = ("unlabelled", "few_shot", "network", "method", "preset", "steps", "batch_size")
+"""What matters first of a training."""
+
 COMMANDS = {
     "init": Command(
         "medcontext.commands.init",
@@ -57,21 +60,18 @@ COMMANDS = {
         "medcontext.commands.train",
         values={"data": "DATASET", "output": "RUN", "unlabelled": "rest|DIR|DATASET", "init": "RUN", "cache": "DIR"},
         usage=("--data DATASET --output RUN [options]", "--output RUN --resume [options]"),
-        first=(
-            "data",
-            "output",
-            "resume",
-            "unlabelled",
-            "few_shot",
-            "network",
-            "method",
-            "preset",
-            "steps",
-            "batch_size",
-        ),
+        first=("data", "output", "resume", *TRAINING),
     ),
     "cross_validate": Command(
-        "medcontext.experiments.cross_validate", values={"unlabelled": "rest|DIR|DATASET", "slurm": "NAME=VALUE"}
+        "medcontext.experiments.cross_validate",
+        values={
+            "data": "DATASET",
+            "output": "DIR",
+            "unlabelled": "rest|DIR|DATASET",
+            "cache": "DIR",
+            "slurm": "NAME=VALUE",
+        },
+        first=("data", "output", "folds", *TRAINING),
     ),
     "predict": Command("medcontext.commands.predict", values={"input": "FILE|DIR|DATASET", "image": "PATTERN"}),
     "postprocess": Command("medcontext.commands.postprocess"),

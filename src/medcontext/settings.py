@@ -165,8 +165,9 @@ class Settings:
     Args:
         network: a name that `medcontext networks` lists, a MONAI class such as SegResNet, or an import path.
         network_args: further arguments of the network's constructor, such as --network_args.feature_size 24.
-        method: `paper`, `medcontext` (the paper with a teacher warm-up), `reference` (the official code's
-            behaviour), `none` (the baseline), or a YAML file.
+        method: `medcontext` (scans without labels are filled into labelled ones; where there are none, the paper with
+            a teacher warm-up), `mean_teacher`, `paper`, `reference` (the official code's behaviour), `none` (the
+            baseline), or a YAML file.
         loss: `dice_ce`, which is equation 3, or the import path of one of your own, called with logits (B, K, H, W, D)
             and labels (B, 1, H, W, D) of labelled scans; views with unlabelled ones keep equation 3.
         loss_args: arguments of its constructor, such as --loss_args.gamma 2.
