@@ -4,7 +4,6 @@ python examples/own_network.py [--steps 200]
 """
 
 import argparse
-import csv
 import tempfile
 from pathlib import Path
 
@@ -47,13 +46,7 @@ def main() -> None:
         workers=0,
         **{"method.mask.patch_size": 8, "optimizer.lr": 0.01},
     )
-    run = mc.train(data, folder / "run", settings, cache=folder / "cache")
-    with next((run.folder / "csv").rglob("metrics.csv")).open() as file:
-        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-    every = max(1, steps // 10)
-    for step, loss in enumerate(losses, start=1):
-        if step % every == 0:
-            print(f"step {step}  loss {loss:.3f}")
+    mc.train(data, folder / "run", settings, cache=folder / "cache")  # says how far it is, and what to do next
 
 
 if __name__ == "__main__":
