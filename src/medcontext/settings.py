@@ -12,7 +12,7 @@ from medcontext.configuration import options_of, parse, read_yaml, write_yaml
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
 from medcontext.errors import InputError, unknown_name
-from medcontext.method import TubeMask, Unlabelled
+from medcontext.method import Momentum, TubeMask, Unlabelled
 
 STRONG = AugmentSettings(
     affine_probability=0,
@@ -49,13 +49,12 @@ class MaskSettings(TubeMask):
 
 
 @dataclass(frozen=True)
-class TeacherSettings:
+class TeacherSettings(Momentum):
     """How the teacher follows the student.
 
+    The fields of a momentum are `Momentum`'s, with the default of a teacher that is to be asked; here are the others.
+
     Args:
-        momentum: lambda at the first step.
-        momentum_end: lambda at the last step, reached along a cosine.
-        warmup: keep lambda at most (1 + t) / (10 + t) after t steps, else a short run freezes the teacher.
         schedule: `cosine` is the paper's, `reference` what the official code does.
         update: after every optimizer `step`, or once per `epoch` as the official UNETR code does.
         crops_per_case: crops of each training case that make an epoch. The official UNETR code's step is one volume, of
@@ -65,13 +64,13 @@ class TeacherSettings:
 
     momentum: float = 0.99
     momentum_end: float = 0.99
-    warmup: bool = True
     schedule: Literal["cosine", "reference"] = "cosine"
     update: Literal["step", "epoch"] = "step"
     crops_per_case: int = 1
     buffers: Literal["copy", "average"] = "copy"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.crops_per_case < 1:
             raise InputError(f"method.teacher.crops_per_case must be at least 1, got {self.crops_per_case}.")
 

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from medcontext.method.learner import Losses, MedContext
     from medcontext.method.losses import DeepSupervision, DiceCE, consistency
     from medcontext.method.masking import CubeMask, TubeMask
-    from medcontext.method.teacher import EMATeacher, Momentum
+    from medcontext.method.momentum import Momentum, ReferenceMomentum
+    from medcontext.method.teacher import EMATeacher
     from medcontext.method.unlabelled import Unlabelled
 
 HOMES = {
@@ -16,7 +17,8 @@ HOMES = {
     "learner": ("Losses", "MedContext"),
     "losses": ("DeepSupervision", "DiceCE", "consistency"),
     "masking": ("CubeMask", "TubeMask"),
-    "teacher": ("EMATeacher", "Momentum"),
+    "momentum": ("Momentum", "ReferenceMomentum"),
+    "teacher": ("EMATeacher",),
     "unlabelled": ("Unlabelled",),
 }
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Losses",
     "MedContext",
     "Momentum",
+    "ReferenceMomentum",
     "TokenAdapter",
     "TubeMask",
     "Unlabelled",

@@ -15,8 +15,9 @@ from medcontext.method.adapters import Adapter, VoxelAdapter
 from medcontext.method.found import Found, Trust
 from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, consistency, heads
 from medcontext.method.masking import CubeMask, TubeMask, expand
+from medcontext.method.momentum import Momentum
 from medcontext.method.targets import Target, label_target, teacher_target
-from medcontext.method.teacher import EMATeacher, Momentum
+from medcontext.method.teacher import EMATeacher
 from medcontext.method.unlabelled import Unlabelled
 
 

@@ -1,8 +1,6 @@
-"""The EMA teacher and its momentum (Gani et al., MICCAI 2024, section 2.2)."""
+"""The EMA teacher (Gani et al., MICCAI 2024, section 2.2)."""
 
 import copy
-import math
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -10,54 +8,6 @@ from torch import Tensor, nn
 
 from medcontext.errors import InputError
 from medcontext.method.adapters import unwrap
-
-
-@dataclass(frozen=True)
-class Momentum:
-    """The momentum lambda of `theta_t <- lambda * theta_t + (1 - lambda) * theta_s` over training.
-
-    Args:
-        start: lambda at the first step, 0 to 1. The paper's is 0.996.
-        end: lambda at the last step. The paper's is 1.
-        warmup: keep lambda at most `(1 + t) / (10 + t)` after t updates, so that in a short run the teacher is
-            not frozen near its random start. Not in the paper.
-        steps_per_epoch: for the official code's schedule alone; None follows the paper. The official code warms
-            lambda up linearly from 0 over 50 epochs and never gets past the first of them, because it restarts
-            the schedule in every epoch: lambda stays below 0.02.
-        warmup_epochs: the official code's 50.
-
-    Raises:
-        InputError: if start or end is outside 0 to 1.
-
-    Example:
-        >>> momentum = Momentum(warmup=False)
-        >>> [round(momentum.at(step, 100), 4) for step in (0, 50, 100)]
-        [0.996, 0.998, 1.0]
-        >>> Momentum(warmup=True).at(0, 100)
-        0.1
-    """
-
-    start: float = 0.996
-    end: float = 1.0
-    warmup: bool = True
-    steps_per_epoch: int | None = None
-    warmup_epochs: int = 50
-
-    def __post_init__(self) -> None:
-        for name, value in (("start", self.start), ("end", self.end)):
-            if not 0 <= value <= 1:
-                raise InputError(f"Teacher momentum {name} must lie between 0 and 1, got {value}.")
-        if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
-            raise InputError(f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}.")
-
-    def at(self, step: int, total_steps: int) -> float:
-        """Lambda for the update that follows optimizer step number `step`, counted from 0."""
-        if self.steps_per_epoch is not None:
-            length = self.warmup_epochs * self.steps_per_epoch
-            return self.start * (step % self.steps_per_epoch) / max(1, length - 1)
-        progress = min(1.0, step / max(1, total_steps))
-        value = self.end + 0.5 * (self.start - self.end) * (1 + math.cos(math.pi * progress))
-        return min(value, (1 + step) / (10 + step)) if self.warmup else value
 
 
 class EMATeacher(nn.Module):

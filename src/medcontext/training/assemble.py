@@ -11,15 +11,23 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from medcontext.data.geometry import Shape3
 from medcontext.errors import InputError, first_line
-from medcontext.method import CubeMask, MedContext, Momentum, TubeMask
+from medcontext.method import CubeMask, MedContext, Momentum, ReferenceMomentum, TubeMask
 from medcontext.networks import find_own, token_adapter
-from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings
+from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, TeacherSettings
 
 
 def make_mask(settings: MaskSettings) -> CubeMask:
     """What to hide: cubes or tubes, with all of their fields that the settings have."""
     kind = CubeMask if settings.shape == "cube" else TubeMask
     return kind(**{field.name: getattr(settings, field.name) for field in fields(kind)})
+
+
+def make_momentum(settings: TeacherSettings, steps_per_epoch: int) -> Momentum:
+    """How fast the teacher follows, with all of a momentum's fields that the settings have."""
+    values = {field.name: getattr(settings, field.name) for field in fields(Momentum)}
+    if settings.schedule == "reference":
+        return ReferenceMomentum(**values, steps_per_epoch=steps_per_epoch)
+    return Momentum(**values)
 
 
 def make_learner(
@@ -59,12 +67,7 @@ def make_learner(
         total_steps=total_steps,
         mask=mask,
         adapter=adapter,
-        momentum=Momentum(
-            teacher.momentum,
-            teacher.momentum_end,
-            teacher.warmup,
-            steps_per_epoch if teacher.schedule == "reference" else None,
-        ),
+        momentum=make_momentum(teacher, steps_per_epoch),
         beta=settings.beta,
         ramp_up=settings.ramp_up,
         masked_loss=settings.masked_loss,
