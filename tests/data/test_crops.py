@@ -178,6 +178,7 @@ def test_unknown_or_no_case(store: Store) -> None:
         crops(store)[60]
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded(tmp_path: Path) -> None:
     """500 crops of 60 cases (64 MB prepared) cost less than two volumes more than the first 20 crops."""
     shape = (64, 64, 64)

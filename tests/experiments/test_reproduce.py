@@ -44,6 +44,7 @@ def cell_of(output: Path, **more: object) -> TableCell:
     return make_cell(Variant("acdc", "unetr", True), 0, conditions)
 
 
+@pytest.mark.slow
 def test_a_table_is_trained_evaluated_and_compared(grid: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(command(grid, "table2", "--only", "model=unetr")) == 0
     printed = capsys.readouterr().out
@@ -73,6 +74,7 @@ def test_a_table_is_trained_evaluated_and_compared(grid: Path, capsys: pytest.Ca
     assert "| paper | +6.96 | +3.08 | +1.75 | +3.93 |" in page  # what MedContext adds
 
 
+@pytest.mark.slow
 def test_both_arms_are_what_they_say(grid: Path) -> None:
     arms = {
         name: Settings.read(grid / "cells" / f"acdc_unetr-{name}-seed0" / "run" / "settings.yaml")
@@ -84,6 +86,7 @@ def test_both_arms_are_what_they_say(grid: Path) -> None:
     assert same == ["method"]
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(grid: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([*command(grid, "table2", "--only", "model=unetr"), "--steps=2"]) == 2
     message = " ".join(capsys.readouterr().err.split())
@@ -91,6 +94,7 @@ def test_other_settings_are_refused(grid: Path, capsys: pytest.CaptureFixture) -
     assert "choose another --output" in message
 
 
+@pytest.mark.slow
 def test_a_damaged_cell_is_named_and_the_rest_reported(grid: Path, tmp_path: Path, capsys) -> None:
     output = shutil.copytree(grid, tmp_path / "grid")
     for path in output.glob("cells/*/cell.json"):  # as if it had been made there
@@ -109,6 +113,7 @@ def test_a_damaged_cell_is_named_and_the_rest_reported(grid: Path, tmp_path: Pat
     assert "ours (1 run)" in page
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_cut_off_is_to_be_deleted_with_its_cell(grid: Path, tmp_path: Path) -> None:
     cell = shutil.copytree(grid / "cells" / "acdc_unetr-none-seed0", tmp_path / "cell")
     check_whole(cell)
@@ -120,12 +125,14 @@ def test_a_checkpoint_that_was_cut_off_is_to_be_deleted_with_its_cell(grid: Path
     check_whole(cell)
 
 
+@pytest.mark.slow
 def test_a_relative_output_is_the_same_as_an_absolute_one(grid: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(grid.parent)
     assert main(command(Path(grid.name), "table2", "--only", "model=unetr")) == 0
     assert "2 cells, 2 done before" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_other_data_are_refused(grid: Path, tmp_path: Path) -> None:
     cell = cell_of(grid)
     moved = replace(cell, data=tmp_path)
@@ -134,6 +141,7 @@ def test_other_data_are_refused(grid: Path, tmp_path: Path) -> None:
         moved.is_done()
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_cells_and_costs_and_runs_nothing(grid: Path, tmp_path: Path, capsys) -> None:
     assert main(command(grid, "table2", "--only", "model=unetr,swin_unetr", "--dry-run")) == 0
     printed = capsys.readouterr().out

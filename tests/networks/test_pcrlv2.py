@@ -56,6 +56,7 @@ def test_a_gradient_reaches_every_parameter() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.slow
 def test_compiled_without_a_break_it_gives_the_same() -> None:
     network, image = tiny(), torch.randn(2, 1, 16, 8, 8)
     expected = copy.deepcopy(network)(image)

@@ -151,6 +151,7 @@ def test_a_name_that_is_too_long_is_one_sentence(run: Path, capsys: pytest.Captu
     assert "File name too long." in told
 
 
+@pytest.mark.slow
 def test_the_browser_follows_a_training_and_keeps_its_place(run: Path) -> None:
     watch(run, 100, moved=1)
     with (

@@ -91,6 +91,7 @@ def slow(presets: Iterable[str], network: str) -> list[Any]:
     return [pytest.param(preset, marks=marks if preset.endswith(network) else []) for preset in presets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", slow(sorted(set(OFFICIAL) - set(TO_THE_END)), "swin_unetr"))
 def test_presets_of_data_sets_train_on_data_laid_out_so(official: Path, tmp_path: Path, preset: str) -> None:
     train_official(official, tmp_path / "run", preset, AS_ON_A_GPU)
