@@ -3,12 +3,15 @@
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
 import medcontext as mc
 from medcontext.cli import main
+from medcontext.training.telling import expectation
 from tests.training.commands import arguments, logged
 
 
@@ -76,3 +79,18 @@ def test_a_run_that_fails_says_so_in_its_log(balls: Path, tmp_path: Path, monkey
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "ZeroDivisionError: by zero" in log
     assert log.rstrip().endswith("Stopped.")
+
+
+@pytest.mark.parametrize("scans", [(), (("rest", "a", "digest"),)])
+def test_steps_get_longer_only_where_scans_without_labels_will_join(scans: tuple) -> None:
+    rule = SimpleNamespace(start=0.25)
+    task = SimpleNamespace(
+        learner=SimpleNamespace(step=6, unlabelled=rule, joined=lambda: False),
+        settings=SimpleNamespace(steps=100),
+        device=torch.device("cpu"),
+    )
+    run = SimpleNamespace(facts=SimpleNamespace(unlabelled=SimpleNamespace(scans=scans)))
+    progress = SimpleNamespace(run=run, validation=None)
+    said = expectation(task, 2.0, progress)  # type: ignore[arg-type]
+    assert said.startswith("About 3:08 for the 94 steps to go")
+    assert ("from step 25 on, with unlabelled scans" in said) == bool(scans)

@@ -73,7 +73,7 @@ def expectation(task: Task, seconds: float, progress: Progress) -> str:
     left = total - learner.step
     text = f"About {duration(seconds * left)} for the {left} steps to go, {seconds:.2f} s each as measured"
     beside = []
-    if learner.unlabelled.view != "none" and not learner.joined():
+    if progress.run.facts.unlabelled.scans and not learner.joined():
         beside.append(
             f"a step takes longer from step {round(learner.unlabelled.start * total)} on, with unlabelled scans"
         )
