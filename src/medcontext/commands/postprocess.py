@@ -64,9 +64,8 @@ def postprocess(
     cases = predict_validation(members, dataset, names, origin)
     folder = found.folder
     pairs, _ = match({case.name: outputs(folder / "postprocessing", case, False)[0] for case in cases}, dataset)
-    parts = found.regions or {name: (value,) for name, value in found.plan.labels.items()}
     label_map = follow(dataset.label_map, found.settings.prepare.label_map)
-    choices = choose(pairs, parts, found.regions, label_map, workers)
+    choices = choose(pairs, found.structures, found.regions, label_map, workers)
     checked = Postprocessing(names, weights, origin["predicted_by"]["networks"][0]["sha256"], choices)
     write_postprocessing(folder, checked)
     console.print(choices_table(checked))

@@ -99,7 +99,7 @@ def predict(
         failed = predict_cases(todo, members, output, origin, tested, probabilities, steps)
         if nifti_files(output):
             write_colours(output, runs[0].plan.labels)
-            write_volumes(output, runs[0].plan, runs[0].regions)
+            write_volumes(output, runs[0].structures)
     done = len(todo) - len(failed)
     warn([skipped] if skipped else [])
     if failed and len(todo) == 1:

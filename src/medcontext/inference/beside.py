@@ -11,7 +11,6 @@ from medcontext.console import track
 from medcontext.data.folders import nifti_files
 from medcontext.data.nifti import case_name, read_label
 from medcontext.data.placement import voxel_sizes
-from medcontext.data.plan import Plan
 from medcontext.data.regions import Regions
 from medcontext.evaluation.metrics import locate
 from medcontext.files import write_text
@@ -27,16 +26,19 @@ SNAP_HEAD = """\
 """
 
 
-def write_volumes(output: Path, plan: Plan, regions: Regions) -> None:
+def write_volumes(output: Path, structures: Regions) -> None:
     """Write the volume of every structure, or region, in every segmentation that the folder holds, in ml.
 
     They are measured in the files, so that the table is whole also after an interruption. `volumes.csv` has a row for
     each case and structure: `case`, `structure`, `ml`.
 
+    Args:
+        output: the folder of the segmentations.
+        structures: label values of each, or of each region.
+
     Raises:
         InputError: if a segmentation cannot be read.
     """
-    structures = regions or {name: (value,) for name, value in plan.labels.items()}
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["case", "structure", "ml"])

@@ -90,8 +90,7 @@ def outputs(output: Path, case: Case, probabilities: bool) -> list[Path]:
 
 
 def _processed(label: np.ndarray, affine: np.ndarray, run: Run, steps: Mapping[str, Keep]) -> np.ndarray:
-    structures = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
-    return apply_steps(label, steps, structures, run.regions, float(np.prod(voxel_sizes(affine))) / 1000)
+    return apply_steps(label, steps, run.structures, run.regions, float(np.prod(voxel_sizes(affine))) / 1000)
 
 
 def write_case(case: Case, label: np.ndarray, scores: Tensor | None, affine: np.ndarray, output: Path) -> None:

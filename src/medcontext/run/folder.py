@@ -59,6 +59,11 @@ class Run:
     def regions(self) -> Regions:
         return self.facts.regions
 
+    @property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """What is segmented: the label values of each structure or, where these are, of each overlapping region."""
+        return self.regions or {name: (value,) for name, value in self.plan.labels.items()}
+
     def checkpoint(self, name: str) -> Path:
         """The path of the checkpoint `last` or `best`, or of another file."""
         if name not in ("last", "best"):

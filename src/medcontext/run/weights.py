@@ -21,12 +21,14 @@ class KeyReport:
     Args:
         file: the checkpoint.
         step: of the training that wrote it.
+        network: what the file says of its network, see `Run.network_description`.
         taken: names of those that are now the file's.
         anew: names of those of the last layer that are as they were, because the file's are for other labels.
     """
 
     file: Path
     step: int
+    network: Mapping[str, Any]
     taken: tuple[str, ...]
     anew: tuple[str, ...]
 
@@ -60,6 +62,7 @@ def load_weights(network: nn.Module, file: AnyPath, weights: Weights = "student"
     return KeyReport(
         path,
         values["learner"].get("_extra_state", {}).get("step", 0),
+        values["network"],
         taken=tuple(name for name in own if name not in other),
         anew=tuple(name for name in own if name in other),
     )
@@ -73,7 +76,7 @@ def initial_remarks(report: KeyReport, run: Run) -> list[str]:
         run: that starts.
     """
     said = [f"Starts from the weights of {report.file}, step {report.step}: {len(report.taken)} tensors"]
-    before, now = open_checkpoint(report.file)["network"], run.network_description()
+    before, now = report.network, run.network_description()
     if report.anew:
         said.append(f"The last layer is anew, for its labels are others: {listed(report.anew)}")
     elif any(before.get(key) != now[key] for key in ("labels", "regions")):

@@ -46,7 +46,6 @@ class Validation:
         self.of = run
         self.keep = keep
         self.kept: dict[str, Predictions] = {}
-        parts = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
         self.crops = CropDataset(
             store,
             names,
@@ -55,7 +54,7 @@ class Validation:
             seed=run.settings.seed,
             foreground_fraction=run.settings.foreground,
         )
-        self.structures = {name: tuple(map(run.plan.values.index, values)) for name, values in parts.items()}
+        self.structures = {name: tuple(map(run.plan.values.index, values)) for name, values in run.structures.items()}
 
     def run(self, trainer: Trainer, task: Task) -> dict[str, float]:
         """Metrics by name: the mean over structures (or regions) for student and teacher, and the student's for each.

@@ -53,8 +53,7 @@ class Watch:
         self.names = names
         self.scan = scan
         self.of = run
-        parts = run.regions or {name: (value,) for name, value in run.plan.labels.items()}
-        self.structures = {name: list(values) for name, values in parts.items()}
+        self.structures = {name: list(values) for name, values in run.structures.items()}
 
     def run(self, trainer: Trainer, task: Task, known: Mapping[str, Predictions]) -> None:
         """Look at every case; for the first device alone.
