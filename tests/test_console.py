@@ -7,7 +7,7 @@ import pytest
 from rich.table import Table
 
 from medcontext.cli import main
-from medcontext.console import console, errors, tolerate_any_text
+from medcontext.console import console, copied, errors, tolerate_any_text
 
 
 @pytest.mark.parametrize("text", ["heart [v2]", "heart [/old]", "[bold]x", ":heart: 5", "a\\[b]\\"])
@@ -38,3 +38,10 @@ def test_an_error_names_what_the_terminal_cannot_show(capfd: pytest.CaptureFixtu
     assert main(["evaluate", "--predictions", "m\udcfcnster [/old]", "--labels", "x", "--output", "y"]) == 2
     message = capfd.readouterr().err
     assert "Error: The name m\\udcfcnster [/old] is not UTF-8. Rename it" in message
+
+
+def test_in_a_notebook_a_copy_goes_to_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with copied(io.StringIO()) as copy:
+        console.print("said")
+    assert copy.file.getvalue() == "said\n"  # type: ignore[attr-defined]

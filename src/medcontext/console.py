@@ -39,7 +39,9 @@ errors = Terminal(stderr=True)
 @contextmanager
 def copied(stream: TextIO) -> Iterator[Console]:
     """Write what the terminal is told to a stream of text, too, without colours; gives the console that does."""
-    copy = Console(file=stream, width=120, color_system=None, markup=False, emoji=False, highlight=False)
+    # In a notebook rich would show it there once more, and leave the stream empty.
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "force_jupyter": False}
+    copy = Console(file=stream, width=120, color_system=None, **plain)
     _copies.append(copy)
     try:
         yield copy
