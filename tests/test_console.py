@@ -4,6 +4,7 @@ import io
 import sys
 
 import pytest
+from rich.console import Group
 from rich.table import Table
 
 from medcontext.cli import main
@@ -44,4 +45,5 @@ def test_in_a_notebook_a_copy_goes_to_its_stream(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     with copied(io.StringIO()) as copy:
         console.print("said")
+        console.print(Group("a progress bar"))
     assert copy.file.getvalue() == "said\n"  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.control import Control
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -26,8 +26,8 @@ class Terminal(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **options)
-        # Progress bars are drawn by controls, and end with a line of nothing.
-        if objects and not any(isinstance(each, Control) for each in objects):
+        # Progress bars are drawn by controls, in notebooks as groups, and end with a line of nothing.
+        if objects and not any(isinstance(each, Control | Group) for each in objects):
             for copy in _copies:
                 copy.print(*objects, **options)
 
