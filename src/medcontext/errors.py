@@ -45,6 +45,14 @@ class NotEnoughMemory(InputError):
     """There is too little memory for what the user asked for; nothing is wrong with what was read."""
 
 
+def counted(number: int, noun: str) -> str:
+    """
+    >>> counted(1, "case"), counted(3, "process")
+    ('1 case', '3 processes')
+    """
+    return f"{number} {noun}{('es' if noun.endswith('ss') else 's') * (number != 1)}"
+
+
 MEMORY_SIGNS = (
     "out of memory",
     "not enough memory",

@@ -11,7 +11,7 @@ from medcontext.comparison.compare import compare_models
 from medcontext.comparison.read import read_study
 from medcontext.comparison.text import conclusion
 from medcontext.comparison.write import to_latex
-from tests.comparison.evaluations import UNITS, Write, plain, score
+from tests.comparison.evaluations import Write, plain, score
 
 
 def test_means_and_differences_are_as_worked_by_hand(write: Write) -> None:
@@ -92,7 +92,7 @@ def test_one_patient_gives_a_sentence_and_no_nan(write: Write, tmp_path: Path, c
 def test_the_latex_table_has_the_best_in_bold_and_stars(write: Write) -> None:
     values = list(np.random.default_rng(0).uniform(0.5, 0.8, 20))
     study = read_study([f"U-Net_1={write('a', plain(values))}", f"B={write('b', plain(values, 0.05))}"])
-    lines = to_latex(compare_models(study), UNITS).splitlines()
+    lines = to_latex(study, compare_models(study)).splitlines()
     assert lines[3] == r"Model & liver & spleen & HD95 (mm) & DSC (\%) \\"
     assert lines[5].startswith(r"U-Net\_1 & ")
     assert r"\textbf{" not in lines[5].split("&")[1]

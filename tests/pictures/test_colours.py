@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from medcontext.pictures.colours import COLOURS, ERRORS
 from medcontext.reporting.figures import MARKERS, MODEL_COLOURS
-from medcontext.reporting.page import ERRORS
 
 EYES = {
     "normal": np.eye(3),
@@ -37,9 +37,16 @@ def contrast(a: str, b: str) -> float:
 
 
 @pytest.mark.parametrize("eyes", EYES)
-def test_the_kinds_of_errors_stay_apart(eyes: str) -> None:
-    for a, b in combinations([error["colour"] for error in ERRORS], 2):
-        assert np.linalg.norm(lab(a, eyes) - lab(b, eyes)) > CLEARLY, (a, b)
+def test_the_kinds_of_errors_stay_apart_whatever_light_falls_on_them(eyes: str) -> None:
+    for a, b in combinations(ERRORS.values(), 2):
+        hues = lab(a, eyes)[1:] - lab(b, eyes)[1:]
+        assert np.linalg.norm(hues) > CLEARLY, (a, b)
+
+
+@pytest.mark.parametrize(("eyes", "least"), [("normal", CLEARLY), *((eyes, 10) for eyes in list(EYES)[1:])])
+def test_any_two_structures_may_be_neighbours_and_beside_any_error(eyes: str, least: float) -> None:
+    for a, b in combinations([*COLOURS, *ERRORS.values()], 2):
+        assert np.linalg.norm(lab(a, eyes) - lab(b, eyes)) > least, (a, b)
 
 
 @pytest.mark.parametrize("eyes", EYES)

@@ -75,6 +75,7 @@ class Browser:
     def picture(self, panel: str) -> np.ndarray:
         """The pixels (rows, columns, 3) of a panel, `image`, `truth` or a model's position, 0 to 1."""
         canvas = self.driver.find_element("css selector", f'#panels [data-panel="{panel}"] canvas')
+        self.run("arguments[0].scrollIntoView({block: 'center'})", canvas)  # only what the window shows is taken
         return matplotlib.image.imread(io.BytesIO(canvas.screenshot_as_png))[..., :3]
 
     def errors(self) -> list[str]:

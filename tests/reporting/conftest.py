@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.comparison.conftest import write  # noqa: F401, a fixture
 from tests.reporting.evaluations import evaluate_moved, make_training
 
 

@@ -1,26 +1,27 @@
-"""The report in a real browser. Colours are those of `page.ERRORS` and `colours.COLOURS`."""
+"""The report in a real browser. Colours are those of `pictures.colours`."""
 
 import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from medcontext.cli import main
-from medcontext.pictures.colours import COLOURS
+from medcontext.pictures.colours import COLOURS, ERRORS
 from medcontext.reporting.content import make_page, read_content, shown_case
 from medcontext.reporting.make import read_case
-from medcontext.reporting.page import ERRORS, pack_case, render
+from medcontext.reporting.page import pack_case, render
 from medcontext.reporting.serve import make_server
 from tests.conftest import write_blobs
 from tests.reporting.browser import Browser, browser, share
 from tests.reporting.evaluations import evaluate_moved
 from tests.reporting.test_content import evaluation, label
 
-MISSED, SPURIOUS, _ = (error["colour"] for error in ERRORS)
+MISSED, SPURIOUS, _ = ERRORS.values()
 LEFT, RIGHT = COLOURS[:2]
 UP, DOWN, NEXT, BEFORE = "\ue013", "\ue015", "\ue014", "\ue012"  # the arrow keys
 
@@ -219,9 +220,8 @@ def test_a_panel_can_be_left_out_and_comes_back_at_the_same_place(opened: Browse
 
 
 def test_a_point_or_a_name_leads_to_its_case(opened: Browser) -> None:
-    opened.run(
-        "[...document.querySelectorAll('#figures a')].at(-1).dispatchEvent(new MouseEvent('click', {bubbles: true}))"
-    )
+    click = "dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    opened.run(f"[...document.querySelectorAll('#figures svg a')].at(-1).{click}")
     opened.click("#rankings a", "ball_5")
     opened.wait(lambda: opened.shown() == "ball_5")
     assert opened.run("return location.hash") == "#case=ball_5"
@@ -307,6 +307,43 @@ def test_light_and_dark_follow_the_system_and_the_button(opened: Browser) -> Non
     assert brightness() > 0.9
     opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert brightness() > 0.9, "what was chosen stays"
+
+
+def test_missed_and_spurious_are_told_apart_in_3d(opened: Browser) -> None:
+    opened.click("#views button", "3D")
+    opened.wait(lambda: min(share(opened.picture("0"), colour) for colour in (MISSED, SPURIOUS)) > 0.002)
+
+
+def test_tables_and_figures_can_be_taken_along(opened: Browser, tmp_path: Path) -> None:
+    where = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    opened.driver.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+    for text in ("every score", "LaTeX"):
+        opened.click("p.save a", text)
+    opened.run("[...document.querySelectorAll('#figures .save')].at(-1).click()")
+    opened.wait(lambda: {path.suffix for path in tmp_path.iterdir()} == {".csv", ".tex", ".svg"})
+    svg = (tmp_path / "hd95_pooled.svg").read_text(encoding="utf-8")
+    assert ElementTree.fromstring(svg).get("width", "").endswith("pt")
+    assert "var(" not in svg
+    assert "currentColor" not in svg
+    assert (tmp_path / "table.tex").read_text().startswith("% ")
+    assert opened.errors() == []
+
+
+def test_on_a_phone_a_wide_table_says_that_it_goes_on_and_keeps_its_first_column(page: Path) -> None:
+    with browser(width=320, height=700, phone=True) as phone:
+        phone.open(page)
+        first = (
+            "const place = document.querySelector('[data-table=dsc]'), cell = place.querySelector('tbody th');"
+            "return [place.hasAttribute('data-more'), cell.getBoundingClientRect().left, "
+            "place.querySelector('tbody td').getBoundingClientRect().left]"
+        )
+        more, name, number = phone.run(first)  # type: ignore[misc]
+        assert more
+        phone.run("document.querySelector('[data-table=dsc]').scrollLeft = 10000")
+        phone.wait(lambda: not phone.run(first)[0])  # type: ignore[index]
+        _, name_after, number_after = phone.run(first)  # type: ignore[misc]
+        assert name_after == name
+        assert number_after < number - 20
 
 
 def test_a_phone_shows_two_panels_side_by_side_and_nothing_sticks_out(page: Path) -> None:

@@ -61,10 +61,26 @@ def run(tmp_path: Path) -> Path:
 def test_before_the_first_validation_there_are_curves_and_no_cases(run: Path) -> None:
     page = live_page(run)
     assert page.live is not None
-    assert (page.live["step"], page.live["steps"], page.live["left"]) == (100, 200, "1:00:00")
+    assert (page.live["step"], page.live["steps"]) == (100, 200)
+    assert page.live["state"] == "Training: step 100 of 200, 1:00:00 left."
     assert "curve_train_loss" in page.curves
     assert not page.cases
     assert "first validation" in render(page)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"step": 200, "seconds": 90.0}, "Finished: 200 steps in 0:01:30."),
+        ({"ended": "Stopped at step 100 of 200: no."}, "Stopped at step 100 of 200: no. It took 1:00:00."),
+    ],
+)
+def test_a_training_that_has_ended_says_so(run: Path, facts: dict[str, object], said: str) -> None:
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | facts))
+    page = live_page(run)
+    assert page.live is not None
+    assert page.live["state"] == said
 
 
 def test_the_watched_cases_are_scored_on_their_grid(run: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from medcontext.comparison.study import Model, Study
 from medcontext.data.folders import shortened
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.evaluation.scores import Evaluation, read_evaluation
 from medcontext.files import AnyPath
 
@@ -102,7 +102,7 @@ def _refuse_difference(first: Evaluation, other: Evaluation, what: Literal["case
         has, lacks = (each.cases if what == "case" else each.structures for each in (one, two))
         if missing := sorted(set(has) - set(lacks)):
             raise InputError(
-                f"{two.folder} lacks {len(missing)} {what}{'s' * (len(missing) > 1)} of {one.folder}: "
+                f"{two.folder} lacks {counted(len(missing), what)} of {one.folder}: "
                 f"{shortened(missing).replace(';', ',')}. Predict and evaluate the same cases with every model."
             )
 

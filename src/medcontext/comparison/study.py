@@ -133,6 +133,21 @@ class Study:
                 ]
         return Paired(found, self.owners)
 
+    def lost(self, structure: str) -> dict[str, list[bool]]:
+        """Of each case, whether each model missed the structure there, or saw it where it is not, with any seed."""
+
+        def is_lost(model: Model, case: str) -> bool:
+            rows = (run.rows.get((case, structure), {}) for run in model.evaluations)
+            return any(row.get("status") in ("missed", "spurious") for row in rows)
+
+        return {case: [is_lost(model, case) for model in self.models] for case in self.owners}
+
+    @cached_property
+    def unfound(self) -> list[str]:
+        """Structures that are there, and that no model finds a voxel of in any case."""
+        means = {name: self.paired[name, "dsc"].means for name in self.structures}
+        return [name for name, each in means.items() if each and not any(each)]
+
     def count(self, structure: str, status: str) -> list[float]:
         """Of every model the cases of a status, such as `missed`, on average over its seeds.
 

@@ -11,6 +11,7 @@ from medcontext.comparison.compare import LEVEL, Comparison
 from medcontext.comparison.statistics import Difference
 from medcontext.comparison.study import ALL, Study
 from medcontext.console import console
+from medcontext.errors import counted
 
 METRIC_NAMES = {"dsc": "DSC", "hd95_pooled": "HD95 pooled", "hd95_max": "HD95 max"}
 
@@ -50,6 +51,8 @@ def _sentence(rows: Sequence[Comparison]) -> str:
         text = f"On {patients} {second} is {'better' if overall.better else 'worse'} than {first}: {points}."
     else:
         text = f"On {patients} no difference between {second} and {first} can be shown: {points}."
+        if (least := 2 / 2**d.n) > LEVEL:
+            text += f" So few patients can give no p below {p_value(least)}, whatever is compared: score six or more."
     found = [row for row in rows if row.structure != ALL and row.significant]
     for word, wanted in (("better", True), ("worse", False)):
         names = [row.structure for row in found if row.better == wanted]
@@ -108,7 +111,7 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
 
 def _patients(rows: Sequence[Comparison]) -> str:
     least, most = min(row.difference.n for row in rows), max(row.difference.n for row in rows)
-    return f"{most} patient{'s' * (most > 1)}" if least == most else f"{least} to {most} patients"
+    return counted(most, "patient") if least == most else f"{least} to {most} patients"
 
 
 def interval_text(difference: Difference, scale: float, digits: int) -> str:

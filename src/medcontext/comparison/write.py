@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def write(study: Study, comparisons: Sequence[Comparison], folder: Path, overwri
     write_json(folder / "comparison.json", to_dict(study, comparisons))
     write_text(folder / "comparison.csv", to_csv(comparisons))
     write_text(folder / "comparison.md", to_markdown(comparisons, study.units))
-    write_text(folder / "comparison.tex", to_latex(comparisons, study.units))
+    write_text(folder / "comparison.tex", to_latex(study, comparisons))
     console.print(f"Written: {folder / 'comparison'}.csv, .json, .md, .tex", soft_wrap=True)
 
 
@@ -86,55 +86,39 @@ def to_markdown(comparisons: Sequence[Comparison], units: Mapping[str, str]) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def to_latex(comparisons: Sequence[Comparison], units: Mapping[str, str]) -> str:
+def to_latex(study: Study, comparisons: Sequence[Comparison] = ()) -> str:
     """A table in the form of the paper's Table 1: a row for each model, the DSC of each structure, HD95 and DSC.
 
     The best of each column is bold; a star marks what differs significantly from the first row.
     """
-    reference = comparisons[0].first
-    others = list(dict.fromkeys(row.second for row in comparisons))
-    structures = list(dict.fromkeys(row.structure for row in comparisons if row.structure != ALL))
-    columns = [("dsc", name) for name in structures] + [("hd95_pooled", ALL), ("dsc", ALL)]
-    cells = {(row.second, row.metric, row.structure): row for row in comparisons}
+    columns = [*((name, "dsc") for name in study.structures), (ALL, "hd95_pooled"), (ALL, "dsc")]
+    significant = {(row.second, row.structure, row.metric) for row in comparisons if row.significant}
+    means = {(name, metric): _rounded(study.paired[name, metric].means, metric) for name, metric in columns}
+    heads = [*map(_latex, study.structures), f"HD95 ({_latex(study.units['hd95_pooled'])})", "DSC (\\%)"]
     lines = [
         "% \\usepackage{booktabs}",
         f"\\begin{{tabular}}{{l{'c' * len(columns)}}}",
         "\\toprule",
-        " & ".join(["Model", *map(_latex, structures), f"HD95 ({_latex(units['hd95_pooled'])})", "DSC (\\%)"])
-        + " \\\\",
+        " & ".join(["Model", *heads]) + " \\\\",
         "\\midrule",
     ]
-    table = {reference: [cells.get((others[0], *column)) for column in columns]}
-    table |= {name: [cells.get((name, *column)) for column in columns] for name in others}
-    best = [
-        _best([(row[index], row is not table[reference]) for row in table.values()]) for index in range(len(columns))
-    ]
-    for name, row in table.items():
-        shown = [_latex_cell(cell, name != reference, best[index]) for index, cell in enumerate(row)]
-        lines.append(" & ".join([_latex(name), *shown]) + " \\\\")
+    for index, name in enumerate(study.names):
+        cells = [_latex_cell(means[column], index, column[1], (name, *column) in significant) for column in columns]
+        lines.append(" & ".join([_latex(name), *cells]) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
-def _best(column: Sequence[tuple[Comparison | None, bool]]) -> str:
-    shown = [(_mean(cell, second), cell.metric) for cell, second in column if cell is not None]
-    choose: Callable = max if shown and shown[0][1] == "dsc" else min
-    return _round(*choose(shown)) if shown else ""
+def _rounded(means: Sequence[float], metric: str) -> list[str]:
+    return [f"{100 * mean if metric == 'dsc' else mean:.2f}" for mean in means]
 
 
-def _latex_cell(cell: Comparison | None, second: bool, best: str) -> str:
-    if cell is None:
+def _latex_cell(means: Sequence[str], index: int, metric: str, star: bool) -> str:
+    """Of the model at an index; nothing counts where there are no means."""
+    if not means:
         return "--"
-    text = _round(_mean(cell, second), cell.metric)
-    text = f"\\textbf{{{text}}}" if text == best else text
-    return f"{text}$^{{*}}$" if second and cell.significant else text
-
-
-def _mean(cell: Comparison, second: bool) -> float:
-    return cell.means[1 if second else 0]
-
-
-def _round(value: float, metric: str) -> str:
-    return f"{100 * value if metric == 'dsc' else value:.2f}"
+    best = (max if metric == "dsc" else min)(means, key=float)
+    text = f"\\textbf{{{best}}}" if means[index] == best and len(means) > 1 else means[index]
+    return text + "$^{*}$" * star
 
 
 def _latex(text: str) -> str:

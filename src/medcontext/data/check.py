@@ -25,7 +25,7 @@ from medcontext.data.nifti import (
     read_label,
 )
 from medcontext.data.pool import in_processes
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 
 UNDECLARED = "label values are not declared"
 UNUSUAL_SCALE = 20
@@ -234,8 +234,8 @@ def _sum_up_undeclared(dataset: Dataset, cases: Sequence[CaseReport]) -> tuple[C
     wrong = [case for case in cases if undeclared(dataset, [case])]
     several = len(values) > 1
     message = (
-        f"value{'s' * several} {values_text(values)} {'are' if several else 'is'} not declared, in {len(wrong)} "
-        f"case{'s' * (len(wrong) > 1)} (declared: {', '.join(f'{v} {name}' for name, v in dataset.labels.items())}). "
+        f"value{'s' * several} {values_text(values)} {'are' if several else 'is'} not declared, in "
+        f"{counted(len(wrong), 'case')} (declared: {', '.join(f'{v} {name}' for name, v in dataset.labels.items())}). "
         'Name them under "labels" in the data set\'s JSON file, say what they stand for under "label_map", or correct '
         "the label files"
     )

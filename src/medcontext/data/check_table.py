@@ -16,6 +16,7 @@ from medcontext.console import console
 from medcontext.data.check import CaseReport, Problem, Report
 from medcontext.data.check_advice import advice, kind
 from medcontext.data.placement import triple_text
+from medcontext.errors import counted
 from medcontext.files import atomic_path
 
 ROWS = 40  # tables of more cases are cut to the first few, those with a problem, and the last few
@@ -63,7 +64,7 @@ def _case_table(report: Report, width: int, all_rows: bool) -> Table:
     structures = report.dataset.structures
     longest = min(max(len("... 9999 more"), *(len(case.name) for case in report.cases)), 24)
     each = sum(max(len(name), 5) + 2 for name in structures) + longest + 60 <= width
-    title = f"{report.dataset.name}: {_plural(len(report.cases), 'case')}" + (", structures in ml" if each else "")
+    title = f"{report.dataset.name}: {counted(len(report.cases), 'case')}" + (", structures in ml" if each else "")
     table = Table(title=Text(title), **_STYLE)
     table.add_column("case", overflow="fold", min_width=longest)
     for column in ("shape", "spacing, mm", "axes", "intensity"):
@@ -176,7 +177,7 @@ def _print_problems(report: Report, to: Console) -> None:
     to.print(lines)
     counts = Counter(problem.level for problem in report.problems)
     if counts["error"] or counts["warning"]:
-        to.print(f"{_plural(counts['error'], 'error')}, {_plural(counts['warning'], 'warning')}.", highlight=False)
+        to.print(f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}.", highlight=False)
     else:
         to.print(Text("No problems found.", "green"))
     if step := advice(report):
@@ -209,7 +210,3 @@ def _number(value: float) -> str:
 
 def _ml(volume: float) -> str:
     return f"{volume:.0f}" if volume >= 100 else f"{volume:.3g}"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"

@@ -7,7 +7,7 @@ from medcontext.data.cases import Dataset
 from medcontext.data.folders import listed
 from medcontext.data.split_files import draw, find_split, read_split_file
 from medcontext.data.splits import Split
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.files import read_json, write_json
 
 
@@ -41,7 +41,7 @@ def make_folds(dataset: Dataset, folds: int, *, seed: int = 0, file: Path | str 
     if folds > len(patients):
         kept = f" beside its {len(test)} test cases" if test else ""
         raise InputError(
-            f"--folds is {folds}, and {dataset.name} has {len(patients)} patient{'s' * (len(patients) != 1)} with "
+            f"--folds is {folds}, and {dataset.name} has {counted(len(patients), 'patient')} with "
             f"labels{kept}: each fold needs one of its own. Give a number from 2 to that of the patients."
         )
     held = {patient: number % folds for number, patient in enumerate(patients)}

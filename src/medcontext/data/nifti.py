@@ -21,7 +21,7 @@ from nibabel.wrapstruct import WrapStructError
 
 from medcontext.data.cases import Case
 from medcontext.data.placement import GRID_TOLERANCE, SAME_SIZE, Doubt, grid_distance, place, triple_text, voxel_sizes
-from medcontext.errors import InputError, NotEnoughMemory, lacks_memory, memory_words
+from medcontext.errors import InputError, NotEnoughMemory, counted, lacks_memory, memory_words
 from medcontext.files import atomic_path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -137,7 +137,7 @@ def read_image(case: Case, channels: Sequence[str]) -> tuple[np.ndarray, np.ndar
         found = shape[3] if len(shape) == 4 else 1
         expected = len(channels) if len(case.images) == 1 else 1
         if found != expected:
-            raise _wrong_channels(f"{path} holds {found} channel{'s' * (found > 1)}", channels)
+            raise _wrong_channels(f"{path} holds {counted(found, 'channel')}", channels)
         if first is None:
             first = header
         check_same_grid(first, header, (str(case.images[0]), str(path)))

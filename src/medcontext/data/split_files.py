@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.data.known import KNOWN
-from medcontext.errors import InputError, unknown_name
+from medcontext.errors import InputError, counted, unknown_name
 from medcontext.files import read_json
 
 PACKAGED = Path(__file__).parent / "official_splits"
@@ -68,7 +68,7 @@ def read_split_file(file: Path, fold: int, known: Sequence[str]) -> SplitFile:
     content = read_json(file)
     folds = content if isinstance(content, list) else [content]
     if not 0 <= fold < len(folds):
-        raise InputError(f"{file} has {len(folds)} fold{'s' * (len(folds) != 1)}; there is no fold {fold}.")
+        raise InputError(f"{file} has {counted(len(folds), 'fold')}; there is no fold {fold}.")
     chosen, packaged = folds[fold], file.parent == PACKAGED
     if packaged and "seeded" in chosen:
         return SplitFile(_seeded(file.stem, chosen["seeded"], known), {})
@@ -122,7 +122,7 @@ def _check_parts(source: str, parts: dict[str, list[str]]) -> None:
         both = [name for name in names if name in where]
         if both:
             raise InputError(
-                f"{source} has {len(both)} case{'s' * (len(both) > 1)} in both {where[both[0]]} and {part}: "
+                f"{source} has {counted(len(both), 'case')} in both {where[both[0]]} and {part}: "
                 f"{', '.join(both[:5])}. A case may be in one part only, or the scores mean nothing."
             )
         where |= dict.fromkeys(names, part)
@@ -140,7 +140,7 @@ def _check_known(source: str, names: Sequence[str], known: Sequence[str], packag
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"the labelled cases are called like '{known[0]}'."
     raise InputError(
-        f"{source} names {len(unknown)} case{'s' * (len(unknown) > 1)} that the data set does not have with a "
+        f"{source} names {counted(len(unknown), 'case')} that the data set does not have with a "
         f"label: {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}; {hint}"
     )
 

@@ -17,7 +17,7 @@ from medcontext.data.pool import in_processes
 from medcontext.data.prepare import is_prepared, open_store, prepare_case
 from medcontext.data.splits import Split
 from medcontext.data.store import Store, StoredCase
-from medcontext.errors import CannotWrite, InputError
+from medcontext.errors import CannotWrite, InputError, counted
 
 REST = "rest"  # the name of the training cases that few_shot leaves out, beside folders and data sets
 FAR = 0.5  # standard deviations of the prepared intensities; labelled scans of one kind differ by less
@@ -83,7 +83,7 @@ class Scans(ScanLists):
         for names, part in ((self.validated, "validation"), (self.tested, "test")):
             if names:
                 said.append(
-                    f"The images, not the labels, of {len(names)} {part} case{'s' * (len(names) > 1)} take part in the "
+                    f"The images, not the labels, of {counted(len(names), f'{part} case')} take part in the "
                     f"training: {listed(names)}. Scores on them are those of scans that the network has seen."
                 )
         if self.unread:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medcontext.data.folders import listed
+from medcontext.errors import counted
 from medcontext.evaluation.metrics import Score
 from medcontext.evaluation.protocols import Protocol
 from medcontext.files import atomic_path, write_json, write_text
@@ -126,7 +127,7 @@ def make_table(summary: Mapping[str, Any], protocol: Protocol, cases: int) -> Ta
     if overall["absent"]:
         shown["absent"] = "absent"
     table = Table(
-        title=f"{cases} case{'s' * (cases != 1)}, {protocol.name} protocol", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=f"{counted(cases, 'case')}, {protocol.name} protocol", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     table.add_column("structure", overflow="fold")
     unit = protocol.hd95_unit

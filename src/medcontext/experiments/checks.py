@@ -12,7 +12,7 @@ from medcontext.data.known import KNOWN
 from medcontext.data.labelled import mapped_labels
 from medcontext.data.regions import read_regions
 from medcontext.data.splits import Split, make_split
-from medcontext.errors import InputError, unknown_name
+from medcontext.errors import InputError, counted, unknown_name
 from medcontext.experiments.cells import TableCell
 from medcontext.experiments.tables import plain
 from medcontext.settings import Settings
@@ -53,7 +53,7 @@ def check_kind(name: str, dataset: Dataset) -> None:
     wanted = len(known.channels)
     if len(found) != wanted:
         raise InputError(
-            f"{dataset.root} has {len(found)} channel{'s' * (len(found) != 1)} ({', '.join(found)}), {name} has "
+            f"{dataset.root} has {counted(len(found), 'channel')} ({', '.join(found)}), {name} has "
             f"{wanted}. Give --data {name}=DIR with {name}."
         )
     if known.regions:  # which are in the presets

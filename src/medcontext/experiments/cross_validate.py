@@ -14,11 +14,11 @@ from medcontext.data.folds import write_folds
 from medcontext.data.formats import read_dataset
 from medcontext.data.splits import take_few
 from medcontext.data.unlabelled import REST, find_unlabelled
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.evaluation.summary import Scores
 from medcontext.experiments.cells import sort_out
 from medcontext.experiments.folds import Fold, find_folds, pool
-from medcontext.experiments.launch import counted, job_parameters, report_failures, run_cells, say
+from medcontext.experiments.launch import job_parameters, report_failures, run_cells, say
 from medcontext.files import AnyPath, output_folder
 from medcontext.run import FOLDS, Run, fold_folder
 from medcontext.settings import Settings

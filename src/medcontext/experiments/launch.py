@@ -167,14 +167,6 @@ def report_failures(failed: Mapping[str, str], of: str, logs: Path) -> None:
         )
 
 
-def counted(number: int, what: str) -> str:
-    """
-    >>> counted(1, "fold"), counted(3, "cell")
-    ('1 fold', '3 cells')
-    """
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def say(text: str) -> None:
     """One line, whatever its length."""
     console.print(text, soft_wrap=True)

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from medcontext.console import console
 from medcontext.data.formats import read_dataset
+from medcontext.errors import counted
 from medcontext.experiments.cells import Cell, TableCell, make_cell, sort_out
 from medcontext.experiments.checks import check_kind, check_networks, divide, find_data
 from medcontext.experiments.conditions import Conditions, check_rows
-from medcontext.experiments.launch import counted, job_parameters, report_failures, run_cells, say
+from medcontext.experiments.launch import job_parameters, report_failures, run_cells, say
 from medcontext.experiments.only import choose, pairs
 from medcontext.experiments.smoke import split_file, write_data
 from medcontext.experiments.tables import REPRODUCED, get_grid

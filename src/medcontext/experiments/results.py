@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from medcontext.data.known import KNOWN
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.experiments.cells import SCORED_BY, Means, TableCell
 from medcontext.experiments.tables import MODELS, Entry, Grid, Variant, plain, row_label
 from medcontext.settings import Settings
@@ -163,7 +163,7 @@ def gains(measured: Sequence[Measured]) -> tuple[list[str], list[Line]]:
             common = with_it.keys() & without.keys()
             seeds.add(len(common))
             ours[column] = statistics.fmean(with_it[seed] - without[seed] for seed in common) if common else None
-        runs = f"{max(seeds)} pair{'s' * (max(seeds) != 1)}"
+        runs = counted(max(seeds), "pair")
         rendered += [
             Line(MODELS[str(model)]),
             Line("  paper", paper, signed=True),

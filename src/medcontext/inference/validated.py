@@ -11,7 +11,7 @@ from rich.text import Text
 from medcontext.console import warn
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.folders import listed, shortened
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.files import read_json
 from medcontext.inference.ensemble import Member
 from medcontext.inference.origin import RECORD, check_same_origin
@@ -66,7 +66,7 @@ def predict_validation(
 def choices_table(found: Postprocessing) -> Table:
     """What is kept of each structure, and what that does to its Dice."""
     count = len(found.cases)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{count} validation case{'s' * (count > 1)}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=counted(count, "validation case"))
     table.add_column("structure", overflow="fold")
     table.add_column("kept", overflow="fold")
     for column in ("DSC before", "DSC after"):

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-# Okabe and Ito's colours without their red, which is for errors, then others that stay apart for colour-blind eyes.
+# Any two differ clearly, whichever organs are neighbours, also to colour-blind eyes; none is grey as scans are, or near
+# an error's. tests/pictures/test_colours.py has the distances.
 COLOURS = (
-    *("#56B4E9", "#E69F00", "#0072B2", "#FFFFFF", "#CC79A7", "#009E73", "#F0E442"),
-    *("#7A52C7", "#A8743A", "#B7E07A", "#9A9A9A", "#F2C6A8", "#2B5F3A", "#C9B6F2"),
+    *("#5A96FF", "#FFFF1E", "#5A8700", "#F0C3C3", "#5A5AA5", "#00C378", "#B469C3"),
+    *("#FFC30F", "#D2FFF0", "#FF87C3", "#008787", "#FF873C", "#A53C4B", "#87FF96"),
 )
+ERRORS = {"missed": "#FF1F1F", "spurious": "#00E5FF", "wrong structure": "#B000FF"}
+"""Apart in hue, because light and shade of a body in 3D change all else."""
 
 NamedValues = Mapping[str, int | Sequence[int]]
 """What is told apart in a picture: name to value or values of a label; regions with those inside them after them."""
@@ -20,8 +23,8 @@ def colours_of(structures: NamedValues) -> dict[str, str]:
     regions are drawn over one another, and written.
 
     >>> colours_of({"spleen": 2, "liver": 1}), colours_of({"spleen": 2})
-    ({'spleen': '#E69F00', 'liver': '#56B4E9'}, {'spleen': '#E69F00'})
-    >>> colours_of({"WT": (1, 2, 4), "TC": (1, 4), "ET": 4}) == dict(WT="#E69F00", TC="#56B4E9", ET="#FFFFFF")
+    ({'spleen': '#FFFF1E', 'liver': '#5A96FF'}, {'spleen': '#FFFF1E'})
+    >>> colours_of({"WT": (1, 2, 4), "TC": (1, 4), "ET": 4}) == dict(WT="#FFFF1E", TC="#5A96FF", ET="#F0C3C3")
     True
     """
     names = list(structures)

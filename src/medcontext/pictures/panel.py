@@ -5,10 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
-from medcontext.pictures.colours import NamedValues, colours_of
+from medcontext.pictures.colours import ERRORS, NamedValues, colours_of
 from medcontext.pictures.slices import display, outlines
 
-ERROR, ERROR_TEXT = "#FF1F1F", "#C00000"
+ERROR, ERROR_TEXT = ERRORS["missed"], "#C00000"
 INK, FAINT = "#1A1A1A", "#6B6B6B"
 OPACITY = 0.55
 

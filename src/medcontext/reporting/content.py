@@ -10,9 +10,11 @@ from medcontext.comparison.compare import Comparison, compare_models
 from medcontext.comparison.read import Given, read_study
 from medcontext.comparison.study import ALL, Study
 from medcontext.comparison.text import conclusion
+from medcontext.errors import counted
 from medcontext.evaluation.protocols import HD95_DEFINITIONS
 from medcontext.evaluation.summary import OUT_OF_FOLD
 from medcontext.reporting.choice import CaseScores, rankings
+from medcontext.reporting.downloads import downloads
 from medcontext.reporting.figures import difference_figures, score_figures, training_figures
 from medcontext.reporting.page import MOST_VALUES, Page, ShownCase
 from medcontext.reporting.result_tables import result_tables
@@ -134,6 +136,7 @@ def make_page(content: Content, cases: Sequence[ShownCase], viewer_note: str = "
         remarks=study.remarks,
         conclusion=text,
         tables=result_tables(study, content.comparisons),
+        downloads=downloads(study, content.comparisons),
         table_note=_table_note(content),
         rankings={
             heading.capitalize(): {name: content.scores[name] for name in order[:LISTED]}
@@ -170,25 +173,25 @@ def methods(trainings: Sequence[Training]) -> dict[str, object]:
 
 def _subtitle(content: Content) -> str:
     study = content.study
-    parts = [_counted(study)]
+    parts = [_cases(study)]
     if content.trainings:
         run = content.trainings[0].run
         counts = sorted({len(each.run.split.train) for each in content.trainings})
         parts.insert(0, run.facts.dataset)
-        parts.append(f"trained on {' and '.join(map(str, counts))} scans")
+        parts.append(f"trained on {' and '.join([*map(str, counts[:-1]), counted(counts[-1], 'scan')])}")
         parts.append(", ".join(dict.fromkeys(each.run.settings.network for each in content.trainings)))
-    parts.append(f"{study.seeds} seed{'s' * (study.seeds > 1)}{' of each model' * (len(study.models) > 1)}")
+    parts.append(counted(study.seeds, "seed") + " of each model" * (len(study.models) > 1))
     return " · ".join(parts)
 
 
-def _counted(study: Study) -> str:
+def _cases(study: Study) -> str:
     """How many cases of how many patients; which part they had in the training, where all are of one, before that."""
     cases, patients = len(study.owners), len(set(study.owners.values()))
     counts = [Counter(model.parts.values()) for model in study.models]
     kinds = set().union(*counts)
     one = {"test": "test ", "unknown": "test ", OUT_OF_FOLD: "out-of-fold "}.get(next(iter(kinds)), "")
     kind = one if len(kinds) == 1 else ""
-    text = f"{cases} {kind}case{'s' * (cases > 1)} of {patients} patient{'s' * (patients > 1)}"
+    text = f"{counted(cases, f'{kind}case')} of {counted(patients, 'patient')}"
     if kind:
         return text
     listed = [", ".join(f"{found[part]} {part}" for part in sorted(found)) for found in counts]
@@ -208,8 +211,10 @@ def _table_note(content: Content) -> str:
         return f"{missing} One model alone: give another evaluation to compare it with."
     return (
         f"{missing} Differences are from {content.study.names[0]}, patient by patient, with 95 % bootstrap intervals "
-        "and the p of Wilcoxon's signed-rank test, corrected for all structures (Holm); * significant at 5 %. The best "
-        "mean of each row is bold. Missed structures and false alarms: cases, for each model in turn."
+        "and the p of Wilcoxon's signed-rank test, corrected for all structures (Holm); * significant at 5 %. Where "
+        "the correction alone makes p contradict the interval, p without it follows: a hint and no more, for of many "
+        "structures some differ by chance. The best mean of each row is bold. Missed structures and false alarms: "
+        "cases, for each model in turn."
     )
 
 

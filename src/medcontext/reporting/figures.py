@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 from urllib.parse import quote
 
@@ -18,9 +19,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from medcontext.comparison.compare import Comparison
 from medcontext.comparison.study import ALL, Study
+from medcontext.errors import counted
 from medcontext.pictures.panel import FAINT, INK
 from medcontext.pictures.save import literal, save_figure
 from medcontext.reporting.trainings import Curve, Training
@@ -39,7 +42,7 @@ CURVES = {
     "train/masked": "Dice-CE, masked view",
     "train/consistency": "consistency with the teacher",
     "train/unlabelled": "Dice-CE, views with unlabelled scans",
-    "unlabelled/trusted": "unlabelled voxels on which the teacher is sure, share",
+    "unlabelled/trusted": "unlabelled voxels on which the teacher is sure",
     "unlabelled/agreement": "student agrees with the teacher there, mean of the structures",
     "unlabelled/known": "how much the teacher finds of each structure, mean",
     "val/loss": "validation loss, whole view",
@@ -49,6 +52,7 @@ CURVES = {
     "beta": "beta, weight of the consistency",
     "lr": "learning rate",
 }
+PERCENT = re.compile(r"val/dice|unlabelled/(trusted|agreement|known)")  # shares, drawn from 0 to 100
 OF_MASKING = ("train/masked", "train/consistency", "beta")  # a baseline logs them too, but has none
 
 
@@ -79,7 +83,7 @@ def _name(figure: str, other: str, others: Sequence[str]) -> str:
 def differences(rows: Sequence[Comparison]) -> Figure:
     """The paired difference of every structure in DSC points, with its interval; filled where it is significant."""
     figure, axes = _figure(0.3 * len(rows) + 1.1)
-    first, second = literal(rows[0].first), literal(rows[0].second)
+    first, second = rows[0].first, rows[0].second
     axes.axvline(0, color=FAINT, linewidth=0.8)
     for line, row in enumerate(rows):
         d = row.difference
@@ -88,9 +92,10 @@ def differences(rows: Sequence[Comparison]) -> Figure:
         face = MODEL_COLOURS[0] if row.significant else "none"
         axes.plot(mean, line, MARKERS[0], color=MODEL_COLOURS[0], markerfacecolor=face, markersize=6)
     _name_rows(axes, [row.structure for row in rows])
-    axes.set_xlabel(f"DSC points, {second} less {first}; 95 % interval")
-    axes.set_title(f"{second} better →" if axes.get_xlim()[1] > 0 else "", loc="right", fontsize=8, color=FAINT)
-    axes.set_title(f"← {first} better" if axes.get_xlim()[0] < 0 else "", loc="left", fontsize=8, color=FAINT)
+    axes.set_xlabel(_lines(f"DSC points, {second} less {first}; 95 % interval", 60))
+    better = _lines(f"{second} better →", 26), _lines(f"← {first} better", 26)
+    axes.set_title(better[0] if axes.get_xlim()[1] > 0 else "", loc="right", fontsize=8, color=FAINT)
+    axes.set_title(better[1] if axes.get_xlim()[0] < 0 else "", loc="left", fontsize=8, color=FAINT)
     return figure
 
 
@@ -99,46 +104,78 @@ def scatter(study: Study, other: int) -> Figure:
     scores = study.paired[ALL, "dsc"].case_means
     figure, axes = _figure(WIDTH * 0.92)
     pairs = np.array([[values[0], values[other]] for values in scores.values()]) * 100
-    low, high = max(0.0, pairs.min() - 4), min(100.0, pairs.max() + 4)
-    axes.plot([low, high], [low, high], color=FAINT, linewidth=0.8)
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=0.8)
     x, y = pairs.T
-    points = axes.scatter(x, y, s=34, color=MODEL_COLOURS[other % 6], marker=_marker(other), alpha=0.75)
+    points = axes.scatter(x, y, s=34, color=MODEL_COLOURS[other % 6], marker=_marker(other), alpha=0.75, clip_on=False)
     _link(points, scores)
-    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
-    first, second = literal(study.names[0]), literal(study.names[other])
-    axes.set_xlabel(f"{first}: mean DSC of a case, %")
-    axes.set_ylabel(f"{second}: mean DSC, %")
+    first, second = study.names[0], study.names[other]
+    axes.set_xlabel(_lines(f"{first}: mean DSC of a case, %", 50))
+    axes.set_ylabel(_lines(f"{second}: mean DSC, %", 50))
     better = int((pairs[:, 1] > pairs[:, 0]).sum())
-    axes.set_title(f"{second} ahead in {better} of {len(pairs)} cases", fontsize=9, color=INK)
+    axes.set_title(_lines(f"{second} ahead in {better} of {counted(len(pairs), 'case')}", 50), fontsize=9, color=INK)
     return figure
 
 
 def distributions(study: Study, metric: str, label: str) -> Figure:
-    """The scores of every structure, each case a point; the bar is from quartile to quartile, the tick the median."""
+    """The scores of every structure, each case a point; the bar is from quartile to quartile, the tick the median.
+
+    The HD95 of a structure that was missed, or seen where it is not, is no distance: such cases stand apart at the
+    right edge, worse than all others.
+    """
     structures, models = study.structures, len(study.models)
     step = 1.0 + 0.35 * (models - 1)
     figure, axes = _figure(0.24 * step * len(structures) + 1.0 + 0.2 * models)
     scale = 100 if metric == "dsc" else 1
     rng = np.random.default_rng(0)
+    lost = {name: {} if metric == "dsc" else study.lost(name) for name in structures}
+    edge = _set_range(axes, study, metric, lost)
     for line, structure in enumerate(structures):
         cases = study.paired[structure, metric].case_means
         for index in range(models):
             y = line + (index - (models - 1) / 2) * 0.8 / models
-            values = {case: scale * means[index] for case, means in cases.items()}
+            values = {
+                case: edge if lost[structure].get(case, [False] * models)[index] else scale * means[index]
+                for case, means in cases.items()
+            }
             if not values:
                 continue
             spread = y + rng.uniform(-0.24, 0.24, len(values)) / models
             x = list(values.values())
-            points = axes.scatter(x, spread, s=20, color=MODEL_COLOURS[index % 6], marker=_marker(index), alpha=0.5)
+            colour = MODEL_COLOURS[index % 6]
+            points = axes.scatter(x, spread, s=20, color=colour, marker=_marker(index), alpha=0.5, clip_on=False)
             _link(points, values)
             low, median, high = np.percentile(x, (25, 50, 75))
-            axes.plot([low, high], [y, y], color=MODEL_COLOURS[index % 6], linewidth=2.4, solid_capstyle="butt")
+            axes.plot([low, high], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt")
             axes.plot([median, median], [y - 0.36 / models, y + 0.36 / models], color=INK, linewidth=1.4)
     _name_rows(axes, structures)
     axes.set_xlabel(label)
     _legend(figure, study.names, lines=False)
     return figure
+
+
+def _set_range(axes: Axes, study: Study, metric: str, lost: Mapping[str, Mapping[str, Sequence[bool]]]) -> float:
+    """From 0 to the worst score, or to a place for what was missed, which is returned."""
+    if metric == "dsc":
+        axes.set_xlim(0, 100)
+        return 100.0
+    flags = [
+        (mean, is_lost)
+        for name in study.structures
+        for case, means in study.paired[name, metric].case_means.items()
+        for mean, is_lost in zip(means, lost[name][case], strict=True)
+    ]
+    top = max((mean for mean, is_lost in flags if not is_lost), default=0.0) or 1.0
+    if not any(is_lost for _, is_lost in flags):
+        axes.set_xlim(0, 1.03 * top)
+        return top
+    edge = 1.15 * top
+    ticks = [tick for tick in MaxNLocator(5).tick_values(0, top) if 0 <= tick <= top]
+    axes.set_xticks([*ticks, edge], [*(f"{tick:g}" for tick in ticks), "missed or\nfalse alarm"])
+    axes.axvline(1.06 * top, color=FAINT, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 1.18 * top)
+    return edge
 
 
 def training_figures(trainings: Sequence[Training]) -> dict[str, Figure]:
@@ -151,12 +188,15 @@ def training_figures(trainings: Sequence[Training]) -> dict[str, Figure]:
             for each in trainings
             if quantity in each.curves and (each.run.settings.method.masking or quantity not in OF_MASKING)
         ]
-        if not curves:
-            continue
+        if not any(value for _, curve in curves for _, value in curve):
+            continue  # no training has that part
         figure, axes = _figure(2.9)
         for model, curve in curves:
-            _draw_curve(axes, curve, model, smooth=quantity.startswith("train/"))
-        axes.set_title(title, fontsize=10, color=INK, loc="left")
+            _draw_curve(axes, curve, model, quantity)
+        share = bool(PERCENT.match(quantity))
+        if share:
+            axes.set_ylim(0, 100)
+        axes.set_title(f"{title}, %" if share else title, fontsize=10, color=INK, loc="left")
         axes.set_xlabel("step")
         axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
         _legend(figure, names, lines=True)
@@ -164,12 +204,13 @@ def training_figures(trainings: Sequence[Training]) -> dict[str, Figure]:
     return figures
 
 
-def _draw_curve(axes: Axes, curve: Curve, model: int, smooth: bool) -> None:
-    """What was logged; where it is to be smoothed, faint, and over it the mean of the points about each point."""
+def _draw_curve(axes: Axes, curve: Curve, model: int, quantity: str) -> None:
+    """What was logged; what is of training crops faint, and over it the mean of the points about each point."""
     steps, values = np.array(curve).T
+    values = 100 * values if PERCENT.match(quantity) else values
     reach = len(values) // 40
     colour, style = MODEL_COLOURS[model % 6], STYLES[model % 6]
-    if smooth and reach:
+    if quantity.startswith(("train/", "unlabelled/")) and reach:
         axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
         # The window gets narrower towards both ends, so that it is about its point everywhere.
         sums = np.concatenate([[0.0], np.cumsum(values)])
@@ -255,15 +296,18 @@ def _legend(figure: Figure, names: Sequence[str], lines: bool) -> None:
     """Above the axes; a single model needs none."""
     if len(names) < 2:
         return
-    handles = [
-        Line2D([], [], color=MODEL_COLOURS[i % 6], label=literal(name), linestyle=STYLES[i % 6])
-        if lines
-        else Line2D([], [], color=MODEL_COLOURS[i % 6], label=literal(name), linestyle="", marker=_marker(i))
-        for i, name in enumerate(names)
-    ]
-    figure.legend(
-        handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK, handlelength=3
-    )
+    handles = []
+    for i, name in enumerate(names):
+        style: dict[str, Any] = {"linestyle": STYLES[i % 6]} if lines else {"linestyle": "", "marker": _marker(i)}
+        handles.append(Line2D([], [], color=MODEL_COLOURS[i % 6], label=_lines(name, 60), **style))
+    columns = max(1, min(3, 60 // (8 + max(map(len, names)))))
+    options: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, "handlelength": 3}
+    figure.legend(handles=handles, loc="outside upper right", ncols=columns, **options)
+
+
+def _lines(text: str, width: int) -> str:
+    """A text with names in it, as lines of so many characters at most."""
+    return literal("\n".join(wrap(text, width)))
 
 
 def _file_name(text: str) -> str:

@@ -17,7 +17,7 @@ from medcontext.reporting.page import Page, ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
 from medcontext.reporting.trainings import Training, last_step, read_curves
 from medcontext.reporting.volumes import CaseFiles, read_volumes
-from medcontext.run import Facts, read_run
+from medcontext.run import Run, read_run
 from medcontext.run.watched import VIEWS, Watched, read_watched, volume_path
 
 
@@ -90,7 +90,7 @@ def live_page(run: Path, embed: bool = False) -> Page:
         values=named_values(watch.structures),
         viewer_note="Of a masked view, the image is what the student saw.",
         about=[("run", str(run.resolve()))],
-        live={"step": step, "steps": steps, "left": _left(found.facts, steps), "note": " ".join([note, *missing])},
+        live={"state": _state(found, step), "step": step, "steps": steps, "note": " ".join([note, *missing])},
         served=not embed,
     )
 
@@ -138,6 +138,13 @@ def _shown(run: Path, watch: Watched, index: int, packed: str | None) -> ShownCa
     return ShownCase(files.name, [sum(each) / len(each) if each else None for each in known], scores, packed)
 
 
-def _left(facts: Facts, steps: int) -> str:
-    done, seconds = facts.step or 0, facts.seconds or 0.0
-    return str(timedelta(seconds=round((steps - done) * seconds / done))) if done and done < steps else ""
+def _state(run: Run, step: int) -> str:
+    """How far the training is, in a sentence; it is finished once its last checkpoint is written."""
+    done, seconds, steps = run.facts.step or 0, run.facts.seconds or 0.0, run.settings.steps
+    took = timedelta(seconds=round(seconds))
+    if done >= steps:
+        return f"Finished: {steps} steps in {took}."
+    if run.facts.ended:
+        return f"{run.facts.ended} It took {took}."
+    left = f", {timedelta(seconds=round((steps - done) * seconds / done))} left" if done else ""
+    return f"Training: step {step} of {steps}{left}."

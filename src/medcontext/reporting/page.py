@@ -11,18 +11,14 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 import medcontext
-from medcontext.pictures.colours import colours_of
+from medcontext.pictures.colours import ERRORS, colours_of
+from medcontext.reporting.downloads import Download
 from medcontext.reporting.figures import MODEL_COLOURS, case_link, to_svg
 from medcontext.reporting.niivue import niivue_script
 from medcontext.reporting.result_tables import ResultTable
 from medcontext.reporting.volumes import CaseVolumes
 
 ASSETS = Path(__file__).parent / "assets"
-ERRORS = (
-    {"name": "missed", "colour": "#FF1F1F"},
-    {"name": "spurious", "colour": "#FFA39A"},
-    {"name": "wrong structure", "colour": "#B4004E"},
-)
 MOST_VALUES = 255 - len(ERRORS)  # that 8 bits tell apart
 
 
@@ -55,6 +51,7 @@ class Page:
         conclusion: sentences.
         tables: of results.
         table_note: on their reading.
+        downloads: the tables as files.
         rankings: heading to cases, each with the mean DSC of every model.
         differences: figures beside the tables.
         figures: of the scores.
@@ -65,7 +62,7 @@ class Page:
         values: of the segmentations, in the order of the colours, with their names.
         viewer_note: what the viewer shows of which cases.
         about: headings and texts.
-        live: of a training that goes on: `step`, `steps`, `left`, `note`.
+        live: of a training that goes on: `state`, `step`, `steps`, `note`.
         served: whether a server hands the page out, which its script may ask for more.
     """
 
@@ -76,6 +73,7 @@ class Page:
     conclusion: Sequence[str] = ()
     tables: Sequence[ResultTable] = ()
     table_note: str = ""
+    downloads: Sequence[Download] = ()
     rankings: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     differences: Mapping[str, Figure] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
@@ -136,7 +134,7 @@ def _viewer_data(page: Page) -> str:
         {
             "models": list(page.models),
             "values": [{"name": name, "colour": colour} for name, colour in colours_of(page.values).items()],
-            "errors": ERRORS,
+            "errors": [{"name": name, "colour": colour} for name, colour in ERRORS.items()],
             "cases": [
                 {"name": case.name, "means": list(case.means), "scores": case.scores, "packed": case.packed is not None}
                 for case in page.cases

@@ -7,16 +7,26 @@ from typing import NamedTuple
 from medcontext.comparison.compare import Comparison
 from medcontext.comparison.study import ALL, Study
 from medcontext.comparison.text import METRIC_NAMES, interval_text, p_value
+from medcontext.errors import counted
 from medcontext.evaluation.summary import METRICS
 
 
 class ShownDifference(NamedTuple):
-    """Of another model from the first, as text."""
+    """Of another model from the first, as text.
+
+    Args:
+        mean: of the patients' differences.
+        interval: about it.
+        p: corrected for all structures.
+        significant: by that.
+        alone: p as it is without the correction, where that is what contradicts the interval; else empty.
+    """
 
     mean: str
     interval: str
     p: str
     significant: bool
+    alone: str
 
 
 class Row(NamedTuple):
@@ -41,12 +51,21 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class ResultTable:
-    """All structures with one metric."""
+    """All structures with one metric.
+
+    Args:
+        metric: its key.
+        name: for a person.
+        caption: with its unit, and how many cases count.
+        rows: of structures that some model finds, and of the mean over all.
+        unfound: the other structures.
+    """
 
     metric: str
     name: str
     caption: str
     rows: list[Row]
+    unfound: list[str]
 
     @property
     def counts(self) -> list[tuple[str, str]]:
@@ -75,10 +94,11 @@ def result_tables(study: Study, comparisons: Sequence[Comparison]) -> list[Resul
                 _counts(study.count(name, "spurious")),
             )
             for name in (*study.structures, ALL)
+            if name not in study.unfound
         ]
         unit = "%" if metric == "dsc" else study.units[metric]
-        caption = f"{METRIC_NAMES[metric]}, {unit}; {len(study.paired[ALL, metric].scores)} cases"
-        tables.append(ResultTable(metric, METRIC_NAMES[metric], caption, rows))
+        caption = f"{METRIC_NAMES[metric]}, {unit}; {counted(len(study.paired[ALL, metric].scores), 'case')}"
+        tables.append(ResultTable(metric, METRIC_NAMES[metric], caption, rows, study.unfound))
     return tables
 
 
@@ -92,7 +112,10 @@ def _means(means: Sequence[float], metric: str) -> list[tuple[str, bool]]:
 
 def _difference(row: Comparison) -> ShownDifference:
     d, scale = row.difference, 100 if row.metric == "dsc" else 1
-    return ShownDifference(f"{scale * d.mean:+.1f}", interval_text(d, scale, 1), p_value(row.p_holm), row.significant)
+    excludes_none = d.low > 0 or d.high < 0  # neither, where there is no interval
+    alone = p_value(d.p) if excludes_none and not row.significant and row.p_holm > d.p else ""
+    mean, interval = f"{scale * d.mean:+.1f}", interval_text(d, scale, 1)
+    return ShownDifference(mean, interval, p_value(row.p_holm), row.significant, alone)
 
 
 def _counts(numbers: Sequence[float]) -> str:

@@ -43,6 +43,7 @@ class Facts:
         hardware: of the last process, for a person.
         devices: that share a step.
         step: of the last checkpoint.
+        ended: why it ended before its steps, in a sentence; None while it goes on, and of one that made all.
         seconds: until then, over all processes that the run took; None before the first.
         peak_gpu_memory_gib: the most of any process.
         changes: settings that a resume changed, in words, and the step of the last checkpoint then.
@@ -62,6 +63,7 @@ class Facts:
     hardware: str | None = None
     devices: int | None = None
     step: int | None = None
+    ended: str | None = None
     seconds: float | None = None
     peak_gpu_memory_gib: float | None = None
     changes: tuple[tuple[int, str], ...] = ()

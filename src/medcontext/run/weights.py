@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from medcontext.data.folders import listed
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.files import AnyPath
 from medcontext.run.checkpoint import Weights, open_checkpoint, weights_in
 from medcontext.run.folder import Run, read_run
@@ -112,5 +112,6 @@ def _misfit(
     return (
         f"The weights of {path} do not fit: {len(wrong)} tensors differ, and not in the number of labels alone "
         f"({shown}). They are of --network {network.get('name')} --network_args '{network.get('args')}' --crop_size "
-        f"[{crop}], for {network.get('in_channels')} channel(s). Train that network, or start from nothing."
+        f"[{crop}], for {counted(network.get('in_channels') or 0, 'channel')}. Train that network, or start from "
+        "nothing."
     )

@@ -103,6 +103,7 @@ class Progress(Callback):
             write_checkpoint(self.run.checkpoint("last"), values)
             note_cost(self.run.facts, trainer, task.device)
             self.run.facts.step, self.run.facts.seconds = task.learner.step, seconds
+            self.run.facts.ended = self.why_given_up(task) if self.given_up() else None
             self.run.write_facts()
         trainer.strategy.barrier()
         self.saved = time.monotonic()

@@ -7,6 +7,7 @@ import sys
 import torch
 from lightning.pytorch import Trainer
 
+from medcontext.errors import counted
 from medcontext.run import Facts
 
 
@@ -28,7 +29,7 @@ def hardware(device: torch.device, devices: int) -> str:
     """The devices, for a person."""
     if device.type == "cuda":
         return f"{devices} x {torch.cuda.get_device_name(device)}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {devices} process(es)"
+    return f"{platform.machine()} CPU, {counted(torch.get_num_threads(), 'thread')}, {counted(devices, 'process')}"
 
 
 def memory(device: torch.device) -> str:

@@ -25,7 +25,7 @@ from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
-from medcontext.errors import InputError, NotEnoughMemory, Unfinished, first_line, lacks_memory, memory_words
+from medcontext.errors import InputError, NotEnoughMemory, Unfinished, counted, first_line, lacks_memory, memory_words
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run, UnlabelledFacts
@@ -220,7 +220,7 @@ def too_large(run: Run, error: BaseException) -> str:
         same = f"1 and {size * run.settings.accumulate} make steps as large"
         cure = f"--batch_size with more --accumulate ({same}), or --crop_size"
     return (
-        f"Not enough memory for {size} crop{'s' * (size > 1)} of {crop} at once{memory_words(error)}. "
+        f"Not enough memory for {counted(size, 'crop')} of {crop} at once{memory_words(error)}. "
         f"Train in another --output with a smaller {cure}."
     )
 

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments import (
 )
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.settings import Settings
 
 MAIN = "MEDCONTEXT_MAIN"  # tells the processes that this one has Lightning start whose they are
@@ -146,7 +146,7 @@ def devices(settings: Settings) -> int:
 def _check(started: int, asked: int, launcher: str, name: str, settings: Settings) -> None:
     if started != asked:
         raise InputError(
-            f"{launcher} started {started} process{'es' * (started > 1)} ({name}), but --devices {settings.devices} "
+            f"{launcher} started {counted(started, 'process')} ({name}), but --devices {settings.devices} "
             f"--nodes {settings.nodes} ask for {asked}. Give as many devices as there are processes on each machine; "
             f"if {launcher} did not start this, unset its variables (env -u {name} ...)."
         )

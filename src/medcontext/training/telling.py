@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medcontext.console import console, note
+from medcontext.errors import counted
 from medcontext.training.callbacks import Progress
 from medcontext.training.cost import hardware, memory
 from medcontext.training.task import Task
@@ -79,7 +80,7 @@ def expectation(task: Task, seconds: float, progress: Progress) -> str:
         )
     if progress.validation:
         count = left // progress.every
-        beside.append(f"{count} validation{'s' * (count != 1)} of {len(progress.validation.names)} cases come on top")
+        beside.append(f"{counted(count, 'validation')} of {counted(len(progress.validation.names), 'case')} on top")
     return f"{'; '.join([text, *beside])}. Memory until now: {memory(task.device)}."
 
 

@@ -14,7 +14,7 @@ from medcontext.data.discovery.values import Look, Value, is_hounsfield, look_at
 from medcontext.data.discovery.walk import Files, passed_over_texts, walk
 from medcontext.data.discovery.words import modality, stem
 from medcontext.data.folders import listed, shortened
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ def _same_channels(
     fits = [bool(look.problem) or look.channels == expected for look in looks]
     if not any(fit and not look.problem for fit, look in zip(fits, looks, strict=True)):
         raise InputError(
-            f"{cases[0].images[0]} and such hold {usual} channel{'s' * (usual > 1)} each, {expected} expected. Give as "
+            f"{cases[0].images[0]} and such hold {counted(usual, 'channel')} each, {expected} expected. Give as "
             "many names as --channels; or, for one file a channel, an --image pattern for each."
         )
     odd = [f"{case.name} ({look.channels})" for case, look, fit in zip(cases, looks, fits, strict=True) if not fit]
-    said = f"Left out, because they have not {expected} channel{'s' * (expected > 1)}: {listed(odd, 10)}."
+    said = f"Left out, because they have not {counted(expected, 'channel')}: {listed(odd, 10)}."
     kept = [(case, look) for case, look, fit in zip(cases, looks, fits, strict=True) if fit]
     # A file that cannot be read says 1.
     return [case for case, _ in kept], [look._replace(channels=expected) for _, look in kept], [said] if odd else []

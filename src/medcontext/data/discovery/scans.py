@@ -16,7 +16,7 @@ from medcontext.data.discovery.words import is_label, modality
 from medcontext.data.folders import find_images, listed, nifti_files, passed_over, passed_over_text, shortened
 from medcontext.data.formats import MANIFEST
 from medcontext.data.nifti import is_nifti
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.files import check_utf8, read_json
 
 
@@ -169,4 +169,4 @@ def _may_be(file: PurePosixPath, channels: Sequence[str]) -> bool:
 
 
 def _count(channels: Sequence[str]) -> str:
-    return f"{len(channels)} channel{'s' * (len(channels) > 1)} ({', '.join(channels)})"
+    return f"{counted(len(channels), 'channel')} ({', '.join(channels)})"

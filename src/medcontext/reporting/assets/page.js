@@ -28,6 +28,39 @@ for (const link of document.querySelectorAll("svg a")) {
   link.tabIndex = -1; // hundreds of points; the list of cases is for the keyboard
 }
 
+// A table that is wider than its place says so, until its end is in sight.
+function watchTables() {
+  for (const place of document.querySelectorAll(".scroll")) {
+    const more = () => place.toggleAttribute("data-more", place.scrollLeft + place.clientWidth < place.scrollWidth - 2);
+    place.addEventListener("scroll", more, { passive: true });
+    new ResizeObserver(more).observe(place);
+  }
+}
+
+// Each figure as a file of its own: it takes the page's ink, font and theme along no more.
+function offerFigures() {
+  for (const svg of document.querySelectorAll("figure > svg")) {
+    const link = Object.assign(document.createElement("a"), {
+      className: "save", textContent: "SVG", href: "#", download: `${svg.getAttribute("aria-label").replaceAll(" ", "_")}.svg`,
+    });
+    link.onclick = () => {
+      const copy = svg.cloneNode(true);
+      const { width, height } = svg.viewBox.baseVal;
+      for (const [name, value] of Object.entries({ xmlns: "http://www.w3.org/2000/svg", width: `${width}pt`, height: `${height}pt` })) {
+        copy.setAttribute(name, value);
+      }
+      const text = new XMLSerializer().serializeToString(copy)
+        .replaceAll("currentColor", "#1a1a1a").replaceAll("var(--faint)", "#63666b").replaceAll("var(--font)", "sans-serif");
+      link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+      setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    };
+    svg.after(link);
+  }
+}
+
+watchTables();
+offerFigures();
+
 // A training that goes on: what changes is fetched anew, and the viewer keeps its place.
 async function follow(seen) {
   try {
