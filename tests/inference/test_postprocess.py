@@ -17,7 +17,7 @@ from medcontext.errors import InputError
 from medcontext.inference.components import apply_steps
 from medcontext.inference.postprocess import Parts, decide
 from medcontext.reporting.trainings import methods_rows, read_training
-from medcontext.run import Run
+from medcontext.run import Run, read_run
 from medcontext.run.postprocessing import read_postprocessing
 from tests.inference.runs import level_run, nearest_level, read, save, save_networks
 
@@ -109,7 +109,7 @@ def test_again_it_goes_on_and_with_other_weights_it_begins_anew(run: Run, data: 
     save_networks(run, nearest_level(run, scale=2.0))  # trained on
     capsys.readouterr()
     predict(run, data, tmp_path / "out")
-    assert "is not applied: it was found for another checkpoint" in capsys.readouterr().out
+    assert "is not applied: it was found for other checkpoints" in capsys.readouterr().out
     assert (read(tmp_path / "out/d.nii.gz") == 200).sum() == (truth(3) == 200).sum() + 3
     postprocess(run)
     assert "made anew" in capsys.readouterr().out
@@ -185,3 +185,60 @@ def test_components_touch_at_corners_and_are_measured_in_ml() -> None:
     assert kept[1, 1, 1] == kept[0, 0, 0] == 7
     assert kept[4, 3, 3] == 0
     assert label[4, 3, 3] == 7, "the label that was given stays as it is"
+
+
+@pytest.fixture
+def cross_validation(tmp_path: Path, data: Path) -> Path:
+    """Two folds, trained to the end, and what each predicted of the cases that it was not trained on."""
+    folder = tmp_path / "cv"
+    parts, networks = {}, []
+    for fold, (train, held_out) in enumerate((("ab", "cd"), ("cd", "ab"))):
+        made = level_run(folder / f"fold{fold}/run", split=Split(tuple(train), tuple(held_out), ()))
+        save_networks(made, nearest_level(made, scale=1.0 + 0.01 * fold))
+        made = replace(made, facts=replace(made.facts, data=str(data), step=made.settings.steps))
+        made.write()
+        predict(made, [data / f"images/{name}.nii.gz" for name in held_out], tmp_path / f"held_out{fold}")
+        record = json.loads((tmp_path / f"held_out{fold}/dataset.json").read_text())
+        for name in held_out:
+            save(folder / f"predictions/{name}.nii.gz", read(tmp_path / f"held_out{fold}/{name}.nii.gz"))
+        networks += record["predicted_by"]["networks"]
+        parts |= dict.fromkeys(held_out, "out of fold")
+    record["predicted_by"]["networks"] = networks
+    (folder / "predictions/dataset.json").write_text(json.dumps({**record, "parts": parts}))
+    folds = [{"train": list("ab"), "val": list("cd")}, {"train": list("cd"), "val": list("ab")}]
+    (folder / "splits_final.json").write_text(json.dumps(folds))
+    return folder
+
+
+def test_a_cross_validations_ensemble_gets_what_helps_out_of_fold(
+    cross_validation: Path, data: Path, tmp_path: Path, capsys
+) -> None:
+    assert main(["postprocess", f"--run={cross_validation}", "--device=cpu"]) == 0
+    assert "4 out-of-fold cases" in capsys.readouterr().out
+    found = read_postprocessing(cross_validation)
+    assert found is not None
+    assert sorted(found.cases) == list("abcd")
+    assert found.steps.keys() == {"liver"}
+    predict(cross_validation, data / "images", tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out/d.nii.gz"), truth(3))
+    predict(cross_validation / "fold0/run", data / "images", tmp_path / "one")
+    assert (read(tmp_path / "one/d.nii.gz") == 200).sum() == (truth(3) == 200).sum() + 3, "one fold is no ensemble"
+    capsys.readouterr()
+    predict(cross_validation, data / "images", tmp_path / "teachers", weights="teacher")
+    assert "is not applied: it was found for other checkpoints, or for the other weights" in capsys.readouterr().out
+
+
+def test_a_cross_validation_that_is_not_as_it_predicted_decides_nothing(cross_validation: Path) -> None:
+    with pytest.raises(InputError, match="predictions are there already: of checkpoint last, by the student"):
+        postprocess(cross_validation, checkpoint="best")
+    (cross_validation / "predictions/c.nii.gz").unlink()
+    with pytest.raises(InputError, match="lacks the predictions of c"):
+        postprocess(cross_validation)
+    fold = read_run(cross_validation / "fold1/run")
+    save_networks(fold, nearest_level(fold, scale=2.0))  # trained on
+    with pytest.raises(InputError, match="is not of the checkpoints that the folds have now"):
+        postprocess(cross_validation)
+    (cross_validation / "predictions/dataset.json").unlink()
+    with pytest.raises(InputError, match="has no predictions of its folds yet"):
+        postprocess(cross_validation)
+    assert not (cross_validation / "postprocessing.json").exists()

@@ -20,7 +20,7 @@ from medcontext.experiments.cells import sort_out
 from medcontext.experiments.folds import Fold, find_folds, pool
 from medcontext.experiments.launch import job_parameters, report_failures, run_cells, say
 from medcontext.files import AnyPath, output_folder
-from medcontext.run import FOLDS, Run, fold_folder
+from medcontext.run import FOLDS, PREDICTIONS, Run, fold_folder
 from medcontext.settings import Settings
 
 
@@ -115,9 +115,9 @@ def cross_validate(
     )
     failed |= run_cells(todo, root / "jobs", jobs)
     report_failures(failed, counted(len(cells), "fold"), root)
-    pool(cells, root / "predictions")
+    pool(cells, root / PREDICTIONS)
     workers = preparing_workers(settings)
-    scores = evaluate(root / "predictions", data, root / "scores", workers=workers, overwrite=True)
+    scores = evaluate(root / PREDICTIONS, data, root / "scores", workers=workers, overwrite=True)
     runs = tuple(cell.run() for cell in cells)
     warn(seen_images(runs))
     say(f"Their ensemble: medcontext predict --run {root} --input DIR --output DIR")

@@ -19,7 +19,7 @@ from medcontext.evaluation.pairs import Pair
 from medcontext.evaluation.structures import Structures
 from medcontext.inference.components import apply_steps, components, kept
 from medcontext.inference.ensemble import Member
-from medcontext.run import Run
+from medcontext.run import Run, cross_validation_of
 from medcontext.run.postprocessing import FILE, Choice, Keep, chosen_steps, read_postprocessing, step_text
 
 SHARES = (0.01, 0.03, 0.1, 0.3)
@@ -148,19 +148,21 @@ def applicable(members: Sequence[Member], weights: str, hashes: Sequence[str]) -
         weights: which are used.
         hashes: of the checkpoints.
     """
-    found = [read_postprocessing(member.run.folder) for member in members]
-    known = [(member.run, each) for member, each in zip(members, found, strict=True) if each and each.steps]
-    if not known:
+    runs = [member.run for member in members]
+    folder = runs[0].folder if len(runs) == 1 else cross_validation_of(runs)
+    if folder is None:
+        others = [run.folder for run in runs if (found := read_postprocessing(run.folder)) and found.steps]
+        remark = f"the post-processing of {others[0]} is not applied: it was found for one network, not for several."
+        return {}, remark if others else ""
+    found = read_postprocessing(folder)
+    if found is None or not found.steps:
         return {}, ""
-    run, first = known[0]
-    if len(members) > 1:
-        return {}, f"the post-processing of {run.folder} is not applied: it was found for one network, not for several."
-    if first.sha256 != hashes[0] or first.weights != weights:
+    if not found.holds_for(hashes, weights):
         return {}, (
-            f"{run.folder / FILE} is not applied: it was found for another checkpoint of the run, or for the other "
-            "weights. Run `medcontext postprocess` again with these."
+            f"{folder / FILE} is not applied: it was found for other checkpoints, or for the other weights. Run "
+            "`medcontext postprocess` again with these."
         )
-    return first.steps, ""
+    return found.steps, ""
 
 
 def validation_cases(run: Run) -> tuple[str, ...]:

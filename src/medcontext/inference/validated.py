@@ -1,7 +1,11 @@
-"""A run's predictions of its own validation cases, kept in its folder."""
+"""Predictions of cases that a training was not trained on, by which its post-processing is chosen.
+
+A run predicts its validation cases, into its own folder; a cross-validation has predicted every case already.
+"""
 
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -9,31 +13,39 @@ from rich.table import Table
 from rich.text import Text
 
 from medcontext.console import warn
-from medcontext.data.cases import Case, Dataset
+from medcontext.data.cases import Dataset
 from medcontext.data.folders import listed, shortened
 from medcontext.errors import InputError, counted
+from medcontext.evaluation.summary import OUT_OF_FOLD
 from medcontext.files import read_json
-from medcontext.inference.ensemble import Member
-from medcontext.inference.origin import RECORD, check_same_origin
+from medcontext.inference.ensemble import load_members
+from medcontext.inference.origin import RECORD, check_same_origin, describe_origin, file_hash
+from medcontext.inference.postprocess import validation_cases
 from medcontext.inference.predict import kept_if_used, outputs, predict_cases, remove_leftovers
+from medcontext.run import PREDICTIONS, Run, Weights
 from medcontext.run.postprocessing import FOLDER, Postprocessing, step_text
 
+Predicted = tuple[dict[str, Path], Weights, tuple[str, ...]]
+"""Predictions by case, whose weights they are, and the checksums of the networks."""
 
-def predict_validation(
-    members: Sequence[Member], dataset: Dataset, names: Sequence[str], origin: dict[str, Any]
-) -> list[Case]:
-    """Predict those cases that are not there yet; predictions of other networks or options make way.
+
+def predict_validation(run: Run, dataset: Dataset, checkpoint: str, weights: Weights, **options: Any) -> Predicted:
+    """Predict those validation cases that are not there yet; predictions of other networks or options make way.
 
     Args:
-        members: one network.
+        run: a training.
         dataset: that it was trained on.
-        names: of the validation cases.
-        origin: from `describe_origin`.
+        checkpoint: of the run.
+        weights: the student's or the teacher's.
+        options: of `load_members`.
 
     Raises:
-        InputError: if a case is not in the data set, cannot be predicted, or is another scan under that name.
+        InputError: if there are no such cases; if one is not in the data set, cannot be predicted, or is another scan
+            under that name.
     """
-    run = members[0].run
+    names = validation_cases(run)
+    members = load_members([run], [checkpoint], weights, **options)
+    origin = describe_origin(members, weights, [dataset.root])
     output = run.folder / FOLDER
     cases = [case for case in dataset.cases if case.name in set(names)]
     missing = sorted(set(names) - {case.name for case in cases})
@@ -60,13 +72,42 @@ def predict_validation(
             f"{dataset.root} has other scans than {run.folder} was trained and validated on, under the names "
             f"{listed(other)}. Give the data set of the training: --data DATASET."
         )
-    return cases
+    files = {case.name: outputs(output, case, False)[0] for case in cases}
+    return files, weights, (origin["predicted_by"]["networks"][0]["sha256"],)
+
+
+def out_of_fold(folder: Path, runs: Sequence[Run]) -> Predicted:
+    """What a cross-validation predicted of the cases that it scored.
+
+    Args:
+        folder: the cross-validation's.
+        runs: its folds.
+
+    Raises:
+        InputError: if they are not there, or not as the networks made them.
+    """
+    output = folder / PREDICTIONS
+    again = "Go on with the same `medcontext cross_validate`."
+    if not (output / RECORD).is_file():
+        raise InputError(f"{folder} has no {PREDICTIONS} of its folds yet. {again}")
+    record = read_json(output / RECORD)
+    made = record["predicted_by"]
+    networks = tuple(network["sha256"] for network in made["networks"])
+    if networks != tuple(file_hash(run.checkpoint("last")) for run in runs):
+        raise InputError(f"{output} is not of the checkpoints that the folds have now. {again}")
+    if "postprocessing" in made:
+        raise InputError(f"{output} is post-processed already, by a fold's own choice; nothing can be chosen on it.")
+    names = [name for name, part in record["parts"].items() if part == OUT_OF_FOLD]
+    files = {name: output / f"{name}.nii.gz" for name in names}
+    if missing := [name for name, path in files.items() if not path.is_file()]:
+        raise InputError(f"{output} lacks the predictions of {listed(missing)}. {again}")
+    return files, made["weights"], networks
 
 
 def choices_table(found: Postprocessing) -> Table:
     """What is kept of each structure, and what that does to its Dice."""
-    count = len(found.cases)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=counted(count, "validation case"))
+    kind = "out-of-fold case" if len(found.networks) > 1 else "validation case"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=counted(len(found.cases), kind))
     table.add_column("structure", overflow="fold")
     table.add_column("kept", overflow="fold")
     for column in ("DSC before", "DSC after"):

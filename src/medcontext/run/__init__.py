@@ -3,7 +3,7 @@
 from medcontext.run.checkpoint import Weights, load_network, make_network, read_checkpoint, write_checkpoint
 from medcontext.run.facts import Facts, UnlabelledFacts
 from medcontext.run.folder import FILES, Run, read_run
-from medcontext.run.folds import FOLDS, fold_folder, read_runs
+from medcontext.run.folds import FOLDS, PREDICTIONS, cross_validation_of, fold_folder, read_runs
 from medcontext.run.inputs import INPUTS, Inputs, go_on_command
 from medcontext.run.weights import KeyReport, initial_remarks, load_weights
 
@@ -11,12 +11,14 @@ __all__ = [
     "FILES",
     "FOLDS",
     "INPUTS",
+    "PREDICTIONS",
     "Facts",
     "Inputs",
     "KeyReport",
     "Run",
     "UnlabelledFacts",
     "Weights",
+    "cross_validation_of",
     "fold_folder",
     "go_on_command",
     "initial_remarks",

@@ -3,16 +3,18 @@
 ```
 DIR/splits_final.json   the folds, as nnU-Net writes them: a list of {"train": [...], "val": [...]}
 DIR/fold0/run           the run of the first fold, and so on
+DIR/predictions         of every case that of the fold's network that was not trained on it
 ```
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from medcontext.errors import InputError
 from medcontext.files import read_json
 from medcontext.run.folder import FILES, Run, read_run
 
-FOLDS = "splits_final.json"
+FOLDS, PREDICTIONS = "splits_final.json", "predictions"
 
 
 def fold_folder(folder: Path, fold: int) -> Path:
@@ -38,3 +40,10 @@ def read_runs(folder: Path) -> list[Run]:
             f"on with it by the same `medcontext cross_validate`, or give single runs such as {folders[0]}."
         )
     return whole
+
+
+def cross_validation_of(runs: Sequence[Run]) -> Path | None:
+    """The folder of the cross-validation whose folds several runs are; None where they are not of one."""
+    roots = {run.folder.parent.parent for run in runs}
+    root = roots.pop()
+    return root if not roots and len(runs) > 1 and (root / FOLDS).is_file() else None

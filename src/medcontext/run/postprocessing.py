@@ -1,13 +1,13 @@
-"""What is done to the predictions of a run's network, as `medcontext postprocess` found it to help.
+"""What is done to the predictions of a run, or of a cross-validation, as `medcontext postprocess` found it to help.
 
 ```
-RUN/postprocessing.json   for each structure what is kept of it, with the Dice before and after; for which network, on
-                          which validation cases
-RUN/postprocessing        the network's predictions of these cases
+RUN/postprocessing.json   for each structure what is kept of it, with the Dice before and after; for which networks, on
+                          which cases
+RUN/postprocessing        of a run, its network's predictions of these cases; a cross-validation has them already
 ```
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,21 +43,25 @@ class Postprocessing:
     """`postprocessing.json`.
 
     Args:
-        cases: the validation cases that decided.
+        cases: the validation cases that decided; of a cross-validation all that it predicted.
         weights: the student's or the teacher's.
-        sha256: of the checkpoint.
+        networks: SHA-256 of the checkpoint, or of each fold's.
         structures: what was chosen for each.
     """
 
     cases: tuple[str, ...]
     weights: str
-    sha256: str
+    networks: tuple[str, ...]
     structures: dict[str, Choice]
 
     @property
     def steps(self) -> dict[str, Keep]:
         """What is to be done, by structure."""
         return chosen_steps(self.structures)
+
+    def holds_for(self, networks: Sequence[str], weights: str) -> bool:
+        """Whether it was found for these, by their checksums, in whatever order."""
+        return sorted(networks) == sorted(self.networks) and weights == self.weights
 
 
 def chosen_steps(choices: Mapping[str, Choice]) -> dict[str, Keep]:
@@ -99,7 +103,8 @@ def read_postprocessing(run: Path) -> Postprocessing | None:
     content: Any = read_json(run / FILE)
     try:
         structures = {name: Choice(**choice) for name, choice in content["structures"].items()}
-        found = Postprocessing(tuple(content["cases"]), content["weights"], content["sha256"], structures)
+        networks = tuple(content["networks"] if "networks" in content else [content["sha256"]])  # the name before 0.2
+        found = Postprocessing(tuple(content["cases"]), content["weights"], networks, structures)
         _ = found.steps
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
