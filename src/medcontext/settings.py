@@ -248,10 +248,10 @@ class Settings:
             raise InputError(f"foreground must lie between 0 and 1, got {self.foreground}.")
         if self.crop_size != "auto" and min(self.crop_size) < 1:
             raise InputError(f"crop_size must be three positive numbers, got {self.crop_size}.")
-        if self.vary.affine_probability or self.vary.flip_axes:
+        if self.vary.affine_probability or self.vary.flip_axes or self.vary.transform:
             raise InputError(
                 "vary changes intensities alone, for teacher and student must see a voxel at the same place: leave "
-                "vary.affine_probability at 0 and vary.flip_axes empty."
+                "vary.affine_probability at 0, vary.flip_axes and vary.transform empty."
             )
         for name in self.loggers:
             if name not in LOGGERS:

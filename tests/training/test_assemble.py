@@ -5,7 +5,7 @@ from medcontext.errors import InputError
 from medcontext.method import TokenAdapter, VoxelAdapter
 from medcontext.networks import build_network
 from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, TeacherSettings
-from medcontext.training.assemble import auto_crop, make_learner, make_loss, make_mask, make_optimizer
+from medcontext.training.assemble import auto_crop, make_learner, make_mask, make_optimizer
 
 
 def learner(method: MethodSettings, crop: tuple[int, int, int] = (32, 32, 16), network: str = "unet"):
@@ -65,42 +65,3 @@ def test_the_learning_rate_follows_its_schedule(schedule: str, expected: dict[in
 
 def test_the_automatic_crop_covers_the_median_volume() -> None:
     assert auto_crop([(1, 512, 512, 10), (1, 400, 300, 9), (1, 90, 60, 17)]) == (96, 96, 16)
-
-
-def test_a_loss_by_its_import_path_is_the_one_that_trains() -> None:
-    """MONAI's, with the arguments that make it equation 3."""
-    args = {"to_onehot_y": True, "softmax": True, "squared_pred": True, "smooth_nr": 0.0, "smooth_dr": 1e-6}
-    own = make_loss("monai.losses.DiceCELoss", args, 3, 3)
-    assert own is not None
-    network = build_network("unet", in_channels=2, out_channels=3, crop_size=(16, 16, 16))
-    image, label = torch.randn(2, 2, 16, 16, 16), torch.randint(0, 3, (2, 1, 16, 16, 16)).to(torch.uint8)
-    losses = []
-    for loss in (own, None):
-        same = make_learner(
-            MethodSettings(masking=False),
-            network,
-            "unet",
-            in_channels=2,
-            crop_size=(16, 16, 16),
-            total_steps=1,
-            steps_per_epoch=1,
-            supervised=loss,
-        )
-        losses.append(same(image, label).loss)
-    torch.testing.assert_close(*losses)
-    assert make_loss("dice_ce", {}, 3, 3) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "args", "words"),
-    [
-        ("monai.losses.Dices", {}, "Loss 'monai.losses.Dices' cannot be imported"),
-        ("nowhere", {}, "Loss 'nowhere' cannot be imported"),
-        ("monai.losses.DiceLoss", {"gamma": 2}, "with --loss_args {'gamma': 2} cannot be used"),
-        ("torch.nn.CrossEntropyLoss", {}, r"logits \(B, 3, H, W, D\) and labels \(B, 1, H, W, D\) of 0 to 2"),
-        ("monai.losses.DiceLoss", {"to_onehot_y": True, "reduction": "none"}, "one number that has a gradient"),
-    ],
-)
-def test_a_loss_that_cannot_train_is_refused(name: str, args: dict, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        make_loss(name, args, 3, 3)

@@ -3,6 +3,8 @@
 Built on MONAI's transforms. B: batch; C: channels; H, W, D: space.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from monai.transforms import (
@@ -27,10 +29,15 @@ class Augment:
 
     Args:
         settings: what to do how often and how much.
+        own: a transform of the user's, which follows: from an image (C, H, W, D), a label (1, H, W, D) and a seed to
+            new ones.
     """
 
-    def __init__(self, settings: AugmentSettings) -> None:
+    def __init__(
+        self, settings: AugmentSettings, own: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None
+    ) -> None:
         self.settings = settings
+        self.own = own
         low, high = settings.scale
         self._grid = RandAffineGrid(
             rotate_range=[float(np.deg2rad(angle)) for angle in settings.rotation],
@@ -63,7 +70,7 @@ class Augment:
             New image and label of the same shapes, types and device, the same under autocast. Labels keep to
             their values (nearest neighbour); beyond the crop's border the outermost voxels are repeated, in both.
         """
-        if not self.settings.enabled:
+        if not self.settings.enabled and self.own is None:
             return image, label
         with torch.autocast(image.device.type, enabled=False):  # else the places of voxels are rounded to bfloat16
             samples = [self._vary(image[index], label[index], [seed, index]) for index in range(len(image))]
@@ -71,11 +78,17 @@ class Augment:
         return torch.stack(images), torch.stack(labels)
 
     def images(self, image: Tensor, seed: int) -> Tensor:
-        """Vary a batch of images (B, C, H, W, D) that have no label."""
-        return self(image, image.new_zeros(len(image), 1, 1, 1, 1), seed)[0]
+        """Vary a batch of images (B, C, H, W, D) that have no label; a transform of the user's sees background."""
+        shape = (1, 1, 1) if self.own is None else image.shape[2:]
+        return self(image, image.new_zeros(len(image), 1, *shape), seed)[0]
 
     def _vary(self, image: Tensor, label: Tensor, seed: list[int]) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(seed)
+        if self.settings.enabled:
+            image, label = self._vary_as_set(image, label, rng)
+        return self.own(image, label, int(rng.integers(2**32))) if self.own else (image, label)
+
+    def _vary_as_set(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         if rng.random() < self.settings.affine_probability:
             image, label = self._deform(image, label, int(rng.integers(2**32)))
         flips = [1 + axis for axis in self.settings.flip_axes if rng.random() < self.settings.flip_probability]

@@ -1,6 +1,7 @@
 """How training crops are varied; apart from `augment.py`, so that reading settings does not import MONAI."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from medcontext.errors import InputError
 
@@ -12,7 +13,10 @@ class AugmentSettings:
     """How crops are varied; the magnitudes follow nnU-Net's, the rotation is smaller.
 
     Args:
-        enabled: False leaves every crop as it is.
+        enabled: False leaves every crop as it is, but for a transform of your own.
+        transform: the import path of a transform of your own, which follows these: called, as MONAI's dictionary
+            transforms are, with `image` (C, H, W, D) and `label` (1, H, W, D) of a crop.
+        transform_args: arguments that it is made of, such as --augment.transform_args.prob 0.5.
         affine_probability: of a rotation and scaling.
         rotation: largest angle about H, W and D, in degrees, either way. About H and W it tilts the slices,
             which shears where the voxels are far from cubes: lower it there.
@@ -36,6 +40,8 @@ class AugmentSettings:
     """
 
     enabled: bool = True
+    transform: str = ""
+    transform_args: dict[str, Any] = field(default_factory=dict)
     affine_probability: float = 0.4
     rotation: tuple[float, float, float] = (10.0, 10.0, 20.0)
     scale: Range = (0.8, 1.25)

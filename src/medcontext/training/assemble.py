@@ -1,18 +1,16 @@
 """From settings to objects: the learner, the optimizer and its schedule, the crop."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from medcontext.data.geometry import Shape3
-from medcontext.errors import InputError, first_line
 from medcontext.method import CubeMask, MedContext, Momentum, ReferenceMomentum, TubeMask
-from medcontext.networks import find_own, token_adapter
+from medcontext.networks import token_adapter
 from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, TeacherSettings
 
 
@@ -83,55 +81,6 @@ def make_learner(
         unlabelled=settings.unlabelled,
         expected=expected,
     )
-
-
-class OwnLoss(nn.Module):
-    """A loss of the user's, in 32-bit floating point whatever the autocast, as ours are.
-
-    Args:
-        loss: from logits (B, K, H, W, D) and labels (B, 1, H, W, D) to a scalar.
-    """
-
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            return self.loss(logits if logits.dtype == torch.float64 else logits.float(), label.long())
-
-
-def make_loss(name: str, args: dict[str, Any], outputs: int, classes: int) -> nn.Module | None:
-    """The supervised loss that the settings name; None for equation 3.
-
-    Args:
-        name: of the settings.
-        args: of its constructor.
-        outputs: of the network.
-        classes: that a label may have; the outputs unless these are regions.
-
-    Raises:
-        InputError: if it cannot be made, or does not answer two small volumes with a number that has a gradient.
-    """
-    if name == "dice_ce":
-        return None
-    logits = torch.linspace(-1, 1, 2 * outputs * 4**3).reshape(2, outputs, 4, 4, 4).requires_grad_()
-    label = torch.arange(2 * 4**3).reshape(2, 1, 4, 4, 4) % classes
-    try:
-        loss = OwnLoss(find_own("Loss", name)(**args))
-        value = loss(logits, label)
-        value.backward()
-    except InputError:
-        raise
-    except Exception as error:  # a user's loss may raise anything
-        raise InputError(
-            f"Loss '{name}' with --loss_args {args} cannot be used: {first_line(error)}. It is made of its arguments, "
-            f"and then called with logits (B, {outputs}, H, W, D) and labels (B, 1, H, W, D) of 0 to {classes - 1}; "
-            "it must give one number that has a gradient."
-        ) from error
-    if not value.isfinite() or logits.grad is None:
-        raise InputError(f"Loss '{name}' gives {value.item()} with{'out' * (logits.grad is None)} a gradient.")
-    return loss
 
 
 def make_optimizer(

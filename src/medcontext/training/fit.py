@@ -30,10 +30,11 @@ from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run, UnlabelledFacts
 from medcontext.settings import Settings
-from medcontext.training.assemble import auto_crop, make_learner, make_loss, make_mask
+from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Bar, Progress
 from medcontext.training.log import versions
 from medcontext.training.loggers import check_loggers, log_outcome, open_loggers
+from medcontext.training.own import make_loss, make_transform
 from medcontext.training.processes import Place, devices
 from medcontext.training.resume import late_cases, needed_cases
 from medcontext.training.shared_memory import batch_bytes, check_workers, fitting_workers
@@ -67,7 +68,9 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
     if settings.compile:
         learner.network.compile()
         learner.teacher.network.compile()
-    return Task(learner, settings, tuple(run.regions) or ("background", *run.plan.structures))
+    own, args = settings.augment.transform, settings.augment.transform_args
+    transform = make_transform(own, args, len(run.plan.channels), run.crop_size, classes)
+    return Task(learner, settings, tuple(run.regions) or ("background", *run.plan.structures), transform)
 
 
 def make_progress(run: Run, store: Store, names: tuple[str, ...], scans: Scans) -> Progress:
@@ -347,6 +350,8 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
     find_network(settings.network)
     if settings.loss != "dice_ce":
         find_own("Loss", settings.loss)
+    if settings.augment.transform:
+        find_own("Transform", settings.augment.transform)
     make_mask(settings.method.mask)
     check_loggers(settings.loggers)
 

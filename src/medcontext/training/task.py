@@ -13,6 +13,7 @@ from medcontext.data.augment import Augment
 from medcontext.method import Losses, MedContext
 from medcontext.settings import Settings
 from medcontext.training.assemble import make_optimizer
+from medcontext.training.own import OwnTransform
 
 UNLABELLED, VARIED = 1 << 62, 1 << 61  # set the changes of these crops apart from those of labelled ones
 
@@ -27,15 +28,22 @@ class Task(LightningModule):
         learner: the student, its teacher and the losses.
         settings: of the run.
         structures: names of the network's outputs, for curves.
+        transform: of the user's, see `Augment`.
     """
 
-    def __init__(self, learner: MedContext, settings: Settings, structures: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        learner: MedContext,
+        settings: Settings,
+        structures: Sequence[str] = (),
+        transform: OwnTransform | None = None,
+    ) -> None:
         super().__init__()
         self.structures = structures
         self.automatic_optimization = False
         self.learner = learner
         self.settings = settings
-        self.augment = Augment(settings.augment)
+        self.augment = Augment(settings.augment, transform)
         self.vary = Augment(settings.vary)
         self.optimizer, self.scheduler = make_optimizer(
             settings.optimizer, learner.trainable_parameters(), settings.steps

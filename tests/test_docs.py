@@ -1,0 +1,72 @@
+"""The commands of README.md and docs/training.md do what is written there, on generated scans with a tiny network."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medcontext.cli import main
+from medcontext.run import read_run
+from tests.training.commands import TINY, logged
+
+ROOT = Path(__file__).parents[1]
+SMALL = (*TINY, "--steps=2", "--validation_cases=1", "--loggers=[csv]", "--workers=0")
+
+
+def commands(page: str, start: str, end: str) -> list[list[str]]:
+    """The words of every `medcontext` command between two texts of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8").partition(start)[2].partition(end)[0]
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("medcontext ")]
+
+
+@pytest.fixture
+def desk(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the commands name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MEDCONTEXT_CACHE", str(tmp_path / "cache"))
+    for name in ("DATASET", "OTHER_DATASET"):
+        shutil.copytree(balls, tmp_path / name)
+    other = tmp_path / "OTHER_DATASET" / "dataset.json"
+    other.write_text(json.dumps({**json.loads(other.read_text()), "unlabelled": ["more.nii.gz"]}))
+    (tmp_path / "SCANS").mkdir()
+    for place in ("SCANS/new.nii.gz", "OTHER_DATASET/more.nii.gz"):
+        shutil.copy(balls / "imagesTr" / "ball_0.nii.gz", tmp_path / place)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_readmes_way_in_a_shell(desk: Path) -> None:
+    found = commands("README.md", "The same in a shell", "Or in your own loop")
+    assert [words[0] for words in found] == ["check", "train", "predict", "evaluate"]
+    for words in found:
+        small = [*SMALL, "--few_shot=2"] if words[0] == "train" else []
+        assert main([*words, *small]) == 0, words
+    assert (desk / "SCORES" / "metrics.csv").is_file()
+
+
+@pytest.mark.slow
+def test_every_training_of_the_docs(desk: Path) -> None:
+    python = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
+        if block.startswith("# mine.py")
+    )
+    (desk / "mine.py").write_text(python)
+    first = commands("docs/training.md", "A run that was stopped", "## Cross-validation")
+    scans = commands("docs/training.md", "## Scans without labels", "In your own loop")
+    resumed, *others = first
+    assert main(["train", "--data", "DATASET", "--output", "RUN", *SMALL]) == 0
+    assert main([*resumed, "--steps=3"]) == 0
+    assert read_run(Path("RUN")).facts.step == 3
+    assert len(others) == 2
+    assert len(scans) == 2
+    for words in others + scans:
+        shutil.rmtree("RUN")
+        few = ["--few_shot=2"] if "--unlabelled" in words else []
+        assert main([*words, *SMALL, *few]) == 0, words
+        assert logged(Path("RUN"), "train/loss")
