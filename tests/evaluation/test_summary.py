@@ -90,10 +90,10 @@ def printed(width: int, cases: dict[str, list[Score]]) -> str:
 def test_the_table_says_per_cent_units_and_counts() -> None:
     text = printed(120, CASES)
     rows = {cells[0]: cells[1:] for line in text.splitlines() if (cells := re.split(r"\s{2,}", line.strip()))}
-    assert rows["liver"] == ["4", "0", "0", "0", "65.00 ± 23.8", "6.00 ± 3.6", "12.00 ± 7.1"]
-    assert rows["spleen"][:4] == ["3", "1", "1", "1"]
-    assert rows["aorta"] == ["0", "0", "0", "4", "-", "-", "-"]
-    assert rows["mean"] == ["7", "1", "1", "5", "42.50", "38.00", "76.00"]
+    assert rows["liver"] == ["4", "0", "0", "65.00 ± 23.8", "6.00 ± 3.6", "12.00 ± 7.1"]
+    assert rows["spleen"][:3] == ["3", "1", "1"]
+    assert rows["aorta"] == ["0", "0", "0", "-", "-", "-"]
+    assert rows["mean"] == ["7", "1", "1", "42.50", "38.00", "76.00"]
     assert "mm" in text
     headings = [column.header for column in make_table(summarise(CASES), PROTOCOLS["legacy"], 4).columns]
     assert headings[-1] == "HD95 max\nvoxels"
@@ -101,7 +101,8 @@ def test_the_table_says_per_cent_units_and_counts() -> None:
 
 def test_a_narrow_terminal_folds_names_and_no_numbers() -> None:
     cases = {name: [score("inferior vena cava", dsc, 123.4)] for name, dsc in (("a", 0.0), ("b", 1.0))}
-    text = printed(80, cases)
-    assert "absent" not in text
+    text = printed(80, cases | {"c": [absent("inferior vena cava", STANDARD)]})
+    assert "n: cases that have the structure" in text
+    assert "inferior" in text
     (line,) = (line for line in text.splitlines() if line.count("±") == 3)
     assert line.split()[-3:] == ["246.80", "±", "0.0"]

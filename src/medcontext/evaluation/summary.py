@@ -120,12 +120,10 @@ def held_out(parts: Mapping[str, str]) -> str:
 def make_table(summary: Mapping[str, Any], protocol: Protocol, cases: int) -> Table:
     """The summary as a person reads it: DSC in per cent, and the counts beside every mean.
 
-    It fits 80 columns; where a structure is absent from some cases, it takes one column more.
+    It fits 80 columns. Cases that have a structure in neither label nor prediction are those that its n lacks.
     """
     overall = summary["mean"]
     shown = {"n": "n", "missed": "missed", "spurious": "false\nalarms"}
-    if overall["absent"]:
-        shown["absent"] = "absent"
     table = Table(
         title=f"{counted(cases, 'case')}, {protocol.name} protocol", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -139,17 +137,18 @@ def make_table(summary: Mapping[str, Any], protocol: Protocol, cases: int) -> Ta
     table.add_section()
     means = (_number(overall[metric], metric) for metric in METRICS)
     table.add_row("mean", *(str(overall[count]) for count in shown), *means, style="bold")
-    table.caption = "± standard deviation over cases; last row: mean of the structures' means"
+    caption = "± standard deviation over cases; last row: mean of the structures' means"
+    table.caption = caption + "\nn: cases that have the structure, in label or prediction" * bool(overall["absent"])
     return table
 
 
 def _structure(scores: Sequence[Score]) -> dict[str, Any]:
-    counted = [score for score in scores if score.counts]
-    entry: dict[str, Any] = {"n": len(counted)}
+    counting = [score for score in scores if score.counts]
+    entry: dict[str, Any] = {"n": len(counting)}
     for status in ("missed", "spurious", "absent"):
         entry[status] = sum(score.status == status for score in scores)
     for metric in METRICS:
-        values = [getattr(score, metric) for score in counted]
+        values = [getattr(score, metric) for score in counting]
         entry[metric] = {
             "mean": statistics.fmean(values) if values else None,
             "std": statistics.stdev(values) if len(values) > 1 else None,
