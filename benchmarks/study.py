@@ -322,8 +322,8 @@ class Work:
         if not self.study.parts(self.names, 0).report:
             return "None: all are to choose settings on."
         for arm in arms:
-            found = [self.reported(arm, turn, seed) for seed in seeds for turn in range(self.study.turns)]
-            if done := [scores for scores in found if scores]:
+            found = [[self.reported(arm, turn, seed) for turn in range(self.study.turns)] for seed in seeds]
+            if done := [scores for turns in found if all(turns) for scores in turns if scores]:  # all cases of a seed
                 models[arm] = done
         if len(models) < 2:
             return "Nothing to compare yet."
