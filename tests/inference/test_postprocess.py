@@ -14,7 +14,7 @@ from medcontext.data.cases import Case
 from medcontext.data.nifti import image_digest, read_image
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
-from medcontext.inference.components import apply_steps
+from medcontext.inference.components import ALL, apply_steps
 from medcontext.inference.postprocess import Parts, decide
 from medcontext.reporting.trainings import methods_rows, read_training
 from medcontext.run import Run, read_run
@@ -242,3 +242,32 @@ def test_a_cross_validation_that_is_not_as_it_predicted_decides_nothing(cross_va
     with pytest.raises(InputError, match="has no predictions of its folds yet"):
         postprocess(cross_validation)
     assert not (cross_validation / "postprocessing.json").exists()
+
+
+def test_all_structures_together_come_first(run: Run, data: Path, tmp_path: Path) -> None:
+    """Two stray pieces that touch: as one structure, a heart, they are not its largest component."""
+    for index, name in enumerate("abcd"):
+        label = np.zeros(SHAPE, np.int16)
+        label[2:8, 2:8, 2 : 5 + index], label[8:12, 2:8, 2 : 5 + index] = 200, 600
+        save(data / f"labels/{name}.nii.gz", label)
+        image = scan(label, spots=False)
+        image[1:3, 10:12, 10:12], image[3:5, 10:12, 10:12] = LEVEL[200], LEVEL[600]
+        save(data / f"images/{name}.nii.gz", image)
+    images = {name: Case(name, (data / f"images/{name}.nii.gz",)) for name in "abc"}
+    cases = {name: (image_digest(read_image(case, ["MR"])[0]), "") for name, case in images.items()}
+    replace(run, facts=replace(run.facts, cases=cases)).write()
+    postprocess(run)
+    found = read_postprocessing(run.folder)
+    assert found is not None
+    assert set(found.steps) == {ALL}, "nothing is left to do for each by itself"
+    assert found.structures[ALL].dice_after == pytest.approx(1)
+    predict(run, data, tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out/d.nii.gz"), label)
+
+
+def test_what_helps_all_together_may_not_cost_one() -> None:
+    sizes, predicted = np.array([5.0, 1.0]), {ALL: np.array([5.0, 1.0]), "a": np.array([4.0, 0.1])}
+    for right, keep in ((0.1, "all"), (0.0, "largest")):  # what of the smaller component is truly a's
+        agreed = {ALL: np.array([5.0, right]), "a": np.array([4.0, right])}
+        found = decide(ALL, [Parts(sizes, predicted, agreed, {ALL: 5.0 + right, "a": 4.0 + right})])
+        assert found.keep == keep

@@ -7,9 +7,23 @@ from scipy import ndimage
 
 from medcontext.data.regions import Regions, written_values
 from medcontext.evaluation.metrics import Extent, common_box, locate
+from medcontext.evaluation.structures import Structures
 from medcontext.run.postprocessing import Keep
 
 TOUCHING = np.ones((3, 3, 3), bool)  # by faces, edges and corners, as nnU-Net has it
+ALL = "(all structures)"
+"""Stands for a structure: whatever is not background, as nnU-Net looks at it first."""
+
+
+def with_all(structures: Structures, regions: Regions) -> Structures:
+    """Structures that do not overlap, after what stands for all of them; regions hold one another already.
+
+    >>> with_all({"liver": (1,), "spleen": (2, 3)}, {})
+    {'(all structures)': (1, 2, 3), 'liver': (1,), 'spleen': (2, 3)}
+    """
+    if regions or len(structures) < 2 or ALL in structures:
+        return structures
+    return {ALL: tuple(value for values in structures.values() for value in values), **structures}
 
 
 def components(label: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, Extent] | None:
@@ -39,7 +53,7 @@ def kept(sizes: np.ndarray, keep: Keep) -> np.ndarray:
 
 
 def apply_steps(
-    label: np.ndarray, steps: Mapping[str, Keep], structures: Mapping[str, Sequence[int]], regions: Regions, ml: float
+    label: np.ndarray, steps: Mapping[str, Keep], structures: Structures, regions: Regions, ml: float
 ) -> np.ndarray:
     """A label without the components that are not kept.
 
@@ -48,7 +62,7 @@ def apply_steps(
 
     Args:
         label: (X, Y, Z), label values.
-        steps: what is kept, by structure.
+        steps: what is kept, by structure, or of all.
         structures: their label values; of regions, larger ones first.
         regions: the same, where the structures are overlapping regions; else empty.
         ml: volume of a voxel.
@@ -57,7 +71,7 @@ def apply_steps(
     >>> apply_steps(line, {"liver": "largest"}, {"liver": (1,), "spleen": (2,)}, {}, 0.001).ravel().tolist()
     [1, 1, 0, 0, 0, 2]
     """
-    for name, values in structures.items():
+    for name, values in with_all(structures, regions).items():
         found = components(label, values) if name in steps else None
         if found is None:
             continue

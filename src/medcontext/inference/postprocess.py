@@ -17,7 +17,7 @@ from medcontext.data.regions import Regions
 from medcontext.errors import InputError
 from medcontext.evaluation.pairs import Pair
 from medcontext.evaluation.structures import Structures
-from medcontext.inference.components import apply_steps, components, kept
+from medcontext.inference.components import ALL, apply_steps, components, kept, with_all
 from medcontext.inference.ensemble import Member
 from medcontext.run import Run, cross_validation_of
 from medcontext.run.postprocessing import FILE, Choice, Keep, chosen_steps, read_postprocessing, step_text
@@ -64,7 +64,8 @@ def choose(
     """What is kept of each structure.
 
     Regions are decided one after the other, from the outside in: what is dropped of one is dropped of those inside it,
-    and none of these may lose by it. Structures do not touch one another.
+    and none of these may lose by it. Of structures all together come first, as in nnU-Net, and then each by itself,
+    which does not touch the others.
 
     Args:
         pairs: predictions of the validation cases, and their labels.
@@ -77,7 +78,9 @@ def choose(
         InputError: if a file cannot be read.
     """
     found: dict[str, Choice] = {}
-    for group in [[name] for name in regions] or [list(structures)]:
+    structures, apart = with_all(structures, regions), list(structures)
+    together = [[ALL]] if ALL in structures else []
+    for group in [[name] for name in regions] or [*together, apart]:
         steps = chosen_steps(found)
         work = partial(measure, group=group, structures=structures, regions=regions, label_map=label_map, steps=steps)
         cases = [case for _, case in sorted(in_processes(work, pairs, workers, f"measuring {', '.join(group):.40}"))]
@@ -97,7 +100,7 @@ def decide(name: str, cases: Sequence[Parts]) -> Choice:
         return Choice("all", None, None, {})
     best: Keep | Literal["all"] = "all"
     dice, tried = before[name], {}
-    steps: list[Keep] = [*sizes, "largest"]
+    steps: list[Keep] = ["largest"] if name == ALL else [*sizes, "largest"]
     for keep in steps:
         after = {each: _mean(cases, each, keep) for each in before}
         tried[step_text(keep)] = after[name]
