@@ -127,20 +127,13 @@ def distributions(study: Study, metric: str, label: str) -> Figure:
     structures, models = study.structures, len(study.models)
     step = 1.0 + 0.35 * (models - 1)
     figure, axes = _figure(0.24 * step * len(structures) + 1.0 + 0.2 * models)
-    scale = 100 if metric == "dsc" else 1
     rng = np.random.default_rng(0)
-    lost = {name: {} if metric == "dsc" else study.lost(name) for name in structures}
-    edge = _set_range(axes, study, metric, lost)
+    places = _places(axes, study, metric)
     for line, structure in enumerate(structures):
-        cases = study.paired[structure, metric].case_means
-        for index in range(models):
-            y = line + (index - (models - 1) / 2) * 0.8 / models
-            values = {
-                case: edge if lost[structure].get(case, [False] * models)[index] else scale * means[index]
-                for case, means in cases.items()
-            }
+        for index, values in enumerate(places[structure]):
             if not values:
                 continue
+            y = line + (index - (models - 1) / 2) * 0.8 / models
             spread = y + rng.uniform(-0.24, 0.24, len(values)) / models
             x = list(values.values())
             colour = MODEL_COLOURS[index % 6]
@@ -155,27 +148,26 @@ def distributions(study: Study, metric: str, label: str) -> Figure:
     return figure
 
 
-def _set_range(axes: Axes, study: Study, metric: str, lost: Mapping[str, Mapping[str, Sequence[bool]]]) -> float:
-    """From 0 to the worst score, or to a place for what was missed, which is returned."""
+def _places(axes: Axes, study: Study, metric: str) -> dict[str, list[dict[str, float]]]:
+    """Where each case's point lies, by structure and model, on axes that are made to hold all of them."""
+    means, models = {name: study.paired[name, metric].case_means for name in study.structures}, range(len(study.models))
     if metric == "dsc":
         axes.set_xlim(0, 100)
-        return 100.0
-    flags = [
-        (mean, is_lost)
-        for name in study.structures
-        for case, means in study.paired[name, metric].case_means.items()
-        for mean, is_lost in zip(means, lost[name][case], strict=True)
-    ]
-    top = max((mean for mean, is_lost in flags if not is_lost), default=0.0) or 1.0
-    if not any(is_lost for _, is_lost in flags):
-        axes.set_xlim(0, 1.03 * top)
-        return top
+        return {name: [{c: 100 * x[i] for c, x in cases.items()} for i in models] for name, cases in means.items()}
+    lost = {name: study.lost(name) for name in study.structures}
+    triples = [(name, case, i) for name, cases in means.items() for case in cases for i in models]
+    top = max((means[n][case][i] for n, case, i in triples if not lost[n][case][i]), default=0.0) or 1.0
     edge = 1.15 * top
-    ticks = [tick for tick in MaxNLocator(5).tick_values(0, top) if 0 <= tick <= top]
-    axes.set_xticks([*ticks, edge], [*(f"{tick:g}" for tick in ticks), "missed or\nfalse alarm"])
-    axes.axvline(1.06 * top, color=FAINT, linewidth=0.8, linestyle=":")
-    axes.set_xlim(0, 1.18 * top)
-    return edge
+    some = any(lost[name][case][i] for name, case, i in triples)
+    if some:
+        ticks = [tick for tick in MaxNLocator(5).tick_values(0, top) if 0 <= tick <= top]
+        axes.set_xticks([*ticks, edge], [*(f"{tick:g}" for tick in ticks), "missed or\nfalse alarm"])
+        axes.axvline(1.06 * top, color=FAINT, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 1.03 * (edge if some else top))
+    return {
+        name: [{case: edge if lost[name][case][i] else x[i] for case, x in cases.items()} for i in models]
+        for name, cases in means.items()
+    }
 
 
 def training_figures(trainings: Sequence[Training]) -> dict[str, Figure]:
