@@ -110,6 +110,21 @@ class MethodSettings:
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     unlabelled: Unlabelled = field(default_factory=Unlabelled)
 
+    @property
+    def step_cost(self) -> float:
+        """Of a step without unlabelled scans, in plain steps: a backward pass counts as two forward ones.
+
+        >>> MethodSettings().step_cost == 7 / 3, MethodSettings(share=0.5, clean="rest").step_cost == 7 / 6
+        (True, True)
+        >>> MethodSettings(consistency="none").step_cost, MethodSettings(masking=False).step_cost
+        (2.0, 1.0)
+        """
+        if not self.masking:
+            return 1.0
+        teacher = self.consistency != "none" and self.target == "teacher"  # sees whole what is masked
+        whole = 1 - self.share * (self.clean == "rest")
+        return (3 * whole + (3 + teacher) * self.share) / 3
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:

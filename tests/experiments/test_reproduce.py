@@ -15,7 +15,7 @@ import pytest
 
 from medcontext.cli import main
 from medcontext.errors import InputError
-from medcontext.experiments.cells import TableCell, make_cell, step_cost
+from medcontext.experiments.cells import TableCell, make_cell
 from medcontext.experiments.conditions import Conditions
 from medcontext.experiments.launch import import_submitit, run_on_cluster
 from medcontext.experiments.smoke import split_file, write_data
@@ -234,7 +234,7 @@ def test_submitit_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_step_costs_what_the_readme_says() -> None:
     cost = {
-        name: step_cost(make_cell(Variant("btcv", "unetr", used, overrides), 0, Conditions({}, Path())).settings.method)
+        name: make_cell(Variant("btcv", "unetr", used, overrides), 0, Conditions({}, Path())).settings.method.step_cost
         for name, used, overrides in (
             ("none", False, ()),
             ("paper", True, ()),

@@ -49,6 +49,8 @@ def test_it_says_on_what_for_how_long_and_what_is_left_out(told: tuple[Path, str
     )
     unused = "Not used: 2 scans of the data set, without their labels. They join the training by --unlabelled rest"
     assert unused in said
+    assert "no gain over a plain training of the same cost has been shown yet" in said
+    assert "--method none --steps 19" in said, "seven thirds of eight"
 
 
 def test_the_log_has_all_of_it_behind_command_date_and_versions(told: tuple[Path, str]) -> None:

@@ -26,7 +26,7 @@ from medcontext.errors import InputError
 from medcontext.experiments.conditions import Conditions, cell_settings
 from medcontext.experiments.tables import Variant
 from medcontext.files import read_json, write_json
-from medcontext.settings import MethodSettings, Settings
+from medcontext.settings import Settings
 
 SCORED_BY: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
 """The protocols that a cell is scored by: the paper's, and ours."""
@@ -76,7 +76,7 @@ class Cell(ABC):
     @property
     def cost(self) -> float:
         """Of a step, in steps of the baseline."""
-        return step_cost(self.settings.method)
+        return self.settings.method.step_cost
 
     def is_done(self) -> bool:
         """Whether it was run to its end.
@@ -214,18 +214,6 @@ def make_cell(variant: Variant, seed: int, conditions: Conditions) -> TableCell:
         variant=variant,
         seed=seed,
     )
-
-
-def step_cost(method: MethodSettings) -> float:
-    """Of a training step, in steps of the baseline: a backward pass counts as two forward ones.
-
-    >>> step_cost(MethodSettings()) == 7 / 3, step_cost(MethodSettings(consistency="none")), step_cost(
-    ...     MethodSettings(masking=False))
-    (True, 2.0, 1.0)
-    """
-    passes = 3 + 3 * method.masking  # forward and backward, of the whole and of the masked view
-    teacher = method.masking and method.consistency != "none" and method.target == "teacher"
-    return (passes + teacher) / 3
 
 
 def sort_out(cells: Sequence[AnyCell]) -> tuple[list[AnyCell], dict[str, str]]:

@@ -376,8 +376,8 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
     if scans.cases:
         start = round(settings.method.unlabelled.start * settings.steps)
         remarks += [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
-    elif unused := left_out(run, dataset):
-        remarks.append(unused)
+    else:
+        remarks += [left_out(run, dataset), unproven(run)]
     crop = " x ".join(map(str, run.crop_size))
     lines: list[str | tuple[str, str]] = [
         (dataset.name, "bold"),
@@ -405,6 +405,17 @@ def left_out(run: Run, dataset: Dataset) -> str:
     return (
         f"Not used: {sum(there.values())} scans of the data set, without their labels. They join the training by "
         f"--unlabelled {' '.join(there)}"
+    )
+
+
+def unproven(run: Run) -> str:
+    """A remark on a masked view that costs more than it has been seen to bring; or nothing."""
+    method, steps = run.settings.method, round(run.settings.steps * run.settings.method.step_cost)
+    if method.name != "medcontext" or not method.masking:
+        return ""
+    return (
+        "Without scans without labels no gain over a plain training of the same cost has been shown yet (see "
+        f"docs/evidence.md). Compare with --method none --steps {steps}"
     )
 
 
