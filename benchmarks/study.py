@@ -301,30 +301,28 @@ class Work:
         self.predict(place / "run", place / "predictions", parts.development + parts.report)
         alone(mc.evaluate, place / "predictions", self.data, place / "scores")
 
-    def reported(self, name: str, turn: int, seed: int) -> Path | None:
-        """The evaluation of the reported cases alone, of an arm that is done."""
-        place = self.place(name, turn, seed)
-        if not (place / "scores" / "summary.json").exists():
+    def reported(self, name: str, seed: int) -> Path | None:
+        """The evaluation of the reported cases of all turns, of an arm that is done with a seed."""
+        places = [self.place(name, turn, seed) for turn in range(self.study.turns)]
+        if not all((place / "scores" / "summary.json").exists() for place in places):
             return None
-        scores = place / "reported" / "scores"
-        if not (scores / "summary.json").exists():
-            chosen = place / "reported" / "predictions"
+        folder = places[0].parent / f"reported-{seed}"
+        if not (folder / "scores" / "summary.json").exists():
+            chosen = folder / "predictions"
             chosen.mkdir(parents=True, exist_ok=True)
-            for case in self.study.parts(self.names, turn).report:
-                (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
-                (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
-            alone(mc.evaluate, chosen, self.data, scores)
-        return scores
+            for turn, place in enumerate(places):
+                for case in self.study.parts(self.names, turn).report:
+                    (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
+                    (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
+            alone(mc.evaluate, chosen, self.data, folder / "scores")
+        return folder / "scores"
 
     def compared(self, arms: list[str], seeds: list[int]) -> str:
         """`medcontext compare` of every arm with the first one, on the reported cases: its Markdown."""
-        models = {}
         if not self.study.parts(self.names, 0).report:
             return "None: all are to choose settings on."
-        for arm in arms:
-            found = [[self.reported(arm, turn, seed) for turn in range(self.study.turns)] for seed in seeds]
-            if done := [scores for turns in found if all(turns) for scores in turns if scores]:  # all cases of a seed
-                models[arm] = done
+        found = {arm: [scores for seed in seeds if (scores := self.reported(arm, seed))] for arm in arms}
+        models = {arm: done for arm, done in found.items() if done}
         if len(models) < 2:
             return "Nothing to compare yet."
         output = self.folder / "comparison"
