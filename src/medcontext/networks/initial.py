@@ -51,7 +51,7 @@ class KeyReport:
     Args:
         file: of weights.
         sha256: of the file.
-        tensors: the network's in its order, then those that the file has besides.
+        tensors: the network's in its order, then those that the file's container has besides.
         encoder: the module that counts as the encoder; empty for all but the last layer.
         share: of the encoder's numbers that are now the file's, 0 to 1.
         container: the dict within the file, and the prefix of the names there.
@@ -97,7 +97,7 @@ class KeyReport:
         for fate in FATES:
             for each in self.tensors:
                 if each.fate == fate:
-                    source = f"from {each.source}" if each.source not in ("", each.name) else ""
+                    source = f"from {each.source}" if fate in ("renamed", "converted") else ""
                     lines.append("  ".join(filter(None, (f"{fate:15}{each.name}", source, each.how))))
         return "\n".join(lines) + "\n"
 
@@ -252,7 +252,7 @@ def encoder_of(network: nn.Module) -> tuple[str, tuple[str, ...]]:
     for module in ENCODERS:
         if isinstance(getattr(network, module, None), nn.Module):
             return module, tuple(name for name in state if name.startswith(f"{module}."))
-    last = [name for name, _ in network.named_parameters()][-1].rpartition(".")[0]
+    last = ["", *(name for name, _ in network.named_parameters())][-1].rpartition(".")[0]
     return "", tuple(name for name in state if not name.startswith(f"{last}."))
 
 

@@ -55,7 +55,8 @@ def containers(content: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str
     >>> list(containers({"epoch": 3, "model": {"a": {"bias": torch.zeros(1)}}}))
     [('model.a', {'bias': tensor([0.])})]
     """
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    named = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    tensors = {key: value for key, value in named.items() if value.layout == torch.strided and not value.is_meta}
     if tensors:
         yield path, tensors
     for key, value in content.items():

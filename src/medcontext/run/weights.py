@@ -54,7 +54,7 @@ def load_weights(network: nn.Module, file: AnyPath, weights: Weights = "student"
     if path.is_dir():
         path = read_run(path).checkpoint("last")
     content = read_weight_file(path)
-    ours = {"network", "learner"} <= content.keys()
+    ours = isinstance(content.get("learner"), dict) and "crop_size" in content.get("network", {})
     found = {"learner": weights_in(content, weights)} if ours else dict(containers(content))
     about = content["network"] if ours else {}
     match = find_match(
