@@ -151,3 +151,21 @@ def test_what_fits_of_a_runs_weights_is_taken_where_that_is_asked_for(trained: P
     assert report.of("converted")
     assert report.anew
     assert not report.whole
+
+
+def test_a_runs_positions_are_interpolated_for_another_crop_also_with_as_many(tmp_path: Path) -> None:
+    def unetr(crop: tuple[int, int, int]) -> torch.nn.Module:
+        args = {"feature_size": 4, "hidden_size": 12, "mlp_dim": 12, "num_heads": 2}
+        return build_network("unetr", in_channels=1, out_channels=2, crop_size=crop, args=args)
+
+    before, after = unetr((32, 32, 16)), unetr((16, 32, 32))
+    learner = {f"network.{name}": each for name, each in before.state_dict().items()}
+    about = {"crop_size": [32, 32, 16], "out_channels": 2}
+    torch.save({"learner": learner, "network": about}, tmp_path / "last.ckpt")
+    report = mc.load_weights(after, tmp_path / "last.ckpt")
+    assert report.whole
+    assert report.of("converted") == ("vit.patch_embedding.position_embeddings",)
+    there, here = (each.vit.patch_embedding.position_embeddings[0] for each in (before, after))
+    # (2, 2, 1) to (1, 2, 2): the mean along the first axis, the same twice along the last
+    expected = there.reshape(2, 2, 12).mean(0).repeat_interleave(2, 0)
+    torch.testing.assert_close(here, expected)

@@ -54,15 +54,14 @@ def load_weights(network: nn.Module, file: AnyPath, weights: Weights = "student"
     if path.is_dir():
         path = read_run(path).checkpoint("last")
     content = read_weight_file(path)
-    ours = isinstance(content.get("learner"), dict) and "crop_size" in content.get("network", {})
+    learner, about = (part if isinstance(part := content.get(name), dict) else {} for name in ("learner", "network"))
+    ours = bool(learner) and "crop_size" in about
     found = {"learner": weights_in(content, weights)} if ours else dict(containers(content))
-    about = content["network"] if ours else {}
-    match = find_match(
-        network, found.items(), prefer=weights, repeat=partial or not ours, crop_size=about.get("crop_size")
-    )
+    crop = about["crop_size"] if ours else None
+    match = find_match(network, found.items(), prefer=weights, repeat=partial or not ours, crop_size=crop)
     report = _report(network, path, match)
     if ours:
-        step = content["learner"].get("_extra_state", {}).get("step", 0)
+        step = learner.get("_extra_state", {}).get("step", 0)
         whole = not partial and _is_whole(report, network, match, about.get("out_channels"))
         report = replace(report, step=step, network=about, whole=whole)
     if ours and not partial and not report.whole:
