@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from monai.networks.nets import SwinUNETR
 
 from medcontext.cli import main
 from medcontext.run import read_run
@@ -50,6 +52,20 @@ def test_the_readmes_way_in_a_shell(desk: Path) -> None:
 
 
 @pytest.mark.slow
+def test_starting_from_other_weights(desk: Path) -> None:
+    ours, theirs = commands("docs/training.md", "## Starting from other weights", "## Cross-validation")
+    assert main(["train", "--data", "DATASET", "--output", "OTHER_RUN", *SMALL]) == 0
+    assert main([*ours, *SMALL]) == 0
+    shutil.rmtree("RUN")
+    args = {"feature_size": 12, "depths": [1, 1, 1, 1]}
+    torch.save(SwinUNETR(1, 14, use_v2=True, **args).state_dict(), "VoCo_B.pt")
+    small = [each for each in SMALL if "network_args" not in each and "crop_size" not in each]
+    small += ["--crop_size=[32,32,64]", *(f"--network_args.{name}={value}" for name, value in args.items())]
+    assert main([*theirs, *small]) == 0
+    assert "100.0% of the encoder (swinViT)" in Path("RUN/initial.txt").read_text()
+
+
+@pytest.mark.slow
 def test_every_training_of_the_docs(desk: Path) -> None:
     python = next(
         block
@@ -57,7 +73,7 @@ def test_every_training_of_the_docs(desk: Path) -> None:
         if block.startswith("# mine.py")
     )
     (desk / "mine.py").write_text(python)
-    first = commands("docs/training.md", "A run that was stopped", "## Cross-validation")
+    first = commands("docs/training.md", "A run that was stopped", "## Starting from other weights")
     scans = commands("docs/training.md", "## Scans without labels", "In your own loop")
     resumed, *others = first
     assert main(["train", "--data", "DATASET", "--output", "RUN", *SMALL]) == 0

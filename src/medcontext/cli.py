@@ -58,7 +58,13 @@ COMMANDS = {
     ),
     "train": Command(
         "medcontext.commands.train",
-        values={"data": "DATASET", "output": "RUN", "unlabelled": "rest|DIR|DATASET", "init": "RUN", "cache": "DIR"},
+        values={
+            "data": "DATASET",
+            "output": "RUN",
+            "unlabelled": "rest|DIR|DATASET",
+            "init": "RUN|FILE",
+            "cache": "DIR",
+        },
         usage=("--data DATASET --output RUN [options]", "--output RUN --resume [options]"),
         first=("data", "output", "resume", *TRAINING),
     ),

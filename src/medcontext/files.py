@@ -1,5 +1,6 @@
 """Writing files so that a killed process leaves either the whole file or none of it."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -62,6 +63,15 @@ def write_text(path: Path, text: str) -> None:
             for line in text.splitlines():
                 check_utf8(line)
             raise
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from medcontext.commands.evaluate import evaluate
-from medcontext.inference.origin import file_hash
+from medcontext.files import file_hash
 from medcontext.run import Run
 from tests.inference.runs import make_network as network_of
 from tests.inference.runs import make_run, save_networks

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from medcontext.comparison.read import read_study
-from medcontext.inference.origin import file_hash
+from medcontext.files import file_hash
 from medcontext.reporting.trainings import Training, find_trainings, methods_rows, read_curves
 from tests.reporting.evaluations import evaluate_moved, make_training, write_log
 

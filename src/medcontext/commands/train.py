@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medcontext.console import warn
-from medcontext.files import AnyPath, output_folder
+from medcontext.files import AnyPath, output_folder, write_text
 from medcontext.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def train(
     unlabelled: Sequence[str | Path] = (),
     resume: bool = False,
     init: AnyPath | None = None,
+    init_partial: bool = False,
     skip_damaged: bool = False,
     cache: AnyPath | None = None,
 ) -> "Run":
@@ -35,7 +36,9 @@ def train(
             imagesUn or "unlabelled"), or rest, the training cases that --few_shot leaves out, without their labels
         resume: go on with the run in --output, which knows all the rest; --steps may be more and --optimizer.lr
             another. Start anew where it has not begun
-        init: start from the weights of another run, or of its checkpoint; its last layer only where the labels fit
+        init: start from weights: of another run or its checkpoint, the last layer only where the labels fit, or of a
+            file from elsewhere, such as a pretrained encoder
+        init_partial: also where less than 90 % of the encoder is in that file
         skip_damaged: leave out unlabelled scans that cannot be used, and say so
         cache: folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache
 
@@ -55,7 +58,7 @@ def train(
     if output is None:
         raise InputError("Give the folder of the run: --output RUN.")
     output = Path(output)
-    given = Inputs.given(data, unlabelled, skip_damaged, cache, init)
+    given = Inputs.given(data, unlabelled, skip_damaged, cache, init, init_partial)
     inputs, settings, earlier, changed = asked(given, settings, output, resume)
     fit.check_names(settings, inputs.unlabelled)
     place = find_place(settings)
@@ -82,9 +85,9 @@ def _train(
     from medcontext.data.prepare import preparing_remarks
     from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
     from medcontext.errors import enough_memory
-    from medcontext.run import initial_remarks, load_weights, make_network
+    from medcontext.run import INITIAL, initial_remarks, load_weights, make_network
     from medcontext.training import fit
-    from medcontext.training.resume import needed_cases, note_cases, own_split, resumable, validated
+    from medcontext.training.resume import needed_cases, note_cases, note_initial, own_split, resumable, validated
 
     cache = Path(inputs.cache) if inputs.cache else None
     dataset = read_dataset(Path(inputs.data))
@@ -118,9 +121,12 @@ def _train(
         with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
             network = make_network(run)
             goes_on = earlier is not None and run.checkpoint("last").is_file()
+            initial = None
             remarks = [f"Goes on with another setting: {change}" for change in changed]
             if inputs.init and not goes_on:  # before the teacher is made, which starts as a copy
-                remarks += initial_remarks(load_weights(network, inputs.init), run)
+                initial = load_weights(network, inputs.init, partial=inputs.init_partial)
+                note_initial(run, initial)
+                remarks += initial_remarks(initial, run)
             task = fit.make_task(run, store, network, scans)
         checked_on = validated(split, settings)
         progress = fit.make_progress(run, store, checked_on, scans)
@@ -130,6 +136,8 @@ def _train(
         run.facts.parameters = sum(parameter.numel() for parameter in network.parameters())
         run.facts.changes += tuple((task.learner.step, change) for change in changed)
         run.write()
+        if initial:
+            write_text(output / INITIAL, initial.text())
         inputs.write(output)
         log.keep()
         fit.print_run(run, dataset, scans, len(checked_on), task.learner.step, remarks)

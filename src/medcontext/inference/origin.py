@@ -1,6 +1,5 @@
 """Where predictions come from: the `dataset.json` beside them."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import medcontext
 from medcontext.data.folders import listed
 from medcontext.errors import InputError
-from medcontext.files import read_json, write_json
+from medcontext.files import file_hash, read_json, write_json
 from medcontext.inference.ensemble import Member
 from medcontext.run import Weights
 
@@ -86,12 +85,3 @@ def write_record(output: Path, origin: dict[str, Any], case: str, part: str) -> 
     record = read_json(output / RECORD) if (output / RECORD).is_file() else dict(origin)
     record["parts"] = {**record.get("parts", {}), case: part}
     write_json(output / RECORD, record)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, as `sha256sum` prints it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

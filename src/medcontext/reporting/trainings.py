@@ -12,8 +12,8 @@ from typing import Any
 from medcontext.comparison.study import Study
 from medcontext.errors import InputError
 from medcontext.evaluation.scores import Evaluation
-from medcontext.files import read_json
-from medcontext.inference.origin import RECORD, file_hash
+from medcontext.files import file_hash, read_json
+from medcontext.inference.origin import RECORD
 from medcontext.run import Facts, Run, UnlabelledFacts, read_run
 from medcontext.settings import MethodSettings
 

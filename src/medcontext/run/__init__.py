@@ -1,15 +1,17 @@
 """The folder of a training run, for the training, predictions, reports and experiments alike."""
 
+from medcontext.networks.initial import KeyReport
 from medcontext.run.checkpoint import Weights, load_network, make_network, read_checkpoint, write_checkpoint
 from medcontext.run.facts import Facts, UnlabelledFacts
 from medcontext.run.folder import FILES, Run, read_run
 from medcontext.run.folds import FOLDS, PREDICTIONS, cross_validation_of, fold_folder, read_runs
 from medcontext.run.inputs import INPUTS, Inputs, go_on_command
-from medcontext.run.weights import KeyReport, initial_remarks, load_weights
+from medcontext.run.weights import INITIAL, initial_remarks, load_weights
 
 __all__ = [
     "FILES",
     "FOLDS",
+    "INITIAL",
     "INPUTS",
     "PREDICTIONS",
     "Facts",

@@ -39,6 +39,7 @@ class Facts:
         cases: for each labelled case that is read the digests of its images and of its label.
         rest: names of the training cases whose labels are not read.
         unlabelled: scans without labels.
+        init_sha256: of the file of weights that it started from; None where it started from random ones.
         parameters: of the network; None before there is one.
         hardware: of the last process, for a person.
         devices: that share a step.
@@ -59,6 +60,7 @@ class Facts:
     cases: dict[str, tuple[str, str]] = field(default_factory=dict)
     rest: tuple[str, ...] = ()
     unlabelled: UnlabelledFacts = UnlabelledFacts()
+    init_sha256: str | None = None
     parameters: int | None = None
     hardware: str | None = None
     devices: int | None = None

@@ -7,6 +7,7 @@ RUN/split.json            which case was used for what
 RUN/run.json              the facts, see `facts.py`
 RUN/postprocessing.json   which components of a structure are kept, see `postprocessing.py`
 RUN/inputs.json           data and all else that it was given, see `inputs.py`
+RUN/initial.txt           what became of the weights that it started from, tensor by tensor, see `weights.py`
 RUN/log.txt               what the terminal said
 RUN/checkpoints/last.ckpt, best.ckpt
 RUN/csv, RUN/tensorboard  curves, and pictures of the watched cases

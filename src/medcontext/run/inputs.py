@@ -6,7 +6,7 @@
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from medcontext.data.unlabelled import REST
@@ -25,7 +25,8 @@ class Inputs:
         unlabelled: where scans without labels come from: folders, data sets, or `rest`.
         skip_damaged: whether those that cannot be used are left out.
         cache: folder of prepared cases; empty for the usual one.
-        init: the run, or its checkpoint, whose weights the training starts from; empty for none.
+        init: the run, its checkpoint or another file whose weights the training starts from; empty for none.
+        init_partial: whether less than most of them may fit.
     """
 
     data: str = ""
@@ -33,6 +34,7 @@ class Inputs:
     skip_damaged: bool = False
     cache: str = ""
     init: str = ""
+    init_partial: bool = False
 
     @classmethod
     def given(
@@ -42,11 +44,12 @@ class Inputs:
         skip_damaged: bool,
         cache: AnyPath | None,
         init: AnyPath | None,
+        init_partial: bool = False,
     ) -> "Inputs":
         """As a person gives them."""
         paths = ("" if path is None else os.fspath(path) for path in (data, cache, init))
         data, cache, init = paths
-        return cls(data, tuple(map(str, unlabelled)), skip_damaged, cache, init)
+        return cls(data, tuple(map(str, unlabelled)), skip_damaged, cache, init, init_partial)
 
     def over(self, before: "Inputs") -> "Inputs":
         """What is given now and, in the place of what is not, what was given before."""
@@ -56,7 +59,7 @@ class Inputs:
         """The same, whatever the current folder."""
         data, cache, init = (path and os.path.abspath(path) for path in (self.data, self.cache, self.init))
         sources = (source if source == REST else os.path.abspath(source) for source in self.unlabelled)
-        return Inputs(data, tuple(sources), self.skip_damaged, cache, init)
+        return replace(self, data=data, unlabelled=tuple(sources), cache=cache, init=init)
 
     def write(self, run: Path) -> None:
         """Write it into a run's folder.
@@ -78,7 +81,8 @@ class Inputs:
             return cls()
         content = read_json(run / INPUTS)
         try:
-            known = {each.name: content[each.name] for each in fields(cls)}
+            known = {"init_partial": False} | content  # earlier versions had none
+            known = {each.name: known[each.name] for each in fields(cls)}
             return cls(**{**known, "unlabelled": tuple(known["unlabelled"])})
         except (KeyError, TypeError) as error:
             raise InputError(f"{run / INPUTS} is damaged ({error}). Delete it, and give --data anew.") from error

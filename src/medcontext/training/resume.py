@@ -12,7 +12,7 @@ from medcontext.data.splits import Split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import REST
 from medcontext.errors import InputError
-from medcontext.run import FILES, INPUTS, Inputs, Run, read_run
+from medcontext.run import FILES, INPUTS, Inputs, KeyReport, Run, read_run
 from medcontext.settings import Settings
 from medcontext.training.changes import changes
 
@@ -63,7 +63,9 @@ def asked(
             f"--init {given.init} out, or choose another output."
         )
     if inputs.init and not begun and not Path(inputs.init).exists():
-        raise InputError(f"--init {inputs.init} not found. Give the folder of a run, or a checkpoint of it.")
+        raise InputError(f"--init {inputs.init} not found. Give a run, a checkpoint of it, or another file of weights.")
+    if given.init_partial and not inputs.init:
+        raise InputError("--init_partial says how much of --init FILE must fit; give that, too.")
     if settings is None:
         saved = output / "settings.yaml"
         settings = Settings.read(saved) if resume and saved.is_file() else Settings()
@@ -140,6 +142,20 @@ def note_cases(run: Run, store: Store, dataset: Dataset) -> None:
     if changed:
         raise _other(run, dataset, f"there are other {' and other '.join(changed)}")
     run.facts.cases, run.facts.rest = found, run.split.rest
+
+
+def note_initial(run: Run, report: KeyReport) -> None:
+    """Note by its content which file of weights a run starts from.
+
+    Raises:
+        InputError: if it had another before, and was stopped before its first checkpoint.
+    """
+    if run.facts.init_sha256 not in (None, report.sha256):
+        raise InputError(
+            f"{run.folder} was started from the weights of {report.file}, which has other content by now. Bring back "
+            "what was there, or choose another output."
+        )
+    run.facts.init_sha256 = report.sha256
 
 
 def late_cases(split: Split, names: Sequence[str]) -> str:
