@@ -10,6 +10,7 @@ from medcontext.errors import InputError
 from medcontext.method.masking import expand
 from medcontext.pretraining.hidden import HiddenPatches
 from medcontext.pretraining.mae import MAE
+from medcontext.pretraining.patches import perceptron_to_convolution
 from medcontext.pretraining.settings import HiddenSettings, MAESettings, SimMIMSettings
 from medcontext.pretraining.simmim import SimMIM
 from tests.pretraining.conftest import tiny_swin, tiny_unetr
@@ -178,3 +179,33 @@ def test_values_out_of_range_are_refused(wrong: dict) -> None:
 def test_the_defaults_are_the_published_values() -> None:
     assert HiddenSettings() == HiddenSettings(16, 0.75, "absolute", False, False)
     assert math.isclose(MAESettings().decoder_width * 4, MAESettings().decoder_mlp)
+
+
+@pytest.mark.parametrize(("make", "cube"), [(mae, (16, 16, 32)), (simmim, (32, 16, 16)), (swin, (8, 4, 16))])
+def test_cubes_of_several_tokens_are_hidden_as_a_whole(make: Callable, cube: tuple[int, int, int]) -> None:
+    objective = make(cube=cube)
+    images = torch.rand(2, 1, *CROP)
+    drawn, voxels = drawn_for(objective, images)
+    assert voxels.float().mean((1, 2, 3, 4)).tolist() == [0.75, 0.75]
+    assert tuple(drawn.shape[2:]) == tuple(extent // edge for extent, edge in zip(CROP, cube, strict=True))
+    shown = objective.show(images, drawn)
+    assert torch.equal(shown["masked"] != images, voxels & (images > images.min()))
+    hidden = objective.hidden(images, drawn)
+    with torch.no_grad():
+        others = torch.where(voxels, torch.randn(images.shape), images)
+        assert torch.equal(objective.encode(others, hidden), objective.encode(images, hidden))
+
+
+@pytest.mark.parametrize("objective", [MAE, SimMIM])
+def test_a_perceptron_embedding_gives_what_its_convolution_gives(objective: Callable) -> None:
+    settings = MAESettings(**DECODER) if objective is MAE else None
+    perceptron = objective(tiny_unetr(CROP, 2, proj_type="perceptron"), settings)
+    convolution = objective(tiny_unetr(CROP, 2), settings)
+    weights = perceptron.state_dict()
+    name = "encoder.patch_embedding.patch_embeddings"
+    weights[f"{name}.weight"] = perceptron_to_convolution(weights.pop(f"{name}.1.weight"), (16, 16, 16))
+    weights[f"{name}.bias"] = weights.pop(f"{name}.1.bias")
+    convolution.load_state_dict(weights)
+    images = torch.rand(2, 2, *CROP)
+    drawn, _ = drawn_for(convolution, images)
+    torch.testing.assert_close(perceptron(images, drawn).loss, convolution(images, drawn).loss)
