@@ -16,7 +16,7 @@ FLOORS = [
     {"files", "options"},
     {"method", "data", "pictures"},
     {"networks", "evaluation", "configuration", "phantom"},
-    {"settings", "comparison"},
+    {"settings", "comparison", "pretraining"},
     {"run", "listing"},
     {"inference"},
     {"reporting"},
@@ -108,3 +108,14 @@ def test_the_method_needs_only_torch_and_monais_losses() -> None:
             for name in names:
                 standard = name.split(".")[0] in sys.stdlib_module_names
                 assert standard or any(name == known or name.startswith(f"{known}.") for known in allowed), name
+
+
+def test_pretraining_is_usable_alone() -> None:
+    known = {"errors", "method.masking", "networks.pcrlv2"}
+    others = {
+        other
+        for path in (SOURCE / "pretraining").rglob("*.py")
+        for other in imports(path)
+        if other.split(".")[0] != "pretraining"
+    }
+    assert others <= known
