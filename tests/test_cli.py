@@ -25,3 +25,22 @@ def test_a_lack_of_memory_anywhere_is_one_error(
     shown = capsys.readouterr().err
     assert shown.startswith("Error: Not enough memory")
     assert "fewer --workers" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cross-validate", "Interrupted. The same command goes on."),
+        ("predict", "Interrupted. Go on with --resume."),
+        ("report", "Interrupted."),
+    ],
+)
+def test_what_is_stopped_says_how_it_goes_on(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "command", stop)
+    assert cli.main([name, "--output", "x"]) == 130
+    assert capsys.readouterr().err.strip() == said

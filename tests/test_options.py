@@ -44,7 +44,7 @@ def test_the_help_has_no_types_of_python(text: str) -> None:
         (["--batch-siez", "2"], "did you mean 'batch_size'?"),
         (["--pretrained", "x"], "here it is --init RUN"),
         (["--steps", "many"], "Option --steps takes N, not many."),
-        (["--accelerator", "cuda"], "Option --accelerator takes auto|cpu|gpu, not cuda."),
+        (["--accelerator", "cuda"], "Option --accelerator takes auto|cpu|gpu, not cuda; here it is gpu."),
     ],
 )
 def test_an_option_of_another_program_is_told_its_name_here(

@@ -127,9 +127,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error(f"Cannot {verb}{where}: {error.strerror}.")
         return 2
     except KeyboardInterrupt as end:
-        errors.print(str(end) or "Interrupted. Go on with --resume where the command has it.", soft_wrap=True)
+        errors.print(str(end) or interrupted(sys.argv[1:] if arguments is None else arguments), soft_wrap=True)
         return 143 if isinstance(end, Terminated) else 130
     return 0
+
+
+def interrupted(arguments: Sequence[str]) -> str:
+    """What to say of a command that was stopped; a training says it itself."""
+    name = next(iter(arguments), "").replace("-", "_")
+    if name in ("cross_validate", "postprocess", "prepare", "reproduce"):
+        return "Interrupted. The same command goes on."
+    return "Interrupted. Go on with --resume." if name == "predict" else "Interrupted."
 
 
 class Terminated(KeyboardInterrupt):

@@ -67,13 +67,12 @@ class Parser(ArgumentParser):
         wrong = re.match(r'Parser key "([\w.]+)": (.*)', message)
         if wrong:
             kinds = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
-            got = re.match(r"Expected .*\. Got value: (.*)", wrong[2])
-            said = (
-                f" takes {value_name(kinds[wrong[1]])}, not {got[1]}"
-                if got and kinds.get(wrong[1])
-                else f": {wrong[2]}"
-            )
-            raise InputError(f"Option --{wrong[1]}{said}. See {self.prog} --help.")
+            got = re.match(r"Expected .*\. Got value: (.*)|.*Union subtypes.* Given value: (.*)", wrong[2])
+            said = f": {wrong[2]}."
+            if got and (kind := kinds.get(wrong[1])):
+                value = got[1] or got[2]
+                said = f" takes {value_name(kind)}, not {value}{instead(wrong[1], kind, value)}."
+            raise InputError(f"Option --{wrong[1]}{said} See {self.prog} --help.")
         raise InputError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
 
@@ -91,6 +90,19 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     within = [option for option in known if option.rpartition(".")[2] == name]
     near = within[:1] or difflib.get_close_matches(name, known, n=1)
     return f"; did you mean '{near[0]}'?" if near else "."
+
+
+def instead(option: str, kind: Any, value: str) -> str:
+    """What to write instead of a value that is not taken; goes behind it.
+
+    >>> instead("device", Literal["cpu", "gpu"], "cuda"), instead("loggers", list[str], "wandb")
+    ('; here it is gpu', '; --loggers+=wandb adds it')
+    """
+    if "gpu" in get_args(kind) and value.startswith("cuda"):
+        return "; here it is gpu"
+    if get_origin(kind) is list and re.fullmatch(r"\w+", value):
+        return f"; --{option}+={value} adds it"
+    return ""
 
 
 def value_name(kind: Any) -> str:

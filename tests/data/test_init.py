@@ -376,6 +376,11 @@ def test_labels_that_are_images_are_refused(tmp_path: Path) -> None:
     assert "holds 1000 different values, as an image does" in message
 
 
+def test_a_pattern_of_images_that_takes_all_files_is_said(tmp_path: Path) -> None:
+    said = refused(mess(tmp_path, labelled=2, others=1), image=["*.nii.gz"])
+    assert "--image '*.nii.gz' takes all 5 files, and none is left for the labels" in said
+
+
 def test_labels_that_belong_to_no_image(tmp_path: Path) -> None:
     image(tmp_path / "x" / "a.nii.gz")
     label(tmp_path / "y" / "b.nii.gz")

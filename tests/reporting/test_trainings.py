@@ -101,8 +101,17 @@ def test_the_methods_section_says_how_many_unlabelled_scans_there_were(scores: P
     )
     trainings, _ = find_trainings(read_study([str(scores)], least=1))
     rows = dict(methods_rows(trainings))
-    assert rows["scans without labels"] == ["2; 1 are test images, seen without their labels; 1 more were left out"]
+    assert rows["scans without labels"] == ["2; 1 are test images, seen without their labels; 1 more scan left out"]
     assert "unlabelled scans filled into one another, tubes of 16 voxels" in rows["method"][0]
+
+
+def test_the_methods_section_says_what_a_resume_changed(scores: Path) -> None:
+    facts = scores.parent / "run" / "run.json"
+    change(facts, changes=[[60, "steps was 60, now 66"], [60, "optimizer.lr was 0.001, now 0.0003"]])
+    trainings, _ = find_trainings(read_study([str(scores)], least=1))
+    assert dict(methods_rows(trainings))["changed on the way"] == [
+        "steps was 60, now 66 from step 60 on; optimizer.lr was 0.001, now 0.0003 from step 60 on"
+    ]
 
 
 def test_steps_that_were_done_twice_count_once(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_loss_by_its_import_path_is_the_one_that_trains() -> None:
     ("name", "args", "words"),
     [
         ("monai.losses.Dices", {}, "Loss 'monai.losses.Dices' cannot be imported"),
-        ("nowhere", {}, "Loss 'nowhere' cannot be imported"),
+        ("nowhere", {}, "Loss 'nowhere' is no import path. Give package.module.Class, or dice_ce"),
         ("monai.losses.DiceLoss", {"gamma": 2}, "with --loss_args {'gamma': 2} cannot be used"),
         ("torch.nn.CrossEntropyLoss", {}, r"logits \(B, 3, H, W, D\) and labels \(B, 1, H, W, D\) of 0 to 2"),
         ("monai.losses.DiceLoss", {"to_onehot_y": True, "reduction": "none"}, "one number that has a gradient"),

@@ -42,7 +42,8 @@ def test_it_says_on_what_for_how_long_and_what_is_left_out(told: tuple[Path, str
     _, said = told
     assert re.search(r"^on .*CPU, .*, precision 32-true$", said, re.M)
     assert re.search(
-        r"^About 0:\d\d for the 2 steps to go, [\d.]+ s each as measured; .*"
+        r"^About 0:\d\d for the 2 steps to go, [\d.]+ s each as measured; "
+        r"1 validation of 1 case on top\. "
         r"Memory until now: [\d.]+ of [\d.]+ GiB\.$",
         said,
         re.M,

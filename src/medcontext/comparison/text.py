@@ -101,11 +101,12 @@ def make_table(rows: Sequence[Comparison], unit: str) -> Table:
             *means_text(row, scale, digits),
             f"{scale * d.mean:+.{digits}f}",
             interval_text(d, scale, digits),
-            p_value(row.p_holm) + ("*" if row.significant else " "),
+            p_value(row.p_holm, d.n) + ("*" if row.significant else " "),
             *([both(getattr(row, name)) for name in counts] or [f"{d.effect:+.2f}"]),
             style="bold" if row.structure == ALL else "",
         )
-    table.caption = f"* significant at {LEVEL:.0%}; the mean has its own p" + ("; false: alarms" if counts else "")
+    tested = f"* significant at {LEVEL:.0%}; the mean has its own p" * any(row.difference.n > 1 for row in rows)
+    table.caption = "; ".join(filter(None, [tested, "false: alarms" * bool(counts)]))
     return table
 
 
@@ -145,6 +146,12 @@ def both(counts: tuple[float, float]) -> str:
     return " / ".join(f"{count:g}" if count == round(count) else f"{count:.1f}" for count in counts)
 
 
-def p_value(value: float) -> str:
-    """A p as it is printed, in three digits."""
+def p_value(value: float, n: int | None = None) -> str:
+    """A p as it is printed, in three digits; a dash for one patient, who has no test.
+
+    >>> p_value(0.04), p_value(1e-5), p_value(1.0, n=1)
+    ('0.040', '< 0.001', '–')
+    """
+    if n == 1:
+        return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -65,8 +65,8 @@ def to_markdown(comparisons: Sequence[Comparison], units: Mapping[str, str]) -> 
         unit = "%" if first.metric == "dsc" else units[first.metric]
         lines = [
             f"| {METRIC_NAMES[first.metric]}, {unit} | {first.first} | {first.second} | difference | "
-            "95 % interval | p (Holm) | effect | n | missed | false alarms |",
-            "|---|" + "---:|" * 9,
+            "95 % interval | p | p (Holm) | effect | n | missed | false alarms |",
+            "|---|" + "---:|" * 10,
         ]
         for row in rows:
             d = row.difference
@@ -75,7 +75,8 @@ def to_markdown(comparisons: Sequence[Comparison], units: Mapping[str, str]) -> 
                 *means_text(row, scale),
                 f"{scale * d.mean:+.2f}",
                 interval_text(d, scale, 2),
-                p_value(row.p_holm) + "*" * row.significant,
+                p_value(d.p, d.n),
+                p_value(row.p_holm, d.n) + "*" * row.significant,
                 f"{d.effect:+.2f}",
                 str(d.n),
                 both(row.missed),

@@ -100,7 +100,7 @@ class Report:
             where = f"case '{first.case}': " if first.case else ""
             detail = f" ({first.detail})" if first.detail else ""
             more = f" And {len(found) - 1} more; see medcontext check." if len(found) > 1 else ""
-            raise InputError(f"{where}{first.message}{detail}{more}")
+            raise InputError(f"{where}{first.message.rstrip('.')}{detail}.{more}")
 
 
 def check_dataset(path: Path, *, workers: int = 1) -> Report:
@@ -203,7 +203,7 @@ def _fill_problems(name: str, image: np.ndarray, dataset: Dataset) -> list[Probl
     for channel, volume in zip(dataset.channels, image, strict=True):
         if fill := find_fill(volume):
             message = f"{channel} has a fill value far from all others; replace it by the value of air or background"
-            problems.append(Problem("warning", message, name, f"{fill.value:.6g} in {fill.voxels} voxels"))
+            problems.append(Problem("warning", message, name, f"{fill.value:.6g} in {counted(fill.voxels, 'voxel')}"))
     return problems
 
 
@@ -212,7 +212,7 @@ def _label_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
     problems = []
     unknown = undeclared(dataset, [report])
     if unknown:
-        shown = ", ".join(f"{value} in {report.voxels[value]} voxels" for value in unknown[:5])
+        shown = ", ".join(f"{value} in {counted(report.voxels[value], 'voxel')}" for value in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         problems.append(Problem("error", UNDECLARED, report.name, shown + more))
     if set(report.voxels) == {0}:
@@ -251,7 +251,10 @@ def _sum_up_undeclared(dataset: Dataset, cases: Sequence[CaseReport]) -> tuple[C
 def _mapped(dataset: Dataset, cases: Sequence[CaseReport]) -> list[Problem]:
     """What the data set's label_map changes."""
     found = Counter(value for case in cases for value in case.mapped)
-    said = [f"{map_text({value: dataset.label_map[value]})} in {count} cases" for value, count in sorted(found.items())]
+    said = [
+        f"{map_text({value: dataset.label_map[value]})} in {counted(count, 'case')}"
+        for value, count in sorted(found.items())
+    ]
     problems = [Problem("note", f'"label_map" sends {"; ".join(said)}')] if said else []
     unused = sorted(set(dataset.label_map) - set(found))
     if unused and any(case.voxels for case in cases):

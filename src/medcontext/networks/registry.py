@@ -181,6 +181,9 @@ def find_own(kind: str, name: str) -> Callable[..., Any]:
         InputError: if it cannot be imported.
     """
     module, _, attribute = name.rpartition(".")
+    if not module:
+        others = ", or dice_ce for the usual one" if kind == "Loss" else ""
+        raise InputError(f"{kind} '{name}' is no import path. Give package.module.Class{others}.")
     if "" not in sys.path:
         sys.path.insert(0, "")  # a console script does not search the current folder, `python -m` does
     try:

@@ -9,7 +9,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 from medcontext.comparison.read import Given
 from medcontext.console import console, track
 from medcontext.data.nifti import read_header, read_label
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.files import output_folder, write_text
 from medcontext.pictures.mosaic import MosaicCase, draw_mosaic
 from medcontext.reporting.choice import choose_cases
@@ -48,7 +48,7 @@ def make_report(models: Given, output: Path, *, cases: Sequence[str] = ("12",), 
     page = render(make_page(content, shown, _viewer_note(content, shown, missing)))
     write_text(output, page)
     size = f"{output.stat().st_size / 2**20:.1f} MiB"
-    console.print(f"Written: {output} ({size}, {len(shown)} cases in the viewer)", soft_wrap=True)
+    console.print(f"Written: {output} ({size}, {counted(len(shown), 'case')} in the viewer)", soft_wrap=True)
     return output
 
 

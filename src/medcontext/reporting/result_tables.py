@@ -115,7 +115,7 @@ def _difference(row: Comparison) -> ShownDifference:
     excludes_none = d.low > 0 or d.high < 0  # neither, where there is no interval
     alone = p_value(d.p) if excludes_none and not row.significant and row.p_holm > d.p else ""
     mean, interval = f"{scale * d.mean:+.1f}", interval_text(d, scale, 1)
-    return ShownDifference(mean, interval, p_value(row.p_holm), row.significant, alone)
+    return ShownDifference(mean, interval, p_value(row.p_holm, d.n), row.significant, alone)
 
 
 def _counts(numbers: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.comparison.study import Study
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.evaluation.scores import Evaluation
 from medcontext.files import file_hash, read_json
 from medcontext.inference.origin import RECORD
@@ -178,6 +178,7 @@ def _facts(training: Training) -> dict[str, str]:
         "network": f"{settings.network}, {facts.parameters or 0:,} parameters",
         "network arguments": ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.network_args.items()),
         "steps": f"{settings.steps:,} of batch {settings.batch_size * settings.accumulate * (facts.devices or 1)}",
+        "changed on the way": "; ".join(f"{change} from step {step:,} on" for step, change in facts.changes),
         "crop": " x ".join(map(str, run.crop_size)) + " voxels",
         "spacing": spacing,
         "optimizer": f"{optimizer.name}, learning rate {optimizer.lr:g} ({optimizer.schedule}), weight decay "
@@ -203,7 +204,7 @@ def _unlabelled(facts: UnlabelledFacts) -> str:
     }
     remarks = [f"{len(names)} {text}" for kind, text in kinds.items() if (names := getattr(facts, kind))]
     left = len(facts.damaged) + len(facts.labelled) + len(facts.doubled)
-    remarks += [f"{left} more were left out"] if left else []
+    remarks += [f"{counted(left, 'more scan')} left out"] if left else []
     return "; ".join([str(len(facts.scans)), *remarks])
 
 

@@ -181,6 +181,8 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, pl
                 if not lacks_memory(error):
                     raise
                 raise NotEnoughMemory(too_large(run, error)) from error
+    elif place.first and not progress.given_up():
+        console.print(f"Finished before, with step {task.learner.step}. It goes on with more --steps.", soft_wrap=True)
     if place.first and progress.given_up():
         console.print(progress.why_given_up(task), soft_wrap=True)
     if place.first:

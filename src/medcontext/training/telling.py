@@ -40,7 +40,7 @@ class Telling(Callback):
         step, now = task.learner.step, time.monotonic()
         if step == self.began[0] + 1:
             self.measured = now
-        elif step == self.began[0] + 1 + MEASURED:
+        elif step == self.began[0] + 1 + MEASURED and step < task.settings.steps:
             seconds = (now - self.measured) / MEASURED
             console.print(expectation(task, seconds, self.progress), soft_wrap=True)
         validated, metrics = self.progress.validated
@@ -78,8 +78,8 @@ def expectation(task: Task, seconds: float, progress: Progress) -> str:
         beside.append(
             f"a step takes longer from step {round(learner.unlabelled.start * total)} on, with unlabelled scans"
         )
-    if progress.validation:
-        count = left // progress.every
+    every = progress.every
+    if progress.validation and (count := -(-total // every) - learner.step // every):  # the last comes at the end
         beside.append(f"{counted(count, 'validation')} of {counted(len(progress.validation.names), 'case')} on top")
     return f"{'; '.join([text, *beside])}. Memory until now: {memory(task.device)}."
 

@@ -26,6 +26,11 @@ def guess_patterns(files: Sequence[PurePosixPath], image: Sequence[str], label: 
     rest = [file for file in files if not any(pattern.fit(file) for pattern in given)]
     if label is None:
         labels = [file for file in rest if is_label(file)]
+        if not labels and not rest:
+            raise InputError(
+                f"--image {' '.join(map(repr, image))} takes all {len(files)} files, and none is left for the labels. "
+                "Give a narrower pattern, or also --label PATTERN."
+            )
         if not labels:
             raise InputError(
                 f"No label files are found: no file or folder is called like seg, mask or labels. {_there(rest)} Say "
