@@ -93,7 +93,7 @@ def test_steps_get_longer_only_where_scans_without_labels_will_join(scans: tuple
         device=torch.device("cpu"),
     )
     run = SimpleNamespace(facts=SimpleNamespace(unlabelled=SimpleNamespace(scans=scans)))
-    progress = SimpleNamespace(run=run, validation=None)
+    progress = SimpleNamespace(run=run, validation=None, every=10)
     said = expectation(task, 2.0, progress)  # type: ignore[arg-type]
     assert said.startswith("About 3:08 for the 94 steps to go")
     assert ("from step 25 on, with unlabelled scans" in said) == bool(scans)
