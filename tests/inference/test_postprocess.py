@@ -119,8 +119,10 @@ def test_again_it_goes_on_and_with_other_weights_it_begins_anew(run: Run, data: 
 
 
 def test_it_is_not_applied_to_several_networks(run: Run, data: Path, tmp_path: Path, capsys) -> None:
-    postprocess(run)
     other = level_run(tmp_path / "other", split=run.split)
+    predict([run, other], data / "images", tmp_path / "before")
+    assert "not applied" not in capsys.readouterr().out
+    postprocess(run)
     predict([run, other], data / "images", tmp_path / "out")
     assert "found for one network, not for several" in capsys.readouterr().out
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from medcontext.data.folders import listed
 from medcontext.data.label_map import LabelMap, apply_map
 from medcontext.data.nifti import read_label
 from medcontext.data.pool import in_processes
@@ -155,8 +156,8 @@ def applicable(members: Sequence[Member], weights: str, hashes: Sequence[str]) -
     folder = runs[0].folder if len(runs) == 1 else cross_validation_of(runs)
     if folder is None:
         others = [run.folder for run in runs if (found := read_postprocessing(run.folder)) and found.steps]
-        remark = f"the post-processing of {others[0]} is not applied: it was found for one network, not for several."
-        return {}, remark if others else ""
+        where = f"the post-processing of {listed([str(folder) for folder in others])} is not applied"
+        return {}, f"{where}: it was found for one network, not for several." if others else ""
     found = read_postprocessing(folder)
     if found is None or not found.steps:
         return {}, ""
