@@ -86,6 +86,7 @@ def test_other_data_than_the_tables(data: Path, refuse) -> None:
         (["table2", "--set", "seed=5", "--seeds", "0", "1"], "--seeds is meant for it"),
         (["table2", "--slurm", "partition=gpu"], "is only used with --launcher slurm"),
         (["table2", "--launcher", "slurm", "--slurm", "partition"], "--slurm takes NAME=VALUE"),
+        (["table2", "--launcher", "slurm", "--slurm", "timeout_min=1h"], "timeout_min takes a whole number, got '1h'"),
     ],
 )
 def test_settings_that_cannot_work(arguments: list[str], words: str, refuse) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,17 @@ def test_one_that_is_killed_with_its_folds_process_goes_on(balls: Path, tmp_path
     assert len(read_json(tmp_path / "cv" / "scores" / "summary.json")["cases"]) == 8
     logs = [(tmp_path / "cv" / f"fold{number}" / "log.txt").read_text() for number in range(2)]
     assert [log.count("$ ") for log in logs] == [1, 2]
+
+
+@pytest.mark.slow
+def test_folds_are_jobs_of_a_cluster(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """submitit's processes on this machine stand for a cluster's."""
+    monkeypatch.setattr(launch, "run_on_cluster", partial(launch.run_on_cluster, cluster="local"))
+    cluster = ("--launcher=slurm", "--slurm", "timeout_min=9", "gpus_per_node=0")
+    assert main(command(balls, tmp_path / "cv", *cluster)) == 0
+    assert re.search(r"^job \d+: fold1: done", capsys.readouterr().out, re.MULTILINE)
+    assert len(list((tmp_path / "cv" / "jobs").glob("[0-9]*"))) == 2
+    assert len(read_json(tmp_path / "cv" / "scores" / "summary.json")["cases"]) == 8
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(balls: Path, tmp_path: Path, capsys) -> None:

@@ -16,19 +16,28 @@ from medcontext.experiments.only import pairs
 from medcontext.experiments.pace import Pace
 from medcontext.experiments.work import run_in_process
 
-GENERAL = ("cpus_per_task", "gpus_per_node", "mem_gb", "name", "nodes", "tasks_per_node", "timeout_min")
+NUMBERS = ("cpus_per_task", "gpus_per_node", "mem_gb", "nodes", "tasks_per_node", "timeout_min")
+GENERAL = (*NUMBERS, "name")
 """submitit's parameters for any cluster; it wants all others with a prefix, such as `slurm_partition`."""
 
 DEFAULTS = {"name": "medcontext", "gpus_per_node": 1, "cpus_per_task": 8, "timeout_min": 24 * 60}
 
 
-def job_parameters(launcher: str, slurm: Sequence[str], dry_run: bool = False) -> dict[str, str] | None:
+def job_parameters(launcher: str, slurm: Sequence[str], dry_run: bool = False) -> dict[str, str | int] | None:
     """Those of the jobs on a cluster; None for cells that are run here.
 
     Raises:
-        InputError: if they would be ignored, or jobs cannot be submitted.
+        InputError: if they would be ignored, one is no whole number that must be, or jobs cannot be submitted.
+
+    >>> job_parameters("slurm", ["partition=gpu", "timeout_min=600"], dry_run=True)
+    {'partition': 'gpu', 'timeout_min': 600}
     """
-    parameters = pairs(slurm, "--slurm")
+    parameters: dict[str, str | int] = dict(pairs(slurm, "--slurm"))
+    for name in NUMBERS:
+        if not str(parameters.get(name, 0)).isdecimal():
+            raise InputError(f"--slurm {name} takes a whole number, got '{parameters[name]}'.")
+        if name in parameters:
+            parameters[name] = int(parameters[name])
     if launcher == "slurm":
         if not dry_run:
             import_submitit()
@@ -38,7 +47,7 @@ def job_parameters(launcher: str, slurm: Sequence[str], dry_run: bool = False) -
     return None
 
 
-def run_cells(cells: Sequence[Cell], folder: Path, jobs: Mapping[str, str] | None) -> dict[str, str]:
+def run_cells(cells: Sequence[Cell], folder: Path, jobs: Mapping[str, str | int] | None) -> dict[str, str]:
     """Run cells here, or on a cluster.
 
     Args:
@@ -99,7 +108,7 @@ def run_on_cluster(
         executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster)
         chosen = DEFAULTS | dict(parameters)
         executor.update_parameters(**{name if name in GENERAL else f"slurm_{name}": chosen[name] for name in chosen})
-    except (RuntimeError, NameError, TypeError, ValueError) as error:
+    except (AssertionError, RuntimeError, NameError, TypeError, ValueError) as error:
         raise InputError(f"Cannot submit to {cluster}: {error}") from error
     for cell in cells:
         cell.write()
