@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +155,20 @@ def output_folder(path: Path, *, overwrite: bool = False, flag: str = "--overwri
     except OSError as error:
         raise InputError(f"Cannot write to output folder {path}: {error.strerror}.") from None
     return path
+
+
+@contextmanager
+def kept_if_used(path: Path, resume: bool) -> Iterator[None]:
+    """Create an output folder; if nothing came into it, take it away again.
+
+    Raises:
+        InputError: see `output_folder`; with `resume` it may hold files.
+    """
+    existed = path.exists()
+    output_folder(path, overwrite=resume, flag="--resume")
+    try:
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()

@@ -168,3 +168,9 @@ def test_a_resumed_training_goes_on_exactly(balls: Path, tmp_path: Path) -> None
     assert main(["train", "--output", str(tmp_path / "cut"), "--resume"]) == 0
     whole, cut = (logged(tmp_path / name, "train/loss") for name in ("whole", "cut"))
     assert [whole[step] for step in (3, 4)] == [cut[step] for step in (3, 4)]
+
+
+def test_a_training_that_cannot_begin_leaves_no_folder(balls: Path, tmp_path: Path) -> None:
+    assert main(arguments(balls, tmp_path / "run", f"--augment.transform={HERE}.Wrong")) == 2
+    assert main(arguments(tmp_path / "nowhere", tmp_path / "run")) == 2
+    assert not (tmp_path / "run").exists()

@@ -68,11 +68,12 @@ def predict(
     """
     from medcontext.data.doubts import header_doubts
     from medcontext.data.folders import nifti_files, shortened
+    from medcontext.files import kept_if_used
     from medcontext.inference.beside import write_colours, write_volumes
     from medcontext.inference.ensemble import load_members
     from medcontext.inference.origin import check_same_origin, describe_origin
     from medcontext.inference.postprocess import applicable
-    from medcontext.inference.predict import kept_if_used, outputs, predict_cases, remove_leftovers
+    from medcontext.inference.predict import outputs, predict_cases, remove_leftovers
     from medcontext.inference.selection import find_cases
     from medcontext.run import read_runs
     from medcontext.run.postprocessing import step_text

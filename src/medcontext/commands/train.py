@@ -1,11 +1,12 @@
 """Training from a data set's folder to checkpoints."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medcontext.console import warn
-from medcontext.files import AnyPath, output_folder, write_text
+from medcontext.files import AnyPath, kept_if_used, write_text
 from medcontext.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def train(
     fit.check_names(settings, inputs.unlabelled)
     place = find_place(settings)
     fit.check_devices(settings, place)
-    if place.first:
-        output_folder(output, overwrite=resume, flag="--resume")
-    with logged(output, place.first) as log:
+    with kept_if_used(output, resume) if place.first else nullcontext(), logged(output, place.first) as log:
         return _train(inputs, settings, output, earlier, changed, place, log)
 
 

@@ -1,7 +1,6 @@
 """Predicting and writing cases, one after the other; the files are described in `medcontext.commands.predict`."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +13,6 @@ from medcontext.data.cases import Case
 from medcontext.data.nifti import image_digest, read_image, write_image, write_label
 from medcontext.data.placement import voxel_sizes
 from medcontext.errors import InputError, lacks_memory, memory_words
-from medcontext.files import output_folder
 from medcontext.inference.components import apply_steps
 from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.origin import write_record
@@ -100,19 +98,6 @@ def write_case(case: Case, label: np.ndarray, scores: Tensor | None, affine: np.
         rest[0].parent.mkdir(exist_ok=True)
         write_image(rest[0], scores.numpy(), affine, case.images[0])
     write_label(path, label, affine, case.images[0])
-
-
-@contextmanager
-def kept_if_used(output: Path, resume: bool) -> Iterator[None]:
-    """Create the output folder; if nothing came into it, take it away again."""
-    existed = output.exists()
-    output_folder(output, overwrite=resume, flag="--resume")
-    try:
-        yield
-    finally:
-        if not existed:
-            with suppress(OSError):  # it is not empty
-                output.rmdir()
 
 
 def remove_leftovers(output: Path) -> None:

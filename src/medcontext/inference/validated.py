@@ -17,11 +17,11 @@ from medcontext.data.cases import Dataset
 from medcontext.data.folders import listed, shortened
 from medcontext.errors import InputError, counted
 from medcontext.evaluation.summary import OUT_OF_FOLD
-from medcontext.files import file_hash, read_json
+from medcontext.files import file_hash, kept_if_used, read_json
 from medcontext.inference.ensemble import load_members
 from medcontext.inference.origin import RECORD, check_same_origin, describe_origin
 from medcontext.inference.postprocess import validation_cases
-from medcontext.inference.predict import kept_if_used, outputs, predict_cases, remove_leftovers
+from medcontext.inference.predict import outputs, predict_cases, remove_leftovers
 from medcontext.run import PREDICTIONS, Run, Weights
 from medcontext.run.postprocessing import FOLDER, Postprocessing, step_text
 

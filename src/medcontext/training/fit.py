@@ -416,8 +416,8 @@ def unproven(run: Run) -> str:
     if method.name != "medcontext" or not method.masking:
         return ""
     return (
-        "Without scans without labels no gain over a plain training of the same cost has been shown yet (see "
-        f"docs/evidence.md). Compare with --method none --steps {steps}"
+        "Without unlabelled scans, no gain over a plain training of the same cost has been shown yet "
+        f"(docs/evidence.md). Compare with --method none --steps {steps}"
     )
 
 
