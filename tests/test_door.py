@@ -14,6 +14,7 @@ from medcontext.cli import COMMANDS, make_parser
 TINY = {"network_args": {"channels": [4, 8], "strides": [2], "num_res_units": 0}, "crop_size": (16, 16, 16)}
 
 
+@pytest.mark.slow
 def test_every_name_is_there_whatever_was_imported_before() -> None:
     code = (
         "import medcontext.reporting.make, medcontext.training.fit, medcontext.comparison.compare, medcontext as mc\n"
@@ -24,6 +25,7 @@ def test_every_name_is_there_whatever_was_imported_before() -> None:
     assert done.stdout.split() == []
 
 
+@pytest.mark.slow
 def test_from_scans_to_a_report_each_step_takes_what_the_one_before_returned(balls: Path, tmp_path: Path) -> None:
     settings = mc.Settings.preset(method="medcontext", steps=4, few_shot=2, batch_size=1, workers=0, **TINY)
     baseline = mc.Settings.preset(method="none", steps=4, few_shot=2, batch_size=1, workers=0, **TINY)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 TRAININGS = [
-    pytest.param(path, marks=[pytest.mark.slow] if path.name == "own_network.py" else [], id=path.name)
+    pytest.param(path, marks=[] if path.name == "own_loop.py" else [pytest.mark.slow], id=path.name)
     for path in sorted((ROOT / "examples").glob("*.py"))
     if path.name != "scans_to_report.py"
 ]

@@ -59,7 +59,7 @@ def settings(**more: object) -> mc.Settings:
 
 def test_every_command_heeds_the_map(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     report = mc.check(data, workers=1)
-    assert '"label_map" sends 7 to 200 in 2 cases; 9 to 0 in 1 cases' in " ".join(capsys.readouterr().out.split())
+    assert '"label_map" sends 7 to 200 in 2 cases; 9 to 0 in 1 case' in " ".join(capsys.readouterr().out.split())
     assert all(set(case.voxels or ()) == {0, 200, 500} for case in report.cases)
     store = mc.prepare(data, cache=tmp_path / "cache", workers=1)
     assert store.case(store.names[0]).classes == (1, 2)

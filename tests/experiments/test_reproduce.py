@@ -285,5 +285,6 @@ def test_a_data_set_without_the_tables_structures_is_refused(official_acdc: Path
 
 
 @pytest.fixture
-def official_acdc(grid: Path) -> Path:
-    return grid / "data" / "acdc"
+def official_acdc(tmp_path: Path) -> Path:
+    write_data("acdc", tmp_path / "acdc")
+    return tmp_path / "acdc"

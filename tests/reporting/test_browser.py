@@ -363,6 +363,7 @@ def touch(phone: Browser, path: list[list[tuple[float, float]]]) -> None:
         phone.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
 
+@pytest.mark.slow
 def test_on_a_phone_a_swipe_scrolls_a_tap_moves_and_a_long_name_does_not_stick_out(page: Path, tmp_path: Path) -> None:
     html = page.read_text(encoding="utf-8").replace('"name": "ball_0"', f'"name": "{180 * "b"}"')
     (tmp_path / "long.html").write_text(html, encoding="utf-8")

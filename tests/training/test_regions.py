@@ -15,6 +15,7 @@ from tests.training.commands import arguments, logged
 REGIONS = '{"both": [200, 500], "right": [500]}'
 
 
+@pytest.mark.slow
 def test_regions_are_trained_predicted_and_scored(balls: Path, tmp_path: Path) -> None:
     run, predictions, scores = tmp_path / "run", tmp_path / "predictions", tmp_path / "scores"
     more = ["--steps=150", "--optimizer.lr=0.02", "--crop_size=[24,24,16]", "--validate_every=150", "--seed=1"]
