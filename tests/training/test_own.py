@@ -145,7 +145,7 @@ def test_it_follows_the_settings_own_changes_and_sees_scans_without_labels() -> 
         ("torch.nn.ReLU", {}, r"image \(1, 8, 8, 8\) and label \(1, 8, 8, 8\) of classes 0 to 2"),
         (f"{HERE}.Wrong", {"how": "list"}, "gives list, not a dictionary with image and label"),
         (f"{HERE}.Wrong", {"how": "key"}, "not a dictionary with image and label"),
-        (f"{HERE}.Wrong", {"how": "shape"}, r"makes an image of \(1, 8, 8, 8\) one of \(1, 8, 8, 7\)"),
+        (f"{HERE}.Wrong", {"how": "shape"}, r"changes the image's shape, \(1, 8, 8, 8\) to \(1, 8, 8, 7\)"),
         (f"{HERE}.Wrong", {"how": "between"}, "a label is interpolated by its nearest voxel"),
         (f"{HERE}.Wrong", {"how": "class"}, "gives labels from 1 to 3 that are not all classes"),
     ],

@@ -97,7 +97,7 @@ class OwnTransform:
         changed, labels = convert_to_tensor(given["image"]), convert_to_tensor(given["label"])
         for key, before, after in (("image", image, changed), ("label", label, labels)):
             if after.shape != before.shape:
-                raise self._problem(f"makes an {key} of {tuple(before.shape)} one of {tuple(after.shape)}")
+                raise self._problem(f"changes the {key}'s shape, {tuple(before.shape)} to {tuple(after.shape)}")
         if not (labels == labels.round()).all() or labels.min() < 0 or labels.max() >= self.classes:
             raise self._problem(
                 f"gives labels from {labels.min().item():g} to {labels.max().item():g} that are not all classes, whole "
