@@ -75,3 +75,9 @@ def test_a_table_without_a_column_is_named_with_it(write: Write, column: str) ->
     path.write_text(path.read_text().replace(column, "other", 1))
     with pytest.raises(InputError, match=rf"metrics\.csv is damaged or of another version: no column '{column}'"):
         read_study([str(path.parent)], least=1)
+
+
+def test_scores_alone_are_called_by_their_folder(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "cv").mkdir()
+    Path(write("scores", plain([0.5, 0.6]))).rename(tmp_path / "cv" / "scores")
+    assert read_study([str(tmp_path / "cv" / "scores")], least=1).names == ["cv"]

@@ -94,7 +94,7 @@ def test_report_and_comparison_call_the_cases_out_of_fold(written: Path, tmp_pat
     page = (written / "report.html").read_text(encoding="utf-8")
     assert "8 out-of-fold cases of 8 patients · trained on 4 scans" in page
     assert said in page
-    assert "scores, seed 0, fold 1" in page
+    assert "CV, seed 0, fold 1" in page
     assert "test case" not in page
     assert '<p class="alarm">' not in page
     found = mc.compare({"a": written / "CV" / "scores", "b": written / "CV" / "scores"}, tmp_path)

@@ -410,7 +410,7 @@ def test_what_is_under_the_crosshair_is_what_the_files_have_there(chromium: Brow
             voxel, found = where(chromium)
             label = np.asanyarray(nib.load(data / "labelsTr" / f"{chromium.shown()}.nii.gz").dataobj)
             assert found["Truth"] == names[int(label[voxel])]
-            assert found["scores"] == names[int(np.roll(label, 1, axis=0)[voxel])]
+            assert found["moved"] == names[int(np.roll(label, 1, axis=0)[voxel])]
             seen |= set(found.values())
             chromium.press(key)
     assert len(seen) > 1, "not background alone"

@@ -72,8 +72,10 @@ def _name_and_folders(argument: str) -> tuple[str, list[Path]]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The first part of the paths in which they all differ, from their ends."""
+    """The first part of the paths in which they all differ, from their ends; `scores` alone says nothing."""
     parts = [folder.resolve().parts[::-1] for folder in folders]
+    if len(parts) == 1 and parts[0][0].lower() == "scores":
+        return [parts[0][1]]
     for names in zip(*parts, strict=False):
         if len(set(names)) == len(names):
             return list(names)

@@ -169,7 +169,8 @@ def find_network(name: str) -> Callable[..., Any]:
     if "." not in name:
         classes = {key: value for key, value in vars(monai.networks.nets).items() if inspect.isclass(value)}
         if name not in classes:
-            raise unknown_name("network", name, NETWORKS | {key: value for key, value in classes.items() if "U" in key})
+            known = {value.__name__ for key, value in classes.items() if "U" in key}  # MONAI has other names of some
+            raise unknown_name("network", name, [*NETWORKS, *known])
         return classes[name]
     return find_own("Network", name)
 
