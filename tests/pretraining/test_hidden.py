@@ -8,9 +8,9 @@ import torch
 
 from medcontext.errors import InputError
 from medcontext.method.masking import expand
+from medcontext.networks.conversions import perceptron_to_convolution
 from medcontext.pretraining.hidden import HiddenPatches
 from medcontext.pretraining.mae import MAE
-from medcontext.pretraining.patches import perceptron_to_convolution
 from medcontext.pretraining.settings import HiddenSettings, MAESettings, SimMIMSettings
 from medcontext.pretraining.simmim import SimMIM
 from tests.pretraining.conftest import tiny_swin, tiny_unetr

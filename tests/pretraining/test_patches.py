@@ -4,7 +4,8 @@ from monai.networks.blocks import PatchEmbeddingBlock
 from torch import nn
 
 from medcontext.errors import InputError
-from medcontext.pretraining.patches import patchify, perceptron_to_convolution, unpatchify
+from medcontext.networks.conversions import perceptron_to_convolution
+from medcontext.pretraining.patches import patchify, unpatchify
 
 
 @pytest.mark.parametrize("patch", [(4, 4, 4), (4, 2, 8), (12, 8, 16), (1, 1, 1)])

@@ -1,7 +1,5 @@
 """A comparison as files: CSV, JSON, Markdown, LaTeX."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from medcontext.comparison.compare import Comparison
 from medcontext.comparison.study import ALL, Study
 from medcontext.comparison.text import METRIC_NAMES, both, by_table, conclusion, interval_text, means_text, p_value
 from medcontext.console import console
+from medcontext.evaluation import summary
 from medcontext.files import output_folder, write_json, write_text
 
 
@@ -31,12 +30,7 @@ def write(study: Study, comparisons: Sequence[Comparison], folder: Path, overwri
 
 def to_csv(comparisons: Iterable[Comparison]) -> str:
     """One row for each pair of models, metric and structure; DSC as a fraction."""
-    text = io.StringIO()
-    rows = [_flat(row) for row in comparisons]
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return summary.to_csv([_flat(row) for row in comparisons])
 
 
 def to_dict(study: Study, comparisons: Sequence[Comparison]) -> dict[str, Any]:

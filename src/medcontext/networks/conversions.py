@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medcontext.data.geometry import Shape3
+from medcontext.errors import InputError
 
 RENAMED = (
     (r"\bswin_vit\.", "swinViT."),
@@ -99,13 +100,32 @@ def converted(
         return _resampled(there, here, grid, before)
     done = []
     if there.dim() == 2 and here.dim() == 5 and there.shape[1] % math.prod(here.shape[2:]) == 0:
-        # (E, h w d C) -> (E, h, w, d, C) -> (E, C, h, w, d)
-        there = there.reshape(there.shape[0], *here.shape[2:], -1).movedim(-1, 1)
+        h, w, d = here.shape[2:]
+        there = perceptron_to_convolution(there, (h, w, d))
         done.append("perceptron to convolution")
     if there.dim() == here.dim() == 5 and there.shape[1] == 1 and here.shape[1] == channels != 1:
         there = there.repeat(1, channels, 1, 1, 1) / channels
         done.append(f"1 channel repeated to {channels}, divided by {channels}")
     return (there, "; ".join(done)) if there.shape == here.shape else None
+
+
+def perceptron_to_convolution(weight: Tensor, patch: Shape3) -> Tensor:
+    """The convolution that makes the same tokens as a linear layer on patches with voxels in the order (p, q, r, C).
+
+    Args:
+        weight: (E, p*q*r*C) of the linear layer; its bias stays as it is.
+        patch: (p, q, r), kernel and stride of the convolution.
+
+    Returns:
+        (E, C, p, q, r).
+
+    Raises:
+        InputError: if the weight is not for such patches.
+    """
+    p, q, r = patch
+    if weight.dim() != 2 or weight.shape[1] % (p * q * r):
+        raise InputError(f"A weight of {tuple(weight.shape)} is not for patches of {tuple(patch)}.")
+    return weight.reshape(len(weight), p, q, r, -1).permute(0, 4, 1, 2, 3).contiguous()
 
 
 def _resampled(there: Tensor, here: Tensor, grid: Grid, before: Shape3 | None) -> tuple[Tensor, str] | None:

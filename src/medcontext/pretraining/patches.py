@@ -49,22 +49,3 @@ def unpatchify(patches: Tensor, patch: Shape3, shape: Shape3) -> Tensor:
     split = patches.reshape(batch, h, w, d, p, q, r, -1)
     # (B, h, w, d, p, q, r, C) -> (B, C, h, p, w, q, d, r) -> (B, C, H, W, D)
     return split.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, -1, *shape)
-
-
-def perceptron_to_convolution(weight: Tensor, patch: Shape3) -> Tensor:
-    """The convolution that makes the same tokens as a linear layer on `patchify`'s patches.
-
-    Args:
-        weight: (E, p*q*r*C) of the linear layer; its bias stays as it is.
-        patch: (p, q, r), kernel and stride of the convolution.
-
-    Returns:
-        (E, C, p, q, r).
-
-    Raises:
-        InputError: if the weight is not for such patches.
-    """
-    p, q, r = patch
-    if weight.dim() != 2 or weight.shape[1] % (p * q * r):
-        raise InputError(f"A weight of {tuple(weight.shape)} is not for patches of {tuple(patch)}.")
-    return weight.reshape(len(weight), p, q, r, -1).permute(0, 4, 1, 2, 3).contiguous()

@@ -1,7 +1,5 @@
 """What a person takes along from a page: its tables as files, which are links that hold them."""
 
-import csv
-import io
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,6 +7,7 @@ from typing import NamedTuple
 from medcontext.comparison.compare import Comparison
 from medcontext.comparison.study import Study
 from medcontext.comparison.write import to_csv, to_latex
+from medcontext.evaluation import summary
 
 
 class Download(NamedTuple):
@@ -35,17 +34,14 @@ def downloads(study: Study, comparisons: Sequence[Comparison]) -> list[Download]
 
 def scores_csv(study: Study) -> str:
     """A row for each model, seed, case and structure, with the columns of `metrics.csv`; DSC as a fraction."""
-    text = io.StringIO()
-    rows = [
-        {"model": model.name, "seed": str(seed), "part": run.parts[row["case"]], **row}
-        for model in study.models
-        for seed, run in enumerate(model.evaluations)
-        for row in run.rows.values()
-    ]
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    rows = []
+    for model in study.models:
+        for seed, run in enumerate(model.evaluations):
+            parts = run.parts  # made anew each time that it is asked for
+            rows += [
+                {"model": model.name, "seed": str(seed), "part": parts[row["case"]], **row} for row in run.rows.values()
+            ]
+    return summary.to_csv(rows)
 
 
 def _download(label: str, file: str, text: str) -> Download:
