@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from medcontext.console import console, warn
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.files import AnyPath
 
 
@@ -111,5 +111,5 @@ def predict(
             + (f"The other {done} are in {output}; correct these and go on with --resume." if done else "")
         )
     there = f", {len(cases) - done} there before" if len(cases) > done else ""
-    console.print(f"{done} cases predicted{there}: {output}", soft_wrap=True)
+    console.print(f"{counted(done, 'case')} predicted{there}: {output}", soft_wrap=True)
     return [outputs(output, case, False)[0] for case in cases]
