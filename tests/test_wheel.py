@@ -15,7 +15,7 @@ def test_the_wheel_installs_and_carries_its_presets(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    presets = (ROOT / "src" / "medcontext" / "training" / "presets").rglob("*.yaml")
+    presets = (ROOT / "src" / "medcontext" / "presets").rglob("*.yaml")
     for preset in presets:
         assert str(preset.relative_to(ROOT / "src")) in names
     for split in ("acdc", "brats17", "brats21", "btcv"):

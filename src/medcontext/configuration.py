@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -19,14 +19,28 @@ from medcontext.options import Parser
 
 PRESETS = Path(__file__).parent / "presets"
 
+
+class Named(Protocol):
+    """A kind of settings.
+
+    Args:
+        command: that takes them.
+        presets: folder of those that have a name.
+    """
+
+    command: ClassVar[str]
+    presets: ClassVar[str]
+
+
 T = TypeVar("T")
+S = TypeVar("S", bound=Named)
 
 
 def preset_path(kind: str, name: str) -> Path:
     """The YAML file of a preset, or of the user's own when `name` is a file.
 
     Args:
-        kind: `method`, or `run` for presets of whole runs.
+        kind: `method` or `objective`, or `run` or `pretraining` for presets of whole ones.
         name: as `--method` or `--preset` names it.
 
     Raises:
@@ -39,15 +53,16 @@ def preset_path(kind: str, name: str) -> Path:
         if not Path(name).is_file():
             raise InputError(f"Settings file not found: {name}")
         return Path(name)
-    raise unknown_name("method" if kind == "method" else "preset", name, known)
+    raise unknown_name(kind if kind in ("method", "objective") else "preset", name, known)
 
 
-def named_options(arguments: Sequence[str], kind: type) -> list[str]:
-    """Replace the names given to --preset and --method by what sets them: YAML files.
+def named_options(arguments: Sequence[str], kind: type[Named]) -> list[str]:
+    """Replace the names given to --preset, --method and --objective by what sets them: YAML files.
 
-    A preset comes before all other options; one that a --config file names, before that file's. What it sets of the
-    method, such as a mask that divides its crop, comes again after a --method, which replaces all settings of its kind:
-    before its file, which says only what differs, come the defaults of `kind`.
+    A preset comes before all other options, then what an objective brings with it; those that a --config file names,
+    before that file's. What a preset sets of the method, such as a mask that divides its crop, comes again after a
+    --method, which replaces all settings of its kind: before its file, which says only what differs, come the defaults
+    of `kind`.
 
     >>> from medcontext.settings import Settings
     >>> named_options(["--preset=acdc_nnformer", "--method", "none", "--steps", "5"], Settings)
@@ -56,9 +71,12 @@ def named_options(arguments: Sequence[str], kind: type) -> list[str]:
     """
     pieces = [piece for argument in arguments for piece in _split(argument)]
     pairs = list(pairwise([*pieces, ""]))
-    presets = [preset_path("run", name) for option, name in pairs if option == "--preset"]
+    presets = [preset_path(kind.presets, name) for option, name in pairs if option == "--preset"]
     fitted: list[str] = []
-    options = [option for preset in presets for option in _preset_options(preset, fitted)]
+    options = [option for preset in presets for option in _preset_options(preset, kind, fitted)]
+    for option, name in pairs:
+        if option == "--objective":
+            options += _objective_options(name)
     remaining = iter(pieces)
     for piece in remaining:
         if piece == "--preset":
@@ -66,7 +84,7 @@ def named_options(arguments: Sequence[str], kind: type) -> list[str]:
         elif piece == "--method":
             options += [piece, str(preset_path("method", next(remaining, ""))), *fitted]
         elif piece == "--config" and Path(name := next(remaining, "")).is_file():
-            options += _config_options(Path(name), fitted)
+            options += _config_options(Path(name), kind, fitted)
         elif piece == "--config":
             options += [piece, name]  # the parser will say that it is not there
         else:
@@ -83,7 +101,7 @@ def _on_defaults(option: str, value: str, kind: type) -> list[str]:
 
 def _split(argument: str) -> list[str]:
     option, equals, value = argument.partition("=")
-    return [option, value] if equals and option in ("--preset", "--method", "--config") else [argument]
+    return [option, value] if equals and option in ("--preset", "--method", "--objective", "--config") else [argument]
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -103,19 +121,27 @@ def _read_config(file: Path) -> dict[str, Any]:
     return content
 
 
-def _preset_options(preset: Path, fitted: list[str]) -> list[str]:
+def _objective_options(name: str) -> list[str]:
+    """What an objective brings with it, such as its optimizer."""
+    return ["--config", str(preset_path("objective", name))]
+
+
+def _preset_options(preset: Path, kind: type[Named], fitted: list[str]) -> list[str]:
     """A preset as options; what it sets of the method joins `fitted`, which comes again after a method by name."""
-    options = _config_options(preset, fitted)
+    options = _config_options(preset, kind, fitted)
     fitted += _method_options(preset)
     return options
 
 
-def _config_options(file: Path, fitted: list[str]) -> list[str]:
-    """A YAML file as options, in which a preset and a method may be given by name, as on the command line."""
+def _config_options(file: Path, kind: type[Named], fitted: list[str]) -> list[str]:
+    """A YAML file as options, in which preset, method and objective may be given by name, as on the command line."""
     content = _read_config(file)
     rest, options = dict(content), []
     if "preset" in rest:
-        options += _preset_options(preset_path("run", _name(rest.pop("preset"), file, "preset")), fitted)
+        name = _name(rest.pop("preset"), file, "preset")
+        options += _preset_options(preset_path(kind.presets, name), kind, fitted)
+    if "objective" in rest:
+        options += _objective_options(_name(rest["objective"], file, "objective"))
     method = rest.get("method", {})
     if not isinstance(method, dict):
         options += ["--method", str(preset_path("method", _name(rest.pop("method"), file, "method"))), *fitted]
@@ -167,13 +193,13 @@ def settings_from(parser: ArgumentParser, values: Namespace, kind: type[T]) -> T
     return kind(**{field.name: objects[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 
-def parse(arguments: Sequence[str], kind: type[T]) -> T:
+def parse(arguments: Sequence[str], kind: type[S]) -> S:
     """Settings from options as on the command line.
 
     Raises:
         InputError: for an option or a value that is not allowed.
     """
-    parser = Parser(prog="medcontext train")
+    parser = Parser(prog=f"medcontext {kind.command}")
     parser.add_argument("--config", action="config")
     add_settings(parser, kind)
     return settings_from(parser, parser.parse_args(named_options(arguments, kind)), kind)
@@ -184,14 +210,14 @@ def write_yaml(path: Path, settings: Any) -> None:
     write_text(path, yaml.safe_dump(plain(asdict(settings)), sort_keys=False))
 
 
-def read_yaml(path: Path, kind: type[T]) -> T:
+def read_yaml(path: Path, kind: type[S]) -> S:
     """Settings that `write_yaml` saved.
 
     Raises:
         InputError: if the file is missing or a field is unknown.
     """
     if not path.is_file():
-        raise InputError(f"{path} not found: {path.parent} is not a folder that `medcontext train` wrote.")
+        raise InputError(f"{path} not found: {path.parent} is not a folder that `medcontext {kind.command}` wrote.")
     parser = Parser()
     add_settings(parser, kind)
     try:

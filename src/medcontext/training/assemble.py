@@ -91,20 +91,24 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer
     if settings.name == "sgd":
         optimizer = torch.optim.SGD(
-            parameters, lr=settings.lr, momentum=0.99, nesterov=True, weight_decay=settings.weight_decay
+            parameters,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            weight_decay=settings.weight_decay,
         )
     else:
         optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
-    warmup = round(settings.warmup * total_steps)
+    warmup, end = round(settings.warmup * total_steps), settings.lr_end / settings.lr
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
-        progress = (step - warmup) / max(1, total_steps - warmup)
+        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
         if settings.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+            return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
         if settings.schedule == "poly":
-            return max(0.0, 1 - progress) ** 0.9
+            return end + (1 - end) * (1 - progress) ** 0.9
         return 1.0
 
     return optimizer, LambdaLR(optimizer, factor)
