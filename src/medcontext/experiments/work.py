@@ -68,7 +68,7 @@ def run_cell(folder: Path) -> None:
     from medcontext.commands.evaluate import evaluate
     from medcontext.commands.predict import predict
     from medcontext.commands.train import train
-    from medcontext.training.fit import preparing_workers
+    from medcontext.training.loop import preparing_workers
     from medcontext.training.processes import find_place
 
     record = read_json(folder / "cell.json")
