@@ -87,7 +87,12 @@ def test_any_module_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("swin_unetr", (48, 64, 64), {"feature_size": 12}, r"use a crop_size of \(64, 64, 64\)"),
         ("unet", (16, 16, 16), {"chanels": 3}, "chanels"),
         ("AttentionUnet", (16, 16, 16), {}, "needs channels, strides"),
-        ("resenc", (16, 16, 16), {"features_per_stage": [4] * 6}, "strides must have 6 entries.*got 3.*crop is halved"),
+        (
+            "resenc",
+            (16, 16, 16),
+            {"features_per_stage": [4] * 6},
+            "strides must have 6 entries.*got 3.*give strides",
+        ),
         ("resenc", (16, 16, 16), {"n_blocks_per_stage": [1, 0]}, "n_blocks_per_stage must be at least 1.*got 0"),
         ("resenc", (16, 16, 16), {"n_conv_per_stage_decoder": [1]}, "n_conv_per_stage_decoder must have 2 entries"),
         ("resenc", (4, 4, 4), {}, "8 voxels or more"),

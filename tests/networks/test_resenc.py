@@ -249,11 +249,12 @@ def test_another_width_is_refused(load: Callable) -> None:
 def test_deep_supervision_is_there_in_training_alone() -> None:
     image = torch.randn(1, 1, 32, 32, 32)
     args = {"features_per_stage": [2, 4, 4, 4], "n_blocks_per_stage": [1, 1, 1, 1]}
-    network = resenc(edge=32, **args)
-    assert [each.shape[2] for each in network.train()(image)] == [32, 16, 8]
-    assert torch.equal(network.train()(image)[0], network.eval()(image))
-    without = resenc(edge=32, deep_supervision=False, **args).train()
-    without(image).sum().backward()
-    learning = [each for each in without.parameters() if each.requires_grad]
-    assert all(each.grad is not None for each in learning), "of several processes none waits for another"
+    network, without = resenc(edge=32, **args), resenc(edge=32, deep_supervision=False, **args)
+    outputs = {network: network.train()(image), without: [without.train()(image)]}
+    assert [each.shape[2] for each in outputs[network]] == [32, 16, 8]
+    assert torch.equal(outputs[network][0], network.eval()(image))
     assert without.state_dict().keys() == network.state_dict().keys()
+    for each, found in outputs.items():
+        torch.stack([logits.sum() for logits in found]).sum().backward()
+        learning = [parameter for parameter in each.parameters() if parameter.requires_grad]
+        assert all(parameter.grad is not None for parameter in learning), "else several processes wait for each other"

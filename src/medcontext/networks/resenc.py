@@ -201,9 +201,9 @@ def _check(name: str, given: Sequence[Any], entries: int) -> None:
         InputError: if there are not as many entries, or one is a number below 1.
     """
     if len(given) != entries:
-        why = "" if name != "strides" else " (the crop is halved as long as 4 voxels are left, unless they are given)"
         raise InputError(
-            f"{name} must have {entries} entries to go with the stages of features_per_stage, got {len(given)}{why}."
+            f"{name} must have {entries} entries for the stages of features_per_stage, got {len(given)}. Strides "
+            "that are planned halve the crop as long as 4 voxels are left: for more take a larger one, or give strides."
         )
     if low := [each for each in given if isinstance(each, int) and each < 1]:
         raise InputError(f"{name} must be at least 1 everywhere, got {low[0]}.")
