@@ -12,6 +12,7 @@ from medcontext.configuration import preset_path
 from medcontext.console import console
 from medcontext.data.corpus import UNKNOWN, Corpus
 from medcontext.data.crops import ScanCrops
+from medcontext.data.geometry import Shape3
 from medcontext.data.plan import Plan, PrepareSettings
 from medcontext.data.planning import make_scan_plan
 from medcontext.data.splits import Split
