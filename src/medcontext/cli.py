@@ -196,7 +196,7 @@ def command(arguments: list[str]) -> None:
         options = flags(parser, named_options(rest, kind))
     values = parser.parse_args(options)
     if settings:
-        if saved := saved_settings(values):  # they stand for what is not said anew
+        if saved := saved_settings(values, name):  # they stand for what is not said anew
             values = parser.parse_args(["--config", str(saved), *options])
         for parameter, kind in settings.items():
             values[parameter] = settings_from(parser, values, kind)
@@ -213,10 +213,12 @@ def settings_kind(parameter: inspect.Parameter) -> "type[TrainingSettings] | Non
     return next((kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, TrainingSettings)), None)
 
 
-def saved_settings(values: Any) -> Path | None:
-    """The settings of the run that is to go on; None where there is none."""
-    saved = Path(values.get("output") or "", "settings.yaml")
-    return saved if values.get("resume") and saved.is_file() else None
+def saved_settings(values: Any, name: str) -> Path | None:
+    """The settings of the run that is to go on by a command; None where there is none, or it is another's."""
+    output = Path(values.get("output") or "")
+    other = output / ("run.json" if name == "pretrain" else "pretraining.json")
+    saved = output / "settings.yaml"
+    return saved if values.get("resume") and saved.is_file() and not other.is_file() else None
 
 
 def make_parser(name: str, function: Callable[..., Any]) -> "Parser":

@@ -46,7 +46,10 @@ class PretrainSettings(TrainingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.objective is None:
-            raise InputError("Give what is to be learnt: --objective mae, simmim, simclr or pcrlv2.")
+            raise InputError(
+                "Give what is to be learnt: --objective mae, simmim, simclr or pcrlv2. (What has begun goes on by "
+                "--output PRE --resume alone, and there is none.)"
+            )
         if not 0 <= self.held_out < 1:
             raise InputError(f"held_out is a fraction of the patients, 0 to below 1; got {self.held_out}.")
         if self.held_out_crops < 1:

@@ -243,6 +243,19 @@ def test_another_crop_gets_the_positions_interpolated(pretrained: Path) -> None:
     assert report.share == 1
 
 
+def test_a_trainings_folder_is_not_a_pretrainings_and_the_reverse(
+    pretrained: Path, balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, resume = tmp_path / "run", ["--resume", "--steps=9"]
+    assert main(["train", "--data", str(balls), "--output", str(run), *SMALL, "--steps=1", "--method=none"]) == 0
+    assert main([*arguments(balls, run, "simmim"), *resume]) == 2
+    assert "is a training's folder, not a pretraining's" in message(capsys)
+    assert main(["train", "--output", str(pretrained), *resume]) == 2
+    assert "it is a pretraining, which segments nothing" in message(capsys)
+    assert main(["pretrain", "--output", str(tmp_path / "none"), "--resume"]) == 2
+    assert "Give what is to be learnt" in message(capsys)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_it_runs_on_two_processes(balls: Path, tmp_path: Path, objective: str) -> None:

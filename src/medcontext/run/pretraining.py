@@ -27,7 +27,7 @@ from medcontext.run.facts import Facts
 from medcontext.run.folder import Training
 
 RECORD = "pretraining.json"
-PRETRAINING_FILES = ("settings.yaml", "plan.json", "split.json", RECORD)
+FILES = ("settings.yaml", "plan.json", "split.json", RECORD)
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def read_pretraining(folder: Path) -> Pretraining:
     Raises:
         InputError: if the folder is not one that `medcontext pretrain` wrote, or one of its files is damaged.
     """
-    missing = [name for name in PRETRAINING_FILES if not (folder / name).is_file()]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
         raise InputError(f"{folder} is not a folder that `medcontext pretrain` wrote: {found}.")
     settings = PretrainSettings.read(folder / "settings.yaml")
-    plan, split, facts = (read_json(folder / name) for name in PRETRAINING_FILES[1:])
+    plan, split, facts = (read_json(folder / name) for name in FILES[1:])
     try:
         parts = (tuple(split[part]) for part in ("train", "validation", "test"))
         return Pretraining(folder, settings, Plan.from_dict(plan), Split(*parts), Facts.from_dict(facts), {})

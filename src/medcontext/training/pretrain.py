@@ -24,7 +24,6 @@ from medcontext.pretrain_settings import PretrainSettings
 from medcontext.pretraining.build import build_objective
 from medcontext.pretraining.objective import Objective
 from medcontext.run import (
-    PRETRAINING_FILES,
     RECORD,
     Facts,
     Inputs,
@@ -59,8 +58,9 @@ def asked(
     Raises:
         InputError: if there are no scans or no settings, or something differs that may not.
     """
-    there = all((output / name).is_file() for name in PRETRAINING_FILES)
-    begun = read_pretraining(output) if resume and (there or (output / RECORD).is_file()) else None
+    if resume and (output / "run.json").is_file():
+        raise InputError(f"{output} is a training's folder, not a pretraining's. Choose another --output.")
+    begun = read_pretraining(output) if resume and (output / RECORD).is_file() else None
     inputs = given.over(Inputs.read(output)) if resume else given
     if not inputs.unlabelled:
         if resume:
