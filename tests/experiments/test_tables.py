@@ -7,12 +7,12 @@ from medcontext.configuration import PRESETS
 from medcontext.data.known import KNOWN
 from medcontext.errors import InputError
 from medcontext.experiments.conditions import method_settings
-from medcontext.experiments.tables import PAPER, REPRODUCED, ROW_KEYS, Entry, Variant, get_grid, row_label
+from medcontext.experiments.tables import PAPER, TABLES, ROW_KEYS, Entry, Variant, get_grid, row_label
 
 BTCV_UNETR = Variant("btcv", "unetr", True)
 
 
-@pytest.mark.parametrize("name", REPRODUCED)
+@pytest.mark.parametrize("name", TABLES)
 def test_every_number_of_the_paper_has_its_entry_and_none_has_two(name: str) -> None:
     paper = Counter(
         (row_label({key: row[key] for key in row if key in ROW_KEYS}), column, number)
@@ -27,7 +27,7 @@ def test_every_number_of_the_paper_has_its_entry_and_none_has_two(name: str) -> 
         assert (entry.variant is None) == bool(entry.row.get("pretrained"))
 
 
-@pytest.mark.parametrize("name", REPRODUCED)
+@pytest.mark.parametrize("name", TABLES)
 def test_every_entry_has_a_preset_and_something_to_measure(name: str) -> None:
     for entry in get_grid(name).entries:
         if entry.variant:
@@ -73,7 +73,7 @@ def test_rows_say_what_is_trained() -> None:
 
 
 def test_every_override_is_a_setting_of_the_method() -> None:
-    for name in REPRODUCED:
+    for name in TABLES:
         for entry in get_grid(name).entries:
             for key, _ in entry.variant.overrides if entry.variant else ():
                 value = method_settings("paper")
