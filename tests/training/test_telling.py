@@ -11,6 +11,7 @@ import yaml
 
 import medcontext as mc
 from medcontext.cli import main
+from medcontext.training.callbacks import Progress
 from medcontext.training.telling import expectation
 from tests.training.commands import arguments, logged
 
@@ -88,12 +89,13 @@ def test_a_run_that_fails_says_so_in_its_log(balls: Path, tmp_path: Path, monkey
 def test_steps_get_longer_only_where_scans_without_labels_will_join(scans: tuple) -> None:
     rule = SimpleNamespace(start=0.25)
     task = SimpleNamespace(
+        step=6,
         learner=SimpleNamespace(step=6, unlabelled=rule, joined=lambda: False),
         settings=SimpleNamespace(steps=100),
         device=torch.device("cpu"),
     )
-    run = SimpleNamespace(facts=SimpleNamespace(unlabelled=SimpleNamespace(scans=scans)))
-    progress = SimpleNamespace(run=run, validation=None, every=10)
-    said = expectation(task, 2.0, progress)  # type: ignore[arg-type]
+    facts = SimpleNamespace(unlabelled=SimpleNamespace(scans=scans))
+    run = SimpleNamespace(facts=facts, settings=SimpleNamespace(steps=100))
+    said = expectation(task, 2.0, Progress(run, None, None, every=10))  # type: ignore[arg-type]
     assert said.startswith("About 3:08 for the 94 steps to go")
     assert ("from step 25 on, with unlabelled scans" in said) == bool(scans)

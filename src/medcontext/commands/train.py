@@ -53,6 +53,7 @@ def train(
     from medcontext.run import Inputs
     from medcontext.training import fit
     from medcontext.training.log import logged
+    from medcontext.training.loop import check_devices
     from medcontext.training.processes import find_place
     from medcontext.training.resume import asked
 
@@ -63,7 +64,7 @@ def train(
     inputs, settings, earlier, changed = asked(given, settings, output, resume)
     fit.check_names(settings, inputs.unlabelled)
     place = find_place(settings)
-    fit.check_devices(settings, place)
+    check_devices(settings, place)
     with kept_if_used(output, resume) if place.first else nullcontext(), logged(output, place.first) as log:
         return _train(inputs, settings, output, earlier, changed, place, log)
 
@@ -86,6 +87,7 @@ def _train(
     from medcontext.errors import enough_memory
     from medcontext.run import INITIAL, initial_remarks, load_weights, make_network
     from medcontext.training import fit
+    from medcontext.training.loop import preparing_workers
     from medcontext.training.resume import needed_cases, note_cases, note_initial, own_split, resumable, validated
 
     cache = Path(inputs.cache) if inputs.cache else None
@@ -104,7 +106,6 @@ def _train(
         fit.check_room(settings, len(dataset.channels), run.crop_size, bool(inputs.unlabelled))
         scans = Scans()
         if found:
-            workers = fit.preparing_workers(settings)
             scans = prepare_unlabelled(
                 found,
                 dataset,
@@ -112,7 +113,7 @@ def _train(
                 store,
                 run.plan,
                 cache=cache,
-                workers=workers,
+                workers=preparing_workers(settings),
                 skip_damaged=inputs.skip_damaged,
             )
         fit.note_scans(run, scans)

@@ -77,7 +77,8 @@ def cross_validate(
     Raises:
         InputError: if anything that the user gave cannot be used; if a fold failed, after all others.
     """
-    from medcontext.training.fit import check_names, preparing_workers
+    from medcontext.training.fit import check_names
+    from medcontext.training.loop import preparing_workers
 
     root, data = Path(output).resolve(), Path(data)
     jobs = job_parameters(launcher, slurm)

@@ -104,7 +104,7 @@ def run_training(folder: Path, record: Mapping[str, Any], cache: Path | None) ->
     from medcontext.commands.evaluate import evaluate
     from medcontext.commands.predict import predict
     from medcontext.commands.train import train
-    from medcontext.training.fit import preparing_workers
+    from medcontext.training.loop import preparing_workers
     from medcontext.training.processes import find_place
 
     data, scans, start = Path(record["data"]), record["unlabelled"], record.get("start")

@@ -17,7 +17,7 @@ RUN/watch                 the watched cases' volumes, see `watched.py`
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from medcontext.data.geometry import Shape3
 from medcontext.data.plan import Plan
@@ -26,28 +26,30 @@ from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.files import read_json, write_json, writing
 from medcontext.run.facts import Facts
-from medcontext.settings import Settings
+from medcontext.settings import Settings, TrainingSettings
 
 FILES = ("settings.yaml", "plan.json", "split.json", "run.json")  # of a run, beside its checkpoints
 
 
 @dataclass(frozen=True)
-class Run:
+class Training:
     """What was trained, on what, how; a path, too: its folder.
 
     Args:
-        folder: the run's.
+        folder: of the training.
         settings: resolved.
         plan: how images are prepared.
         split: which case was used for what.
-        facts: `run.json`.
+        facts: what it took, and all else that is known of it.
     """
 
     folder: Path
-    settings: Settings
+    settings: TrainingSettings
     plan: Plan
     split: Split
     facts: Facts
+
+    record: ClassVar[str]  # the facts' file
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -55,15 +57,6 @@ class Run:
     @property
     def crop_size(self) -> Shape3:
         return self.facts.crop_size
-
-    @property
-    def regions(self) -> Regions:
-        return self.facts.regions
-
-    @property
-    def structures(self) -> dict[str, tuple[int, ...]]:
-        """What is segmented: the label values of each structure or, where these are, of each overlapping region."""
-        return self.regions or {name: (value,) for name, value in self.plan.labels.items()}
 
     def checkpoint(self, name: str) -> Path:
         """The path of the checkpoint `last` or `best`, or of another file."""
@@ -79,13 +72,31 @@ class Run:
         self.write_facts()
 
     def write_facts(self) -> None:
-        """Write `run.json` alone.
+        """Write the facts alone.
 
         Raises:
-            InputError: if it cannot be written, as on a full disk; the one before stays.
+            InputError: if they cannot be written, as on a full disk; those before stay.
         """
-        with writing(self.folder / "run.json"):
-            write_json(self.folder / "run.json", self.facts.to_dict())
+        with writing(self.folder / self.record):
+            write_json(self.folder / self.record, self.facts.to_dict())
+
+
+@dataclass(frozen=True)
+class Run(Training):
+    """A training with labels."""
+
+    settings: Settings
+
+    record = "run.json"
+
+    @property
+    def regions(self) -> Regions:
+        return self.facts.regions
+
+    @property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """What is segmented: the label values of each structure or, where these are, of each overlapping region."""
+        return self.regions or {name: (value,) for name, value in self.plan.labels.items()}
 
     def network_description(self) -> dict[str, Any]:
         """What the network's weights mean, and for which images; a checkpoint must have the same."""

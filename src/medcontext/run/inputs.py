@@ -27,6 +27,8 @@ class Inputs:
         cache: folder of prepared cases; empty for the usual one.
         init: the run, its checkpoint or another file whose weights the training starts from; empty for none.
         init_partial: whether less than most of them may fit.
+        channels: names, where the scans do not say them; of a pretraining.
+        like: the preset or run whose preparing a pretraining shares; empty for none.
     """
 
     data: str = ""
@@ -35,6 +37,8 @@ class Inputs:
     cache: str = ""
     init: str = ""
     init_partial: bool = False
+    channels: tuple[str, ...] = ()
+    like: str = ""
 
     @classmethod
     def given(
@@ -46,7 +50,7 @@ class Inputs:
         init: AnyPath | None,
         init_partial: bool = False,
     ) -> "Inputs":
-        """As a person gives them."""
+        """As a person gives them to a training."""
         paths = ("" if path is None else os.fspath(path) for path in (data, cache, init))
         data, cache, init = paths
         return cls(data, tuple(map(str, unlabelled)), skip_damaged, cache, init, init_partial)
@@ -59,7 +63,8 @@ class Inputs:
         """The same, whatever the current folder."""
         data, cache, init = (path and os.path.abspath(path) for path in (self.data, self.cache, self.init))
         sources = (source if source == REST else os.path.abspath(source) for source in self.unlabelled)
-        return replace(self, data=data, unlabelled=tuple(sources), cache=cache, init=init)
+        like = os.path.abspath(self.like) if Path(self.like).is_dir() and self.like else self.like
+        return replace(self, data=data, unlabelled=tuple(sources), cache=cache, init=init, like=like)
 
     def write(self, run: Path) -> None:
         """Write it into a run's folder.
@@ -81,17 +86,18 @@ class Inputs:
             return cls()
         content = read_json(run / INPUTS)
         try:
-            known = {"init_partial": False} | content  # earlier versions had none
+            known = {"init_partial": False, "channels": (), "like": ""} | content  # earlier versions had none
             known = {each.name: known[each.name] for each in fields(cls)}
-            return cls(**{**known, "unlabelled": tuple(known["unlabelled"])})
+            lists = {name: tuple(known[name]) for name in ("unlabelled", "channels")}
+            return cls(**{**known, **lists})
         except (KeyError, TypeError) as error:
             raise InputError(f"{run / INPUTS} is damaged ({error}). Delete it, and give --data anew.") from error
 
 
-def go_on_command(run: Path) -> str:
-    """What to type to go on with a run.
+def go_on_command(run: Path, command: str = "train") -> str:
+    """What to type to go on with a run, or a pretraining.
 
     >>> go_on_command(Path("my run"))
     "medcontext train --output 'my run' --resume"
     """
-    return f"medcontext train --output {shlex.quote(str(run))} --resume"
+    return f"medcontext {command} --output {shlex.quote(str(run))} --resume"

@@ -1,25 +1,19 @@
-"""What happens between steps: validation, the watched cases, checkpoints, the progress bar."""
+"""What happens between the steps of a training with labels: validation, the watched cases, checkpoints."""
 
-import time
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch import Trainer
 
-from medcontext.run import Run, read_checkpoint, write_checkpoint
-from medcontext.training.cost import note_cost
+from medcontext.errors import counted
+from medcontext.run import Run, read_checkpoint
+from medcontext.training.saving import Saving
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch
 
-CHECKPOINT_SECONDS = 15 * 60  # so that a killed run loses at most a quarter of an hour
 
-
-class Progress(Callback):
-    """Validate and checkpoint every so many steps, at the end, and checkpoint every quarter of an hour.
-
-    `best.ckpt` has the highest validation Dice of the student so far and is written before `last.ckpt`: whenever
-    the process is killed, `last.ckpt` never knows of a better one than is on disk.
+class Progress(Saving):
+    """Validation, watched cases and checkpoints of a training with labels; the best has the student's highest Dice.
 
     Args:
         run: whose folder gets the checkpoints, and whose facts what the training took until the last of them.
@@ -28,35 +22,18 @@ class Progress(Callback):
         every: steps.
     """
 
+    run: Run
+
     def __init__(self, run: Run, validation: Validation | None, watch: Watch | None, every: int) -> None:
-        self.run = run
+        super().__init__(run, every)
         self.validation = validation
         self.watch = watch
-        self.every = every
-        self.earlier = 0.0  # seconds that the training took in processes before this one
-        self.best = float("-inf")
         self.stale = 0  # validations in a row without a higher Dice
-        self.saved = self.started = time.monotonic()
-        self.validated: tuple[int, dict[str, float]] = (0, {})  # the last time: its step and metrics
-
-    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
-        self.saved = self.started = time.monotonic()
-
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, *_: Any) -> None:
-        assert isinstance(task, Task)
-        if task.micro_batch:
-            return
-        step = task.learner.step
-        if step % self.every == 0 or step == task.settings.steps:
-            self.validate(trainer, task)
-        elif trainer.strategy.broadcast(time.monotonic() - self.saved > CHECKPOINT_SECONDS):
-            self.save(trainer, task, best=False)
 
     def validate(self, trainer: Trainer, task: Task) -> None:
-        """Measure, log, keep the best, save, and look at the watched cases."""
         metrics = self.validation.run(trainer, task) if self.validation else {}
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, task.learner.step)
+            logger.log_metrics(metrics, task.step)
         score = metrics.get("val/dice_student", float("nan"))
         better = score > self.best
         self.best = score if better else self.best
@@ -65,7 +42,7 @@ class Progress(Callback):
         if self.watch and trainer.is_global_zero:  # after the checkpoints: pictures must not cost them their disk
             self.watch.run(trainer, task, self.validation.kept if self.validation else {})
         trainer.strategy.barrier()
-        self.validated = task.learner.step, metrics
+        self.validated = task.step, metrics
         trainer.should_stop = self.given_up()
 
     def given_up(self) -> bool:
@@ -73,57 +50,42 @@ class Progress(Callback):
         return 0 < self.run.settings.patience <= self.stale
 
     def why_given_up(self, task: Task) -> str:
-        """The same for a person."""
         return (
-            f"Stopped at step {task.learner.step} of {task.settings.steps}: {self.stale} validations in a row without "
+            f"Stopped at step {task.step} of {task.settings.steps}: {self.stale} validations in a row without "
             f"a higher Dice than {self.best:.3f}, which checkpoint best has. It goes on with more --patience."
         )
 
-    def save(self, trainer: Trainer, task: Task, best: bool) -> None:
-        """Write the checkpoints and what they took, on the first device alone.
+    def content(self, task: Task) -> dict[str, Any]:
+        return {
+            "network": self.run.network_description(),
+            "learner": task.learner.state_dict(),
+            "stale": self.stale,
+        }
 
-        Raises:
-            FloatingPointError: if a weight is not finite; the checkpoints before stay.
-        """
-        if not all(parameter.isfinite().all() for parameter in task.learner.parameters()):
-            raise FloatingPointError(f"A weight is not finite after step {task.learner.step}")
-        if trainer.is_global_zero:
-            seconds = round(self.earlier + time.monotonic() - self.started, 3)
-            values = {
-                "network": self.run.network_description(),
-                "learner": task.learner.state_dict(),
-                "optimizer": task.optimizer.state_dict(),
-                "scheduler": task.scheduler.state_dict(),
-                "best": self.best,
-                "stale": self.stale,
-                "seconds": seconds,
-            }
-            if best:
-                write_checkpoint(self.run.checkpoint("best"), values)
-            write_checkpoint(self.run.checkpoint("last"), values)
-            note_cost(self.run.facts, trainer, task.device)
-            self.run.facts.step, self.run.facts.seconds = task.learner.step, seconds
-            self.run.facts.ended = self.why_given_up(task) if self.given_up() else None
-            self.run.write_facts()
-        trainer.strategy.barrier()
-        self.saved = time.monotonic()
+    def told(self, metrics: dict[str, float]) -> list[str]:
+        return [
+            f"validation loss {metrics['val/loss']:.3f}",
+            f"Dice student {metrics['val/dice_student']:.3f}",
+            f"teacher {metrics['val/dice_teacher']:.3f}",
+        ]
+
+    def beside(self, task: Task) -> list[str]:
+        learner, total, said = task.learner, task.settings.steps, []
+        if self.run.facts.unlabelled.scans and not learner.joined():
+            start = round(learner.unlabelled.start * total)
+            said.append(f"a step takes longer from step {start} on, with unlabelled scans")
+        left = -(-total // self.every) - learner.step // self.every  # the last comes at the end
+        if self.validation and left:
+            cases = counted(len(self.validation.names), "case")
+            said.append(f"{counted(left, 'validation')} of {cases} on top")
+        return said
+
+    def outcome(self) -> dict[str, float]:
+        return {"hp/best_dice": self.best}
 
     def restore(self, task: Task) -> None:
         """Take up the run where `last.ckpt` left it."""
         values = read_checkpoint(self.run.checkpoint("last"), self.run)
         task.learner.load_state_dict(values["learner"])
-        task.optimizer.load_state_dict(values["optimizer"])
-        task.scheduler.load_state_dict(values["scheduler"])
-        task.reschedule()
-        self.best, self.stale = values["best"], values.get("stale", 0)  # older checkpoints lack it
-        self.earlier = values.get("seconds", self.run.facts.seconds or 0.0)  # older checkpoints lack it
-
-
-class Bar(RichProgressBar):
-    """Lightning's bar; a run is one pass, so there are no epochs to count."""
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return "training"
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        return {key: value for key, value in super().get_metrics(trainer, pl_module).items() if key != "v_num"}
+        self.take_up(task, values)
+        self.stale = values.get("stale", 0)  # older checkpoints lack it

@@ -1,45 +1,39 @@
 """The pieces of a training, which `medcontext.commands.train` puts together."""
 
-import logging
 import shlex
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as lightning
 import torch
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.text import Text
-from torch.utils.data import DataLoader
 
-from medcontext.console import console, shows_bars
+from medcontext.console import console
 from medcontext.data.cases import Dataset
-from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, StepSampler, shares_in_crops
+from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, shares_in_crops
 from medcontext.data.planning import make_plan
-from medcontext.data.pool import can_start_processes, processors, shorten_sockets
+from medcontext.data.pool import can_start_processes, shorten_sockets
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
-from medcontext.errors import InputError, NotEnoughMemory, Unfinished, counted, first_line, lacks_memory, memory_words
+from medcontext.errors import InputError
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run, UnlabelledFacts
 from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
-from medcontext.training.callbacks import Bar, Progress
+from medcontext.training.callbacks import Progress
 from medcontext.training.log import versions
-from medcontext.training.loggers import check_loggers, log_outcome, open_loggers
+from medcontext.training.loggers import check_loggers
+from medcontext.training.loop import loader, loading_workers, preparing_workers, run_steps
 from medcontext.training.own import make_loss, make_transform
 from medcontext.training.processes import Place, devices
 from medcontext.training.resume import late_cases, needed_cases
-from medcontext.training.shared_memory import batch_bytes, check_workers, fitting_workers
+from medcontext.training.shared_memory import batch_bytes, check_workers
 from medcontext.training.task import Task
-from medcontext.training.telling import Telling
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
 
@@ -158,114 +152,11 @@ def expected_shares(store: Store, run: Run) -> torch.Tensor:
 
 def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, place: Place) -> None:
     """Run the steps that are left."""
-    if task.learner.step < run.settings.steps and not progress.given_up():
-        quiet()
-        bars = [Bar(leave=True)] if shows_bars() else []
-        with open_loggers(run, place.first) as loggers:
-            trainer = make_trainer(run.settings, place, loggers, [progress, Telling(progress), *bars])
-            try:
-                trainer.fit(task, loaders(run, store, scans, task, trainer))
-                log_outcome(loggers, run, progress.best)
-            except SystemExit as end:  # Lightning's answer to Ctrl-C and SIGTERM
-                caught = end.__context__
-                raise (caught if isinstance(caught, KeyboardInterrupt) else KeyboardInterrupt()) from end
-            except Unfinished:
-                raise
-            except InputError as error:
-                raise InputError(said_by_worker(str(error))) from error
-            except FloatingPointError as error:
-                raise InputError(diverged(run, error)) from error
-            except (MemoryError, RuntimeError, OSError) as error:
-                if "DataLoader worker (pid" in str(error):
-                    raise Unfinished(worker_died(error)) from error
-                if not lacks_memory(error):
-                    raise
-                raise NotEnoughMemory(too_large(run, error)) from error
-    elif place.first and not progress.given_up():
-        console.print(f"Finished before, with step {task.learner.step}. It goes on with more --steps.", soft_wrap=True)
+    run_steps(task, progress, place, lambda trainer: loaders(run, store, scans, task, trainer))
     if place.first and progress.given_up():
         console.print(progress.why_given_up(task), soft_wrap=True)
     if place.first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
-
-
-def said_by_worker(message: str) -> str:
-    """An error's message without the traceback that PyTorch puts into those of its worker processes.
-
-    >>> said_by_worker("Caught InputError in DataLoader worker process 0.\\nOriginal ...\\nInputError: Cannot read x.")
-    'Cannot read x.'
-    """
-    return message.rpartition("InputError: ")[2].strip() if message.startswith("Caught ") else message
-
-
-def diverged(run: Run, error: FloatingPointError) -> str:
-    """What to do where a loss is not finite; going on would only come to the same step again."""
-    last = run.checkpoint("last")
-    left = f"The last good checkpoint is {last}, of step {run.facts.step}" if last.is_file() else "No checkpoint yet"
-    return (
-        f"{error}. {left}. --resume would come to the same step again: train in another --output with a smaller "
-        f"--optimizer.lr (it is {run.settings.optimizer.lr:g}), with --optimizer.clip or --precision 32, and look at "
-        "the intensities by medcontext check."
-    )
-
-
-def worker_died(error: BaseException) -> str:
-    """What to do where a process that loads crops was killed, as by the system for want of memory."""
-    return (
-        f"A worker process that loads crops has died: {first_line(error).rstrip('.')}. Most often there is too little "
-        "memory, or shared memory (/dev/shm; docker run --shm-size). Go on with --resume and fewer --workers, or 0."
-    )
-
-
-def too_large(run: Run, error: BaseException) -> str:
-    """What to do where a step does not fit into memory."""
-    size, crop = run.settings.batch_size, " x ".join(map(str, run.crop_size))
-    cure = "--crop_size"
-    if size > 1:
-        same = f"1 and {size * run.settings.accumulate} make steps as large"
-        cure = f"--batch_size with more --accumulate ({same}), or --crop_size"
-    return (
-        f"Not enough memory for {counted(size, 'crop')} of {crop} at once{memory_words(error)}. "
-        f"Train in another --output with a smaller {cure}."
-    )
-
-
-def check_devices(settings: Settings, place: Place) -> None:
-    """Refuse devices that are not there, before any scan is read.
-
-    Raises:
-        InputError: with Lightning's words.
-    """
-    quiet()
-    try:
-        make_trainer(settings, place, [], [])
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"Cannot train on --accelerator {settings.accelerator} --devices {settings.devices} --nodes "
-            f"{settings.nodes}: {' '.join(str(error).split())}"
-        ) from error
-
-
-def make_trainer(
-    settings: Settings, place: Place, loggers: list[Logger], callbacks: list[lightning.Callback]
-) -> lightning.Trainer:
-    """Lightning's, for one pass over the steps that are left."""
-    return lightning.Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices if settings.accelerator != "cpu" or settings.devices != "auto" else 1,
-        num_nodes=settings.nodes,
-        strategy="ddp" if settings.nodes > 1 or settings.devices not in ("auto", 1) else "auto",
-        precision=precision(settings),
-        max_epochs=1,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        logger=loggers,
-        enable_progress_bar=any(isinstance(each, Bar) for each in callbacks),
-        callbacks=callbacks,
-        plugins=[place.environment(settings.nodes)],
-    )
 
 
 def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> Any:
@@ -282,9 +173,7 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
     )
     partners = task.learner.partners(settings.batch_size) if scans.cases else 0
     size = batch_bytes(settings.batch_size + partners, len(run.plan.channels), run.crop_size)
-    workers = settings.workers
-    if workers == "auto":
-        workers = fitting_workers(min(8, max(1, processors() - 1)), size) if on_gpu(trainer) else 0
+    workers = loading_workers(settings, size, trainer)
     first = loader(labelled, settings.batch_size, workers, task, trainer)
     if not scans.cases:
         return first
@@ -293,25 +182,6 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
         same = PartnerPlace(labelled, settings.batch_size * trainer.world_size, partners * trainer.world_size)
     crops = ScanCrops(scans.cases, run.crop_size, length=steps * partners, seed=settings.seed, place=same)
     return {"labelled": first, "unlabelled": loader(crops, partners, workers, task, trainer)}
-
-
-def on_gpu(trainer: Any) -> bool:
-    """Whether the training is not on the CPU."""
-    return not isinstance(trainer.accelerator, lightning.accelerators.CPUAccelerator)
-
-
-def loader(crops: CropDataset | ScanCrops, batch_size: int, workers: int, task: Task, trainer: Any) -> DataLoader:
-    """Batches of the crops that are left."""
-    settings = task.settings
-    start = task.learner.step * settings.accumulate * trainer.world_size * batch_size
-    return DataLoader(
-        crops,
-        batch_size=batch_size,
-        sampler=StepSampler(len(crops), start, trainer.global_rank, trainer.world_size),
-        num_workers=workers,
-        pin_memory=on_gpu(trainer),
-        persistent_workers=False,
-    )
 
 
 def partners(settings: Settings) -> int:
@@ -356,19 +226,6 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
         find_own("Transform", settings.augment.transform)
     make_mask(settings.method.mask)
     check_loggers(settings.loggers)
-
-
-def preparing_workers(settings: Settings) -> int:
-    """Processes that prepare cases."""
-    return settings.workers if isinstance(settings.workers, int) and settings.workers else processors()
-
-
-def precision(settings: Settings) -> Any:
-    """Lightning's name for the precision: bf16 where a GPU computes in it."""
-    if settings.precision == "auto":
-        gpu = settings.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        return "bf16-mixed" if gpu else "32-true"
-    return {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
 
 
 def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: int, remarks: Sequence[str]) -> None:
@@ -419,11 +276,3 @@ def unproven(run: Run) -> str:
         "Without unlabelled scans, no gain over a plain training of the same cost has been shown yet "
         f"(docs/evidence.md). Compare with --method none --steps {steps}"
     )
-
-
-def quiet() -> None:
-    """Keep Lightning's advice to developers away from users."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings("ignore", module="monai.*")

@@ -73,12 +73,13 @@ def _command() -> list[str]:
 
 
 @contextmanager
-def logged(run: Path, first: bool) -> Iterator[Log]:
+def logged(run: Path, first: bool, command: str = "train") -> Iterator[Log]:
     """Keep what is said, and how it ended; an end from which the training can go on says by which command.
 
     Args:
         run: the run's folder.
         first: whether this process is the one that writes.
+        command: by which it goes on.
     """
     log, now = Log(run), ""
     if not first:
@@ -90,11 +91,11 @@ def logged(run: Path, first: bool) -> Iterator[Log]:
         except KeyboardInterrupt as end:
             now = "Interrupted."
             if (run / INPUTS).is_file():
-                now = f"Interrupted. Go on with: {go_on_command(run)}"
+                now = f"Interrupted. Go on with: {go_on_command(run, command)}"
                 log.keep()
             raise type(end)(now) from end
         except Unfinished as error:
-            now = f"{error} The command: {go_on_command(run)}"
+            now = f"{error} The command: {go_on_command(run, command)}"
             raise type(error)(now) from error
         except InputError as error:
             now = f"Error: {error}"

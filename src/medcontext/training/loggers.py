@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from medcontext.configuration import plain
 from medcontext.errors import InputError, first_line
 from medcontext.files import writing
-from medcontext.run import Run
+from medcontext.run import Training
 
 PROJECT = "medcontext"  # and MLflow's experiment, unless their own variables name another
 OPTIONAL = {"wandb": "Weights & Biases", "mlflow": "MLflow"}
@@ -38,7 +38,7 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def open_loggers(run: Run, first: bool) -> Iterator[list[Logger]]:
+def open_loggers(run: Training, first: bool) -> Iterator[list[Logger]]:
     """The loggers of a run, closed at the end; a resumed run goes on in the same records.
 
     Args:
@@ -71,7 +71,7 @@ def open_loggers(run: Run, first: bool) -> Iterator[list[Logger]]:
                 logger.experiment.finish(exit_code=int(failed))
 
 
-def open_wandb(run: Run) -> WandbLogger:
+def open_wandb(run: Training) -> WandbLogger:
     """The run's record in Weights & Biases; WANDB_PROJECT, WANDB_MODE and their like count as always."""
     identity = run.facts.wandb_id = run.facts.wandb_id or uuid.uuid4().hex[:8]
     run.write_facts()
@@ -85,7 +85,7 @@ def open_wandb(run: Run) -> WandbLogger:
     return logger
 
 
-def open_mlflow(run: Run) -> MLFlowLogger:
+def open_mlflow(run: Training) -> MLFlowLogger:
     """The run's record in MLflow: at MLFLOW_TRACKING_URI, else in RUN/mlflow.db, its pictures in RUN/mlflow."""
     folder = run.folder.resolve()
     server = os.environ.get("MLFLOW_TRACKING_URI")
@@ -105,11 +105,10 @@ def open_mlflow(run: Run) -> MLFlowLogger:
     return logger
 
 
-def log_outcome(loggers: Sequence[Logger], run: Run, best: float) -> None:
+def log_outcome(loggers: Sequence[Logger], run: Training, best: Mapping[str, float]) -> None:
     """Say where a training has come to, beside its settings in TensorBoard's table of runs."""
     reached = {"hp/step": float(run.facts.step or 0), "hp/seconds": run.facts.seconds or 0.0}
-    if math.isfinite(best):
-        reached["hp/best_dice"] = best
+    reached |= {name: value for name, value in best.items() if math.isfinite(value)}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(plain(asdict(run.settings)), reached, run.facts.step)

@@ -6,10 +6,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medcontext.console import console, note
-from medcontext.errors import counted
-from medcontext.training.callbacks import Progress
 from medcontext.training.cost import hardware, memory
-from medcontext.training.task import Task
+from medcontext.training.saving import Saving
+from medcontext.training.steps import Steps
 
 MEASURED = 5  # steps, behind the first one, in which caches fill
 EVERY = 60  # seconds between two lines, where no progress bar shows
@@ -22,25 +21,25 @@ class Telling(Callback):
         progress: whose validations are told; it comes before this among the callbacks.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Saving) -> None:
         self.progress = progress
         self.began = (0, 0.0)  # step and time
         self.told = self.measured = 0.0  # time of the last line, and of the end of the first step
 
     def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
-        assert isinstance(task, Task)
-        self.began, self.told = (task.learner.step, time.monotonic()), time.monotonic()
+        assert isinstance(task, Steps)
+        self.began, self.told = (task.step, time.monotonic()), time.monotonic()
         if trainer.is_global_zero:
             console.print(f"on {hardware(task.device, trainer.world_size)}, precision {trainer.precision}")
 
     def on_train_batch_end(self, trainer: Trainer, task: LightningModule, *_: Any) -> None:
-        assert isinstance(task, Task)
+        assert isinstance(task, Steps)
         if task.micro_batch or not trainer.is_global_zero:
             return
-        step, now = task.learner.step, time.monotonic()
+        step, now = task.step, time.monotonic()
         if step == self.began[0] + 1:
             self.measured = now
-        elif step == self.began[0] + 1 + MEASURED and step < task.settings.steps:
+        elif step == self.began[0] + 1 + MEASURED and step < self.progress.run.settings.steps:
             seconds = (now - self.measured) / MEASURED
             console.print(expectation(task, seconds, self.progress), soft_wrap=True)
         validated, metrics = self.progress.validated
@@ -52,36 +51,24 @@ class Telling(Callback):
             return
         self.told = time.monotonic()
 
-    def line(self, task: Task, metrics: dict[str, float]) -> str:
-        """Step, losses, Dice if there is one, time."""
-        step, total = task.learner.step, task.settings.steps
+    def line(self, task: Steps, metrics: dict[str, float]) -> str:
+        """Step, losses, what a validation found if there was one, time."""
+        step, total = task.step, self.progress.run.settings.steps
         seconds = (time.monotonic() - self.began[1]) / max(1, step - self.began[0])
-        parts = [f"step {step}/{total}"]
-        if task.losses is not None:
-            terms = {name: float(value) for name, value in task.losses._asdict().items()}
+        parts, terms = [f"step {step}/{total}"], task.terms()
+        if terms:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if value and name != "loss")
             parts.append(f"loss {terms['loss']:.3f} ({shown})")
         if metrics:
-            parts.append(f"validation loss {metrics['val/loss']:.3f}")
-            parts.append(f"Dice student {metrics['val/dice_student']:.3f}")
-            parts.append(f"teacher {metrics['val/dice_teacher']:.3f}")
+            parts += self.progress.told(metrics)
         return "  ".join([*parts, f"{seconds:.2f} s a step", f"{duration(seconds * (total - step))} left"])
 
 
-def expectation(task: Task, seconds: float, progress: Progress) -> str:
+def expectation(task: Steps, seconds: float, progress: Saving) -> str:
     """What the training will take, from the seconds that a step took."""
-    learner, total = task.learner, task.settings.steps
-    left = total - learner.step
+    left = progress.run.settings.steps - task.step
     text = f"About {duration(seconds * left)} for the {left} steps to go, {seconds:.2f} s each as measured"
-    beside = []
-    if progress.run.facts.unlabelled.scans and not learner.joined():
-        beside.append(
-            f"a step takes longer from step {round(learner.unlabelled.start * total)} on, with unlabelled scans"
-        )
-    every = progress.every
-    if progress.validation and (count := -(-total // every) - learner.step // every):  # the last comes at the end
-        beside.append(f"{counted(count, 'validation')} of {counted(len(progress.validation.names), 'case')} on top")
-    return f"{'; '.join([text, *beside])}. Memory until now: {memory(task.device)}."
+    return f"{'; '.join([text, *progress.beside(task)])}. Memory until now: {memory(task.device)}."
 
 
 def duration(seconds: float) -> str:
