@@ -7,7 +7,7 @@ from medcontext.configuration import PRESETS
 from medcontext.data.known import KNOWN
 from medcontext.errors import InputError
 from medcontext.experiments.conditions import method_settings
-from medcontext.experiments.tables import PAPER, TABLES, ROW_KEYS, Entry, Variant, get_grid, row_label
+from medcontext.experiments.tables import PAPER, ROW_KEYS, TABLES, Entry, Variant, get_grid, row_label
 
 BTCV_UNETR = Variant("btcv", "unetr", True)
 

@@ -16,6 +16,7 @@ from medcontext.data.regions import read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.errors import InputError, counted, unknown_name
 from medcontext.experiments.cells import TableCell
+from medcontext.experiments.pretrainings import PretrainingCell
 from medcontext.experiments.tables import CORPORA, plain
 from medcontext.pretrain_settings import PretrainSettings
 from medcontext.settings import Settings
@@ -114,9 +115,8 @@ def divide(cells: Sequence[TableCell], datasets: Mapping[str, Dataset]) -> list[
             if key not in made:
                 made[key] = split_of(SPLITS[name], datasets[name], settings)
             labels = mapped_labels(datasets[name], settings.prepare.label_map)
-            read_regions(
-                settings.regions, sorted({0, *labels.values()}), f"--data {SPLITS[name]}={datasets[name].root}"
-            )
+            source = f"--data {SPLITS[name]}={datasets[name].root}"
+            read_regions(settings.regions, sorted({0, *labels.values()}), source)
             cell = replace(cell, split=made[key])
         divided.append(cell)
     return divided
@@ -182,10 +182,9 @@ def check_pretrainings(cells: Iterable[TableCell]) -> None:
         if before is None or before.name in checked:
             continue
         checked.add(before.name)
-        settings = before.settings
-        assert isinstance(settings, PretrainSettings)
+        assert isinstance(before, PretrainingCell)
         try:
-            check_objective(settings, cell.variant.dataset if settings.split else None)
+            check_objective(before.settings, cell.variant.dataset if before.source in SPLITS else None)
         except InputError as error:
             raise InputError(f"{before.name}: {error}") from error
 

@@ -79,8 +79,8 @@ def add_pretrainings(cells: Iterable[TableCell], conditions: Conditions) -> list
                 names = [name for name, value in vars(own.settings).items() if value != getattr(shared.settings, name)]
                 raise InputError(
                     f"{own.name} is one pretraining for several data sets, but --set gives them different "
-                    f"{', '.join(names)}. Give these for all alike, without DATASET: before them, or give --pretrain_on "
-                    "train."
+                    f"{', '.join(names)}. Give these for all alike, without DATASET: before them, or give "
+                    "--pretrain_on train."
                 )
             cell = replace(cell, after=shared)
         found.append(cell)
@@ -126,8 +126,8 @@ def make_pretraining(cell: TableCell, conditions: Conditions) -> PretrainingCell
 def cell_pretraining(cell: TableCell, conditions: Conditions) -> PretrainSettings:
     """Every setting of the pretraining that a cell comes after.
 
-    The network is the cell's, and it is run as the cell is. UNETR's sees images and crops as the cell does. PCRLv2's has
-    crops of its own, and intensities from 0 to 1, which it restores; on LUNA16 a spacing of its own, too.
+    The network is the cell's, and it is run as the cell is. UNETR's sees images and crops as the cell does. PCRLv2's
+    has crops of its own, and intensities from 0 to 1, which it restores; on LUNA16 a spacing of its own, too.
 
     Raises:
         InputError: if a setting cannot be used.

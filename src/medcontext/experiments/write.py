@@ -101,9 +101,8 @@ def remarks(cells: Sequence[TableCell], conditions: Conditions) -> list[str]:
 def pretrained(cell: PretrainingCell) -> str:
     """How a pretraining was done, in a sentence."""
     settings = cell.settings
-    scans = (
-        f"the training cases of the split {cell.source}" if cell.source in SPLITS else f"{cell.source} ({cell.data})"
-    )
+    own = cell.source in SPLITS
+    scans = f"the training cases of the split {cell.source}" if own else f"{cell.source} ({cell.data})"
     batch = settings.batch_size * settings.accumulate
     return f"{cell.name}: {settings.objective} on {scans}, {settings.steps:,} steps of {counted(batch, 'crop')}."
 
