@@ -21,6 +21,7 @@ from medcontext.files import check_utf8
 
 if TYPE_CHECKING:
     from medcontext.options import Parser
+    from medcontext.settings import TrainingSettings
 
 SOURCE = Path(__file__).parent
 MORE_MEMORY = "Use fewer --workers, smaller scans or crops, or a machine with more memory."
@@ -62,11 +63,17 @@ COMMANDS = {
             "data": "DATASET",
             "output": "RUN",
             "unlabelled": "rest|DIR|DATASET",
-            "init": "RUN|FILE",
+            "init": "PRE|RUN|FILE",
             "cache": "DIR",
         },
         usage=("--data DATASET --output RUN [options]", "--output RUN --resume [options]"),
         first=("data", "output", "resume", *TRAINING),
+    ),
+    "pretrain": Command(
+        "medcontext.commands.pretrain",
+        values={"data": "DIR|DATASET", "output": "PRE", "like": "RUN|PRESET", "channels": "NAME", "cache": "DIR"},
+        usage=("--data DIR --objective NAME --output PRE [options]", "--output PRE --resume [options]"),
+        first=("data", "objective", "output", "resume", "network", "like", "steps", "batch_size"),
     ),
     "cross_validate": Command(
         "medcontext.experiments.cross_validate",
@@ -179,28 +186,31 @@ def command(arguments: list[str]) -> None:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     from medcontext.configuration import named_options, settings_from
-    from medcontext.settings import Settings
 
     function = getattr(importlib.import_module(COMMANDS[name].module), name)
     parser = make_parser(name, function)
     parameters = inspect.signature(function).parameters
-    settings = [parameter for parameter in parameters if of_settings(parameters[parameter])]
-    options = flags(parser, named_options(rest, Settings) if settings else rest)
+    settings = {name: kind for name, parameter in parameters.items() if (kind := settings_kind(parameter))}
+    options = flags(parser, rest)
+    for kind in settings.values():
+        options = flags(parser, named_options(rest, kind))
     values = parser.parse_args(options)
     if settings:
         if saved := saved_settings(values):  # they stand for what is not said anew
             values = parser.parse_args(["--config", str(saved), *options])
-        values[settings[0]] = settings_from(parser, values, Settings)
+        for parameter, kind in settings.items():
+            values[parameter] = settings_from(parser, values, kind)
     else:
         values = parser.instantiate_classes(values)
     function(**{parameter: values[parameter] for parameter in parameters})
 
 
-def of_settings(parameter: inspect.Parameter) -> bool:
-    """Whether a parameter stands for all of a training's settings, each an option of its own."""
-    from medcontext.settings import Settings
+def settings_kind(parameter: inspect.Parameter) -> "type[TrainingSettings] | None":
+    """Of a parameter that stands for all of a training's settings, each an option of its own, their kind."""
+    from medcontext.settings import TrainingSettings
 
-    return parameter.annotation in (Settings, Settings | None)
+    kinds = get_args(parameter.annotation) or (parameter.annotation,)
+    return next((kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, TrainingSettings)), None)
 
 
 def saved_settings(values: Any) -> Path | None:
@@ -216,15 +226,14 @@ def make_parser(name: str, function: Callable[..., Any]) -> "Parser":
     from medcontext.configuration import add_settings
     from medcontext.data.plan import PrepareSettings
     from medcontext.options import Parser, name_values, put_first
-    from medcontext.settings import Settings
 
     described = docstring_parser.parse(function.__doc__ or "")
     texts = {parameter.arg_name: " ".join((parameter.description or "").split()) for parameter in described.params}
     parser = Parser(prog=f"medcontext {name}", description=described.short_description)
-    settings = False
+    settings = None
     for parameter in inspect.signature(function).parameters.values():
-        if of_settings(parameter):
-            settings = True
+        if kind := settings_kind(parameter):
+            settings = kind
         elif parameter.annotation is PrepareSettings:
             parser.add_class_arguments(PrepareSettings, parameter.name, help=texts[parameter.name])
         else:
@@ -232,7 +241,7 @@ def make_parser(name: str, function: Callable[..., Any]) -> "Parser":
     if settings:  # after what a person gives in any case
         parser.add_argument("--config", action="config", help="YAML file of settings; later options override it")
         parser.add_argument("--preset", metavar="NAME", help="settings by name, as `medcontext networks` lists them")
-        add_settings(parser, Settings)
+        add_settings(parser, settings)
         name_method(parser)
     name_values(parser)
     if COMMANDS[name].first:
@@ -244,7 +253,9 @@ def make_parser(name: str, function: Callable[..., Any]) -> "Parser":
 
 def name_method(parser: "Parser") -> None:
     """Let --method say itself what it takes; it sets by name what the options below it set one by one."""
-    method = next(action for action in parser._actions if action.dest == "method")
+    method = next((action for action in parser._actions if action.dest == "method"), None)
+    if method is None:
+        return
     group = next(group for group in parser._action_groups if method in group._group_actions)
     method.help, method.metavar, group.title = group.title, "NAME", "the method in detail"
 

@@ -24,10 +24,10 @@ class PretrainSettings(TrainingSettings):
         held_out: fraction of the patients whose scans are not learnt from, at least one: on them is measured how well
             it goes. 0 for none.
         held_out_crops: of each such scan, always the same.
-        mae: of that objective.
-        simmim: of that objective.
-        simclr: of that objective.
-        pcrlv2: of that objective.
+        mae: with --objective mae; [M] is the public code ZEKAICHEN/MIM-Med3D.
+        simmim: with --objective simmim.
+        simclr: with --objective simclr.
+        pcrlv2: with --objective pcrlv2.
     """
 
     command: ClassVar[str] = "pretrain"

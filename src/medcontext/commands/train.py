@@ -24,6 +24,7 @@ def train(
     resume: bool = False,
     init: AnyPath | None = None,
     init_partial: bool = False,
+    init_seen_tests: bool = False,
     skip_damaged: bool = False,
     cache: AnyPath | None = None,
 ) -> "Run":
@@ -37,9 +38,10 @@ def train(
             imagesUn or "unlabelled"), or rest, the training cases that --few_shot leaves out, without their labels
         resume: go on with the run in --output, which knows all the rest; --steps may be more and --optimizer.lr
             another. Start anew where it has not begun
-        init: start from weights: of another run or its checkpoint, the last layer only where the labels fit, or of a
-            file from elsewhere, such as a pretrained encoder
+        init: start from weights: of a pretraining; of another run or its checkpoint, the last layer only where the
+            labels fit; or of a file from elsewhere, such as a pretrained encoder
         init_partial: also where less than 90 % of the encoder is in that file
+        init_seen_tests: also where that was pretrained on test images, which is noted in the run and its report
         skip_damaged: leave out unlabelled scans that cannot be used, and say so
         cache: folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache
 
@@ -60,7 +62,7 @@ def train(
     if output is None:
         raise InputError("Give the folder of the run: --output RUN.")
     output = Path(output)
-    given = Inputs.given(data, unlabelled, skip_damaged, cache, init, init_partial)
+    given = Inputs.given(data, unlabelled, skip_damaged, cache, init, init_partial, init_seen_tests)
     inputs, settings, earlier, changed = asked(given, settings, output, resume)
     fit.check_names(settings, inputs.unlabelled)
     place = find_place(settings)
@@ -87,8 +89,9 @@ def _train(
     from medcontext.errors import enough_memory
     from medcontext.run import INITIAL, initial_remarks, load_weights, make_network
     from medcontext.training import fit
+    from medcontext.training.initial import check_unseen, note_initial
     from medcontext.training.loop import preparing_workers
-    from medcontext.training.resume import needed_cases, note_cases, note_initial, own_split, resumable, validated
+    from medcontext.training.resume import needed_cases, note_cases, note_scans, own_split, resumable, validated
 
     cache = Path(inputs.cache) if inputs.cache else None
     dataset = read_dataset(Path(inputs.data))
@@ -116,7 +119,7 @@ def _train(
                 workers=preparing_workers(settings),
                 skip_damaged=inputs.skip_damaged,
             )
-        fit.note_scans(run, scans)
+        note_scans(run, scans)
         torch.manual_seed(settings.seed)
         with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
             network = make_network(run)
@@ -127,6 +130,8 @@ def _train(
                 initial = load_weights(network, inputs.init, partial=inputs.init_partial)
                 note_initial(run, initial)
                 remarks += initial_remarks(initial, run)
+                workers, allowed = preparing_workers(settings), inputs.init_seen_tests
+                remarks += check_unseen(run, initial, dataset, split, workers, allowed)
             task = fit.make_task(run, store, network, scans)
         checked_on = validated(split, settings)
         progress = fit.make_progress(run, store, checked_on, scans)

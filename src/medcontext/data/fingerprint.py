@@ -11,6 +11,7 @@ import torch
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.geometry import Spacing, ras_spacing
 from medcontext.data.labelled import read_labelled
+from medcontext.data.nifti import read_image
 from medcontext.data.normalize import foreground_box
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError
@@ -35,7 +36,7 @@ class Fingerprint:
     Args:
         spacings: of each case along H, W, D, in mm.
         kept_by_crop: the part of each case's volume inside the box of its non-zero voxels, 0..1.
-        foreground: the intensities of each channel.
+        foreground: the intensities of each channel; empty where there are no labels.
     """
 
     spacings: tuple[Spacing, ...]
@@ -77,15 +78,41 @@ def take_fingerprint(
     )
 
 
+def look_at_scans(dataset: Dataset, cases: Sequence[Case], workers: int = 1) -> Fingerprint:
+    """As `take_fingerprint`, of scans whose labels are not read; those that cannot be read are passed over.
+
+    Raises:
+        InputError: if none can be read.
+    """
+    bare = replace(dataset, cases=(), unlabelled=())
+    found = dict(in_processes(partial(_look, dataset=bare), cases, workers, "reading the scans"))
+    numbers = [each for index in range(len(cases)) if not isinstance(each := found[index], str)]
+    if not numbers:
+        raise InputError(f"None of {len(cases)} scans can be read. {next(iter(found.values()), '')}")
+    return Fingerprint(tuple(each[0] for each in numbers), tuple(each[1] for each in numbers), ())
+
+
+def _look(case: Case, dataset: Dataset) -> tuple[Spacing, float] | str:
+    """A scan's spacing, and what is kept of it by the crop to what is not zero; or what is wrong with it."""
+    try:
+        image, affine = read_image(case, dataset.channels)
+    except InputError as error:
+        return str(error)
+    return ras_spacing(affine), _kept_by_crop(image)
+
+
+def _kept_by_crop(image: np.ndarray) -> float:
+    box = foreground_box(torch.from_numpy(np.ascontiguousarray(image)))
+    return float(np.prod([stop - start for start, stop in box]) / image[0].size)
+
+
 def _measure(case: Case, dataset: Dataset, label_map: dict[int, int]) -> _CaseNumbers:
     image, label, affine = read_labelled(case, dataset, label_map)
-    box = foreground_box(torch.from_numpy(np.ascontiguousarray(image)))
-    kept = float(np.prod([stop - start for start, stop in box]) / label.size)
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
     where = np.flatnonzero(label)
     if len(where) > SAMPLES:
         where = where[rng.integers(len(where), size=SAMPLES)]
-    return _CaseNumbers(ras_spacing(affine), kept, image.reshape(len(image), -1)[:, where])
+    return _CaseNumbers(ras_spacing(affine), _kept_by_crop(image), image.reshape(len(image), -1)[:, where])
 
 
 def _intensity(values: np.ndarray) -> Intensity:

@@ -123,6 +123,11 @@ class Plan:
         content = {key: value for key, value in self.to_dict().items() if key != "reasons"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
+    @property
+    def image_hash(self) -> str:
+        """The same of images alone, whatever is done with labels."""
+        return replace(self, labels={}, label_map={}).hash
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.fingerprint import Fingerprint, Intensity, take_fingerprint
+from medcontext.data.fingerprint import Fingerprint, Intensity, look_at_scans, take_fingerprint
 from medcontext.data.label_map import follow_in_training, map_text
 from medcontext.data.labelled import mapped_labels
 from medcontext.data.plan import Normalization, Plan, PrepareSettings
+from medcontext.errors import InputError
 
 ANISOTROPIC = 3.0  # coarsest over finest axis; Isensee et al., Nature Methods 2021, supplementary note 2
 _CT = {"ct", "cta", "cbct", "ncct", "cect", "hrct", "ldct"}
 _NOT_CT = {"pet", "pt", "suv", "spect", "mr", "mri", "t1", "t2", "flair", "adc", "dwi"}
+SOFT_TISSUE = (-175.0, 250.0)  # HU: the window of the public code ZEKAICHEN/MIM-Med3D for abdominal CT
+SCANS = 100  # without labels, at most, that a plan is made from
 MOSTLY_EMPTY = 0.75  # of the volume left by the crop to non-zero, below which only the inside is normalised
 
 
@@ -34,6 +37,23 @@ def make_plan(dataset: Dataset, cases: Sequence[Case], settings: PrepareSettings
     labels = mapped_labels(dataset, label_map)
     fingerprint = take_fingerprint(dataset, cases, label_map, workers)
     return decide(dataset, labels, fingerprint, settings)
+
+
+def make_scan_plan(dataset: Dataset, cases: Sequence[Case], settings: PrepareSettings, workers: int = 1) -> Plan:
+    """Decide how to prepare scans without labels; as `make_plan`, but that CT is scaled by a fixed window.
+
+    Args:
+        dataset: for its channels.
+        cases: at most `SCANS` of them are looked at, evenly spread. Those that cannot be read are passed over here;
+            preparing them says what is wrong.
+        settings: what the user has decided already.
+        workers: processes that read the cases.
+
+    Raises:
+        InputError: if none can be read; for a normalization that needs labels.
+    """
+    step = max(1, -(-len(cases) // SCANS))
+    return decide(dataset, {}, look_at_scans(dataset, cases[::step], workers), settings)
 
 
 def decide(dataset: Dataset, labels: dict[str, int], fingerprint: Fingerprint, settings: PrepareSettings) -> Plan:
@@ -62,7 +82,7 @@ def _choose_spacing(
         return (h, w, d), "given"
     spacings = np.array(fingerprint.spacings)  # (cases, 3)
     target = np.median(spacings, axis=0)
-    reason = f"median of {len(spacings)} training scans"
+    reason = f"median of {len(spacings)} {'training ' if fingerprint.foreground else ''}scans"
     coarsest = int(target.argmax())
     if target[coarsest] > ANISOTROPIC * target.min():
         # Between thin and thick slices the median would throw away too much of the thin ones. Never finer
@@ -94,6 +114,14 @@ def _choose_normalization(
         assert settings.intensity_range is not None
         lower, upper = settings.intensity_range
         return Normalization("range", float(lower), float(upper)), f"{why}: {lower:g}..{upper:g} to 0..1"
+    if kind == "ct" and not fingerprint.foreground:
+        if settings.normalization == "ct":
+            raise InputError(
+                "normalization 'ct' takes the intensities of labelled voxels, and there are no labels. Give an "
+                "intensity_range, or --like RUN to prepare as a run that had labels."
+            )
+        low, high = SOFT_TISSUE
+        return Normalization("range", low, high), f"{why}, and no label: soft tissue, {low:g}..{high:g} to 0..1"
     if kind == "ct":
         return _ct(fingerprint.foreground[channel], why)
     if kind == "zscore":

@@ -1,6 +1,6 @@
 """Scans without labels: where they come from, what is wrong with them, and their prepared cases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -135,15 +135,15 @@ def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str
             labelled = "" if other.root == dataset.root else f"{len(other.cases)} labelled cases"
             passed = [f"Of {source} the {labelled} are not used, only its scans without labels."] if labelled else []
             passed += [] if other.root == dataset.root else [f"Warning: {remark}" for remark in other.remarks]
-            found.append(Source(source, _bare(dataset, other.name, other.root, other.unlabelled), " ".join(passed)))
+            found.append(Source(source, bare(dataset, other.name, other.root, other.unlabelled), " ".join(passed)))
         else:
             scans = find_scans([root], dataset.channels)
             text = " ".join(f"Warning: {remark}" for remark in scans.remarks)
-            found.append(Source(source, _bare(dataset, root.resolve().name, root, scans.cases), text))
+            found.append(Source(source, bare(dataset, root.resolve().name, root, scans.cases), text))
     return found
 
 
-def _bare(dataset: Dataset, name: str, root: Path, cases: Sequence[Case]) -> Dataset:
+def bare(dataset: Dataset, name: str, root: Path, cases: Sequence[Case]) -> Dataset:
     """Cases without labels as a data set with the channels of another."""
     cases = tuple(replace(case, label=None) for case in cases)
     return replace(dataset, name=f"{name}-unlabelled", root=root, cases=cases, unlabelled=())
@@ -161,7 +161,7 @@ def _rest(dataset: Dataset, rest: Sequence[str]) -> Dataset:
             f"Give --few_shot a smaller number, or a folder of scans instead of {REST}."
         )
     chosen = set(rest)
-    return _bare(dataset, dataset.name, dataset.root, [case for case in dataset.cases if case.name in chosen])
+    return bare(dataset, dataset.name, dataset.root, [case for case in dataset.cases if case.name in chosen])
 
 
 def _none_without_label(other: Dataset, source: str) -> InputError:
@@ -200,6 +200,39 @@ def prepare_unlabelled(
     Raises:
         InputError: naming all scans that cannot be used; if none is left.
     """
+    ready, damaged = prepare_sources(found, plan, cache, workers, skip_damaged)
+    training = [labelled.case(name) for name in split.train]
+    known = {case.digest for case in training}
+    first, doubled = keep_first([(origin, case) for origin, case in ready if case.digest not in known])
+    if not first:
+        why = shortened(damaged) or "training cases with a label have the same images"
+        raise InputError(f"No unlabelled scan is left of {', '.join(source.name for source in found)}: {why}.")
+    kept = [case for _, case in first]
+    shapes = {case.digest: tuple(case.geometry.shape) for case in kept}
+    validation, test, unread = compare_images(dataset, split, shapes, workers)
+    return Scans(
+        sources=tuple(source.name for source in found),
+        cases=tuple(kept),
+        origins=tuple(origin for origin, _ in first),
+        passed=tuple(source.passed for source in found if source.passed),
+        damaged=tuple(damaged),
+        labelled=tuple(case.name for _, case in ready if case.digest in known),
+        doubled=tuple(doubled),
+        validated=tuple(case.name for case in kept if case.digest in validation),
+        tested=tuple(case.name for case in kept if case.digest in test),
+        unread=tuple(unread),
+        unlike=tuple(_unlike(kept, training)),
+    )
+
+
+def prepare_sources(
+    found: Sequence[Source], plan: Plan, cache: Path | None, workers: int, skip_damaged: bool
+) -> tuple[list[tuple[str, StoredCase]], list[str]]:
+    """All scans that can be used, each behind its source's name, and what is wrong with each of the others.
+
+    Raises:
+        InputError: if there are others, and they are not to be left out.
+    """
     cases: list[tuple[str, StoredCase]] = []
     damaged: list[str] = []
     for source in found:
@@ -211,33 +244,19 @@ def prepare_unlabelled(
             f"{len(damaged)} of {len(cases) + len(damaged)} unlabelled scans cannot be used: {shortened(damaged)}. "
             "Correct or remove them, or leave them out with --skip_damaged."
         )
-    training = [labelled.case(name) for name in split.train]
-    known = {case.digest for case in training}
+    return cases, damaged
+
+
+def keep_first(cases: Sequence[tuple[str, StoredCase]]) -> tuple[list[tuple[str, StoredCase]], list[str]]:
+    """Of scans with the same image the first, and the names of the others."""
     first: dict[str, tuple[str, StoredCase]] = {}
     doubled = []
     for origin, case in cases:
         if case.digest in first:
             doubled.append(case.name)
-        elif case.digest not in known:
+        else:
             first[case.digest] = (origin, case)
-    if not first:
-        why = shortened(damaged) or "training cases with a label have the same images"
-        raise InputError(f"No unlabelled scan is left of {', '.join(source.name for source in found)}: {why}.")
-    kept = [case for _, case in first.values()]
-    validation, test, unread = _compare(dataset, split, kept, workers)
-    return Scans(
-        sources=tuple(source.name for source in found),
-        cases=tuple(kept),
-        origins=tuple(origin for origin, _ in first.values()),
-        passed=tuple(source.passed for source in found if source.passed),
-        damaged=tuple(damaged),
-        labelled=tuple(case.name for _, case in cases if case.digest in known),
-        doubled=tuple(doubled),
-        validated=tuple(case.name for case in kept if case.digest in validation),
-        tested=tuple(case.name for case in kept if case.digest in test),
-        unread=tuple(unread),
-        unlike=tuple(_unlike(kept, training)),
-    )
+    return list(first.values()), doubled
 
 
 def _prepare(dataset: Dataset, plan: Plan, cache: Path | None, workers: int) -> tuple[list[StoredCase], list[str]]:
@@ -283,21 +302,28 @@ def _check_channels(other: Dataset, dataset: Dataset, source: str) -> None:
         )
 
 
-def _compare(
-    dataset: Dataset, split: Split, scans: Sequence[StoredCase], workers: int
-) -> tuple[set[str], set[str], list[str]]:
-    """Digests of the validation and test images that some scan could equal, and the cases that cannot be read."""
-    shapes = {tuple(case.geometry.shape) for case in scans}
+def compare_images(
+    dataset: Dataset, split: Split, scans: Mapping[str, tuple[int, ...]], workers: int
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """The validation and test cases that some scan could equal, by their images' digests, and those that are damaged.
+
+    Args:
+        dataset: of the cases.
+        split: their parts.
+        scans: the shape of each by its digest; only images with one of these shapes are read.
+        workers: processes.
+    """
+    shapes = set(scans.values())
     parts = {**dict.fromkeys(split.validation, 0), **dict.fromkeys(split.test, 1)}
     cases = [case for case in (*dataset.cases, *dataset.unlabelled) if case.name in parts]
-    digests: tuple[set[str], set[str]] = (set(), set())
+    digests: tuple[dict[str, str], dict[str, str]] = ({}, {})
     unread = []
     work = partial(_digest, channels=dataset.channels, shapes=shapes)
     for index, digest in in_processes(work, cases, workers, "comparing with validation and test cases"):
         if digest is None:
             unread.append(cases[index].name)
         else:
-            digests[parts[cases[index].name]].add(digest)
+            digests[parts[cases[index].name]][digest] = cases[index].name
     return *digests, sorted(unread)
 
 

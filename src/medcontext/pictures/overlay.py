@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -17,7 +16,7 @@ from medcontext.errors import InputError
 from medcontext.pictures.colours import NamedValues, colours_of
 from medcontext.pictures.mosaic import MosaicCase
 from medcontext.pictures.panel import ERROR_TEXT, FAINT, INK, caption, draw_panel, mean
-from medcontext.pictures.save import literal
+from medcontext.pictures.save import literal, pixels
 from medcontext.pictures.slices import choose_slices, frame, overlaps, window_of
 
 DPI = 100
@@ -119,9 +118,7 @@ def _draw(
                 )
             if column == 0:
                 caption(axes, f"slice {z + 1} of {case.truth.shape[2]}")
-    canvas = FigureCanvasAgg(sheet.figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(sheet.figure)
 
 
 def _heading(panel: Panel, case: MosaicCase, structures: NamedValues, score: str) -> str:

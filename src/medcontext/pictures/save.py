@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from medcontext.files import atomic_path
@@ -24,3 +26,10 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> Path:
     with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": path.stem}):
         figure.savefig(temporary, format=path.suffix.removeprefix("."), dpi=dpi, facecolor="white", **undated)
     return path
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """A figure as (rows, columns, 3), uint8, RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

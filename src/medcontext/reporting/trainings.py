@@ -176,6 +176,7 @@ def _facts(training: Training) -> dict[str, str]:
         "cases": f"{len(run.split.train)} training, {len(run.split.validation)} validation, {len(run.split.test)} test",
         "scans without labels": _unlabelled(facts.unlabelled),
         "network": f"{settings.network}, {facts.parameters or 0:,} parameters",
+        "starts from": _started(facts),
         "network arguments": ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.network_args.items()),
         "steps": f"{settings.steps:,} of batch {settings.batch_size * settings.accumulate * (facts.devices or 1)}",
         "changed on the way": "; ".join(f"{change} from step {step:,} on" for step, change in facts.changes),
@@ -191,6 +192,12 @@ def _facts(training: Training) -> dict[str, str]:
         "versions": ", ".join(f"{name} {number}" for name, number in facts.versions.items()),
     }
     return {name: text for name, text in found.items() if text}
+
+
+def _started(facts: Facts) -> str:
+    """The weights that it began with; nothing where they were random."""
+    seen = f"; {counted(len(facts.init_tested), 'test image')} had been pretrained on" if facts.init_tested else ""
+    return f"{facts.init}{seen}"
 
 
 def _unlabelled(facts: UnlabelledFacts) -> str:

@@ -6,6 +6,7 @@ from medcontext.run.facts import Facts, UnlabelledFacts
 from medcontext.run.folder import FILES, Run, Training, read_run
 from medcontext.run.folds import FOLDS, PREDICTIONS, cross_validation_of, fold_folder, read_runs
 from medcontext.run.inputs import INPUTS, Inputs, go_on_command
+from medcontext.run.pretraining import PRETRAINING_FILES, RECORD, Pretraining, read_pretraining
 from medcontext.run.weights import INITIAL, initial_remarks, load_weights
 
 __all__ = [
@@ -14,9 +15,12 @@ __all__ = [
     "INITIAL",
     "INPUTS",
     "PREDICTIONS",
+    "PRETRAINING_FILES",
+    "RECORD",
     "Facts",
     "Inputs",
     "KeyReport",
+    "Pretraining",
     "Run",
     "Training",
     "UnlabelledFacts",
@@ -29,6 +33,7 @@ __all__ = [
     "load_weights",
     "make_network",
     "read_checkpoint",
+    "read_pretraining",
     "read_run",
     "read_runs",
     "write_checkpoint",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medcontext.errors import InputError, Unfinished, first_line, lacks_memory
 from medcontext.files import atomic_path
 from medcontext.networks import build_network
-from medcontext.run.folder import Run
+from medcontext.run.folder import Run, Training
 
 Weights = Literal["student", "teacher"]
 
@@ -57,11 +57,15 @@ def weights_in(values: dict[str, Any], weights: Weights) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in values["learner"].items() if key.startswith(prefix)}
 
 
-def open_checkpoint(path: Path) -> dict[str, Any]:
+def open_checkpoint(path: Path, kind: type[Training] = Run) -> dict[str, Any]:
     """A checkpoint's content; nothing but tensors and plain values is unpickled.
 
+    Args:
+        path: of the file.
+        kind: of training that wrote it.
+
     Raises:
-        InputError: if it is missing or damaged.
+        InputError: if it is missing, damaged, or another kind's.
     """
     if not path.is_file():
         raise InputError(f"Checkpoint not found: {path}. Train first, or give --checkpoint last, best or a file.")
@@ -75,18 +79,18 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a whole MedContext checkpoint: {first_line(error)}.") from error
     if damaged:
         raise InputError(f"{path} is not a whole MedContext checkpoint: {damaged} in it was altered. Copy it again.")
-    if not isinstance(values, dict) or not {"network", "learner"} <= set(values):
-        raise InputError(f"{path} is not a checkpoint that `medcontext train` wrote.")
+    if not isinstance(values, dict) or not set(kind.holds) <= set(values):
+        raise InputError(f"{path} is not a checkpoint that `medcontext {kind.command}` wrote.")
     return values
 
 
-def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
-    """The content of a checkpoint of a run's network, see `open_checkpoint`.
+def read_checkpoint(path: Path, run: Training) -> dict[str, Any]:
+    """The content of a checkpoint of a training's network, see `open_checkpoint`.
 
     Raises:
         InputError: if it is missing, damaged, or of another network than the run's.
     """
-    values = open_checkpoint(path)
+    values = open_checkpoint(path, type(run))
     found, expected = values["network"], run.network_description()
     different = [key for key in expected if found.get(key) != expected[key]]
     if different:

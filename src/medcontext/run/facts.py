@@ -40,6 +40,8 @@ class Facts:
         rest: names of the training cases whose labels are not read.
         unlabelled: scans without labels.
         init_sha256: of the file of weights that it started from; None where it started from random ones.
+        init: in words, what it started from; empty for random weights.
+        init_tested: names of the test cases whose images that had been pretrained on.
         parameters: of the network; None before there is one.
         hardware: of the last process, for a person.
         devices: that share a step.
@@ -61,6 +63,8 @@ class Facts:
     rest: tuple[str, ...] = ()
     unlabelled: UnlabelledFacts = UnlabelledFacts()
     init_sha256: str | None = None
+    init: str = ""
+    init_tested: tuple[str, ...] = ()
     parameters: int | None = None
     hardware: str | None = None
     devices: int | None = None
@@ -76,8 +80,9 @@ class Facts:
         """Plain values, without what is not known."""
         content = asdict(self)
         content["unlabelled"] = {name: value for name, value in content["unlabelled"].items() if value}
-        always = ("regions", "versions")
-        return plain({name: value for name, value in content.items() if value not in (None, (), {}) or name in always})
+        always = ("data", "regions", "versions")
+        kept = {name: value for name, value in content.items() if value not in (None, (), {}, "") or name in always}
+        return plain(kept)
 
     @classmethod
     def from_dict(cls, content: Any) -> "Facts":

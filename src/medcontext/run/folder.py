@@ -15,6 +15,7 @@ RUN/watch                 the watched cases' volumes, see `watched.py`
 ```
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ FILES = ("settings.yaml", "plan.json", "split.json", "run.json")  # of a run, be
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(ABC):
     """What was trained, on what, how; a path, too: its folder.
 
     Args:
@@ -50,6 +51,8 @@ class Training:
     facts: Facts
 
     record: ClassVar[str]  # the facts' file
+    command: ClassVar[str]  # that wrote it
+    holds: ClassVar[tuple[str, ...]]  # a checkpoint of it, among others
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -63,6 +66,10 @@ class Training:
         if name not in ("last", "best"):
             return Path(name)
         return self.folder / "checkpoints" / f"{name}.ckpt"
+
+    @abstractmethod
+    def network_description(self) -> dict[str, Any]:
+        """What the network's weights mean, and for which images; a checkpoint must have the same."""
 
     def write(self) -> None:
         """Write all but the checkpoints."""
@@ -88,6 +95,8 @@ class Run(Training):
     settings: Settings
 
     record = "run.json"
+    command = "train"
+    holds = ("network", "learner")
 
     @property
     def regions(self) -> Regions:
@@ -99,7 +108,6 @@ class Run(Training):
         return self.regions or {name: (value,) for name, value in self.plan.labels.items()}
 
     def network_description(self) -> dict[str, Any]:
-        """What the network's weights mean, and for which images; a checkpoint must have the same."""
         return {
             "name": self.settings.network,
             "args": self.settings.network_args,
@@ -121,6 +129,8 @@ def read_run(folder: Path) -> Run:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
+        if (folder / "pretraining.json").is_file():
+            found = "it is a pretraining, which segments nothing; a training starts from it by --init"
         raise InputError(f"{folder} is not a folder that `medcontext train` wrote: {found}.")
     settings = Settings.read(folder / "settings.yaml")
     plan, split, facts = (read_json(folder / name) for name in ("plan.json", "split.json", "run.json"))

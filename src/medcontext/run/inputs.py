@@ -27,6 +27,7 @@ class Inputs:
         cache: folder of prepared cases; empty for the usual one.
         init: the run, its checkpoint or another file whose weights the training starts from; empty for none.
         init_partial: whether less than most of them may fit.
+        init_seen_tests: whether they may come from a pretraining on test images.
         channels: names, where the scans do not say them; of a pretraining.
         like: the preset or run whose preparing a pretraining shares; empty for none.
     """
@@ -37,6 +38,7 @@ class Inputs:
     cache: str = ""
     init: str = ""
     init_partial: bool = False
+    init_seen_tests: bool = False
     channels: tuple[str, ...] = ()
     like: str = ""
 
@@ -49,11 +51,12 @@ class Inputs:
         cache: AnyPath | None,
         init: AnyPath | None,
         init_partial: bool = False,
+        init_seen_tests: bool = False,
     ) -> "Inputs":
         """As a person gives them to a training."""
         paths = ("" if path is None else os.fspath(path) for path in (data, cache, init))
         data, cache, init = paths
-        return cls(data, tuple(map(str, unlabelled)), skip_damaged, cache, init, init_partial)
+        return cls(data, tuple(map(str, unlabelled)), skip_damaged, cache, init, init_partial, init_seen_tests)
 
     def over(self, before: "Inputs") -> "Inputs":
         """What is given now and, in the place of what is not, what was given before."""
@@ -86,8 +89,8 @@ class Inputs:
             return cls()
         content = read_json(run / INPUTS)
         try:
-            known = {"init_partial": False, "channels": (), "like": ""} | content  # earlier versions had none
-            known = {each.name: known[each.name] for each in fields(cls)}
+            known = asdict(cls()) | {name: content[name] for name in ("data", "unlabelled")} | content
+            known = {each.name: known[each.name] for each in fields(cls)}  # those that an earlier version lacks are off
             lists = {name: tuple(known[name]) for name in ("unlabelled", "channels")}
             return cls(**{**known, **lists})
         except (KeyError, TypeError) as error:

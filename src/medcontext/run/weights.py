@@ -26,6 +26,7 @@ from medcontext.networks.initial import (
 from medcontext.networks.weight_files import containers, read_weight_file
 from medcontext.run.checkpoint import Weights, weights_in
 from medcontext.run.folder import Run, read_run
+from medcontext.run.pretraining import RECORD, read_pretraining
 
 INITIAL = "initial.txt"
 
@@ -40,7 +41,8 @@ def load_weights(network: nn.Module, file: AnyPath, weights: Weights = "student"
 
     Args:
         network: as it is to start, its other weights random.
-        file: a run, of which `last.ckpt` is taken, a checkpoint, or any file of named tensors that torch wrote.
+        file: a run or a pretraining, of which `last.ckpt` is taken, a checkpoint of it, or any file of named tensors
+            that torch wrote.
         weights: the `student`'s or the EMA `teacher`'s, where the file has both.
         partial: take what fits, however little.
 
@@ -52,18 +54,21 @@ def load_weights(network: nn.Module, file: AnyPath, weights: Weights = "student"
     """
     path = Path(file)
     if path.is_dir():
-        path = read_run(path).checkpoint("last")
+        path = (read_pretraining if (path / RECORD).is_file() else read_run)(path).checkpoint("last")
     content = read_weight_file(path)
     learner, about = (part if isinstance(part := content.get(name), dict) else {} for name in ("learner", "network"))
-    ours = bool(learner) and "crop_size" in about
+    ours, pretrained = bool(learner) and "crop_size" in about, "objective" in about and "state_dict" in content
     found = {"learner": weights_in(content, weights)} if ours else dict(containers(content))
-    crop = about["crop_size"] if ours else None
+    found = {"state_dict": content["state_dict"]} if pretrained else found
+    crop = about["crop_size"] if ours or pretrained else None
     match = find_match(network, found.items(), prefer=weights, repeat=partial or not ours, crop_size=crop)
     report = _report(network, path, match)
     if ours:
         step = learner.get("_extra_state", {}).get("step", 0)
         whole = not partial and _is_whole(report, network, match, about.get("out_channels"))
         report = replace(report, step=step, network=about, whole=whole)
+    if pretrained:
+        report = replace(report, step=content.get("step", 0), network=about, container="")
     if ours and not partial and not report.whole:
         raise InputError(_misfit(report, network, found["learner"]))
     if not ours or partial:
@@ -135,7 +140,13 @@ def initial_remarks(report: KeyReport, run: Run) -> list[str]:
     said = [f"Starts from the weights of {report.file}{step}: {taken}"]
     said += [_summed(report, fate) for fate in FATES[1:] if report.of(fate) and not report.whole]
     before, now = report.network, run.network_description()
-    if before is not None:
+    if before is not None and "objective" in before:
+        if before["images"] != run.plan.image_hash:
+            said.append(
+                "Its scans were prepared by another plan (spacing or intensities, see plan.json): pretrain --like this "
+                "run, or train with the same --prepare"
+            )
+    elif before is not None:
         if report.whole and report.anew:
             said.append(f"The last layer is anew, for its labels are others: {listed(report.anew)}")
         elif any(before.get(key) != now[key] for key in ("labels", "regions")):
@@ -153,6 +164,18 @@ def _summed(report: KeyReport, fate: Fate) -> str:
     kinds = Counter(tensor.how if fate == "converted" else ".".join(tensor.name.split(".")[:parts]) for tensor in each)
     where = listed([f"{kind} ({number})" for kind, number in kinds.most_common()])
     return f"  {words}: {counted(len(each), 'tensor')}, {report.numbers(fate):,} numbers: {where}"
+
+
+def in_words(report: KeyReport) -> str:
+    """What weights came from, for `run.json` and the report.
+
+    Args:
+        report: of `load_weights`.
+    """
+    about = report.network or {}
+    kind = f"{about['objective']} on {counted(len(about['scans']), 'scan')}, " if "objective" in about else ""
+    step = "" if report.step is None else f"step {report.step} of "
+    return f"{kind}{step}{report.file.resolve()}, SHA-256 {report.sha256[:8]}"
 
 
 def _outputs(network: Mapping[str, Any]) -> str:

@@ -5,14 +5,14 @@ from typing import Any
 
 from medcontext.configuration import plain
 from medcontext.errors import InputError
-from medcontext.run import Run
-from medcontext.settings import Settings
+from medcontext.run import Training
+from medcontext.settings import TrainingSettings
 
 FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers", "patience")  # without a trace in the weights
 CHANGEABLE = ("steps", "optimizer.lr")  # with one, and so noted in the run
 
 
-def changes(settings: Settings, run: Run) -> list[str]:
+def changes(settings: TrainingSettings, run: Training) -> list[str]:
     """What differs from the settings that a run has, in words, where it may.
 
     Raises:
@@ -38,7 +38,7 @@ def changes(settings: Settings, run: Run) -> list[str]:
     return list(different.values())
 
 
-def _leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
+def _leaves(settings: TrainingSettings) -> Iterator[tuple[str, Any]]:
     """Every setting by its whole name, as options have it.
 
     >>> dict(_leaves(Settings()))["method.teacher.momentum"]

@@ -22,7 +22,7 @@ from medcontext.data.unlabelled import Scans
 from medcontext.errors import InputError
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network, find_own
-from medcontext.run import Facts, Run, UnlabelledFacts
+from medcontext.run import Facts, Run
 from medcontext.settings import Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask
 from medcontext.training.callbacks import Progress
@@ -119,28 +119,6 @@ def prepare_run(
         now = ("dataset", "data", "crop_size", "regions", "versions")
         facts = replace(earlier.facts, **{name: getattr(facts, name) for name in now})
     return Run(output, settings, plan, split, facts), store
-
-
-def note_scans(run: Run, scans: Scans) -> None:
-    """Note in a run's facts which unlabelled scans it is trained with.
-
-    Raises:
-        InputError: if a resumed run had others, by their images.
-    """
-    facts, before = UnlabelledFacts.from_dict(scans.facts()), run.facts.unlabelled
-    started = run.facts.parameters is not None
-    if started and _contents(before) != _contents(facts):
-        raise InputError(
-            f"{run.folder} was trained with {len(before.scans)} unlabelled scans of "
-            f"{', '.join(before.sources) or 'no source'}, now there are {len(scans.cases)}, or some have other "
-            "images. Resume with the same scans, or choose another output."
-        )
-    run.facts.unlabelled = facts
-
-
-def _contents(facts: UnlabelledFacts) -> list[tuple[str, str]]:
-    """Of each scan its name and its image's digest; where it came from may be written in another way."""
-    return [(name, digest) for _, name, digest in facts.scans]
 
 
 def expected_shares(store: Store, run: Run) -> torch.Tensor:

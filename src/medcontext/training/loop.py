@@ -26,7 +26,13 @@ from medcontext.training.steps import Steps
 from medcontext.training.telling import Telling
 
 
-def run_steps(task: Steps, progress: Saving, place: Place, loaders: Callable[[lightning.Trainer], Any]) -> None:
+def run_steps(
+    task: Steps,
+    progress: Saving,
+    place: Place,
+    loaders: Callable[[lightning.Trainer], Any],
+    unused: bool = False,
+) -> None:
     """Run the steps that are left.
 
     Args:
@@ -34,6 +40,7 @@ def run_steps(task: Steps, progress: Saving, place: Place, loaders: Callable[[li
         progress: what is between steps.
         place: of this process.
         loaders: the batches of the steps that are left, for a trainer's device.
+        unused: whether a step may leave parameters without a gradient.
 
     Raises:
         InputError: if the training cannot go on: it is not finite, or lacks memory, a worker or room on the disk.
@@ -48,7 +55,7 @@ def run_steps(task: Steps, progress: Saving, place: Place, loaders: Callable[[li
     quiet()
     bars = [Bar(leave=True)] if shows_bars() else []
     with open_loggers(run, place.first) as loggers:
-        trainer = make_trainer(run.settings, place, loggers, [progress, Telling(progress), *bars])
+        trainer = make_trainer(run.settings, place, loggers, [progress, Telling(progress), *bars], unused)
         try:
             trainer.fit(task, loaders(trainer))
             log_outcome(loggers, run, progress.outcome())
@@ -127,14 +134,19 @@ def check_devices(settings: TrainingSettings, place: Place) -> None:
 
 
 def make_trainer(
-    settings: TrainingSettings, place: Place, loggers: list[Logger], callbacks: list[lightning.Callback]
+    settings: TrainingSettings,
+    place: Place,
+    loggers: list[Logger],
+    callbacks: list[lightning.Callback],
+    unused: bool = False,
 ) -> lightning.Trainer:
     """Lightning's, for one pass over the steps that are left."""
+    several = "ddp_find_unused_parameters_true" if unused else "ddp"
     return lightning.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices if settings.accelerator != "cpu" or settings.devices != "auto" else 1,
         num_nodes=settings.nodes,
-        strategy="ddp" if settings.nodes > 1 or settings.devices not in ("auto", 1) else "auto",
+        strategy=several if settings.nodes > 1 or settings.devices not in ("auto", 1) else "auto",
         precision=precision(settings),
         max_epochs=1,
         use_distributed_sampler=False,

@@ -20,7 +20,7 @@ from lightning.fabric.plugins.environments import (
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from medcontext.errors import InputError, counted
-from medcontext.settings import Settings
+from medcontext.settings import TrainingSettings
 
 MAIN = "MEDCONTEXT_MAIN"  # tells the processes that this one has Lightning start whose they are
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
@@ -78,7 +78,7 @@ class OwnProcesses(LightningEnvironment):
         return super().main_port
 
 
-def find_place(settings: Settings, variables: Mapping[str, str] = os.environ) -> Place:
+def find_place(settings: TrainingSettings, variables: Mapping[str, str] = os.environ) -> Place:
     """Where this process stands, by the launchers' variables.
 
     Raises:
@@ -112,7 +112,7 @@ def find_place(settings: Settings, variables: Mapping[str, str] = os.environ) ->
     return _by_hand(settings, asked, variables)
 
 
-def _by_hand(settings: Settings, asked: int, variables: Mapping[str, str]) -> Place:
+def _by_hand(settings: TrainingSettings, asked: int, variables: Mapping[str, str]) -> Place:
     """No launcher that we know: one process, those that Lightning starts, or one command on each machine."""
     if variables.get(MAIN) == str(os.getppid()) and variables.get("LOCAL_RANK", "0") != "0":  # started by Lightning
         return Place(first=False)
@@ -136,14 +136,14 @@ def _by_hand(settings: Settings, asked: int, variables: Mapping[str, str]) -> Pl
     return Place(first=node == 0)
 
 
-def devices(settings: Settings) -> int:
+def devices(settings: TrainingSettings) -> int:
     """How many processes there are on a machine."""
     if isinstance(settings.devices, int):
         return settings.devices
     return max(1, torch.cuda.device_count()) if settings.accelerator != "cpu" else 1
 
 
-def _check(started: int, asked: int, launcher: str, name: str, settings: Settings) -> None:
+def _check(started: int, asked: int, launcher: str, name: str, settings: TrainingSettings) -> None:
     if started != asked:
         raise InputError(
             f"{launcher} started {counted(started, 'process')} ({name}), but --devices {settings.devices} "

@@ -10,10 +10,10 @@ from medcontext.data.folders import listed
 from medcontext.data.labelled import mapped_labels
 from medcontext.data.splits import Split
 from medcontext.data.store import Store
-from medcontext.data.unlabelled import REST
+from medcontext.data.unlabelled import REST, Scans
 from medcontext.errors import InputError
-from medcontext.run import FILES, INPUTS, Inputs, KeyReport, Run, read_run
-from medcontext.settings import Settings
+from medcontext.run import FILES, INPUTS, Inputs, Run, Training, UnlabelledFacts, read_run
+from medcontext.settings import Settings, TrainingSettings
 from medcontext.training.changes import changes
 
 
@@ -73,7 +73,7 @@ def asked(
 
 
 @contextmanager
-def resumable(output: Path, inputs: Inputs, settings: Settings, write: bool) -> Iterator[None]:
+def resumable(output: Path, inputs: Inputs, settings: TrainingSettings, write: bool) -> Iterator[None]:
     """While scans are prepared: a run that is stopped then can go on by itself, one that is refused leaves nothing.
 
     Args:
@@ -144,18 +144,26 @@ def note_cases(run: Run, store: Store, dataset: Dataset) -> None:
     run.facts.cases, run.facts.rest = found, run.split.rest
 
 
-def note_initial(run: Run, report: KeyReport) -> None:
-    """Note by its content which file of weights a run starts from.
+def note_scans(run: Training, scans: Scans) -> None:
+    """Note in a run's facts which unlabelled scans it is trained with.
 
     Raises:
-        InputError: if it had another before, and was stopped before its first checkpoint.
+        InputError: if a resumed run had others, by their images.
     """
-    if run.facts.init_sha256 not in (None, report.sha256):
+    facts, before = UnlabelledFacts.from_dict(scans.facts()), run.facts.unlabelled
+    started = run.facts.parameters is not None
+    if started and _contents(before) != _contents(facts):
         raise InputError(
-            f"{run.folder} was started from the weights of {report.file}, which has other content by now. Bring back "
-            "what was there, or choose another output."
+            f"{run.folder} was trained with {len(before.scans)} unlabelled scans of "
+            f"{', '.join(before.sources) or 'no source'}, now there are {len(scans.cases)}, or some have other "
+            "images. Resume with the same scans, or choose another output."
         )
-    run.facts.init_sha256 = report.sha256
+    run.facts.unlabelled = facts
+
+
+def _contents(facts: UnlabelledFacts) -> list[tuple[str, str]]:
+    """Of each scan its name and its image's digest; where it came from may be written in another way."""
+    return [(name, digest) for _, name, digest in facts.scans]
 
 
 def late_cases(split: Split, names: Sequence[str]) -> str:

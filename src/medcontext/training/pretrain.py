@@ -1,0 +1,185 @@
+"""The pieces of a pretraining, which `medcontext.commands.pretrain` puts together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.text import Text
+
+from medcontext.configuration import preset_path
+from medcontext.console import console
+from medcontext.data.corpus import UNKNOWN, Corpus
+from medcontext.data.crops import ScanCrops
+from medcontext.data.plan import Plan, PrepareSettings
+from medcontext.data.planning import make_scan_plan
+from medcontext.data.splits import Split
+from medcontext.data.store import StoredCase
+from medcontext.data.unlabelled import Source
+from medcontext.errors import InputError, counted, enough_memory
+from medcontext.networks import build_network
+from medcontext.pretrain_settings import PretrainSettings
+from medcontext.pretraining.build import build_objective
+from medcontext.run import (
+    PRETRAINING_FILES,
+    RECORD,
+    Facts,
+    Inputs,
+    Pretraining,
+    Training,
+    read_pretraining,
+    read_run,
+)
+from medcontext.settings import Settings
+from medcontext.training.assemble import auto_crop
+from medcontext.training.changes import changes
+from medcontext.training.held_out import HeldOut
+from medcontext.training.log import versions
+from medcontext.training.loop import loader, loading_workers, run_steps
+from medcontext.training.pretrain_task import PretrainTask
+from medcontext.training.processes import Place
+from medcontext.training.shared_memory import batch_bytes
+
+VALIDATIONS = 10  # in a pretraining, where the settings do not say how often
+OUTPUTS = 2  # of the network, whose last layer is not pretrained
+
+
+def asked(
+    given: Inputs, settings: PretrainSettings | None, output: Path, resume: bool
+) -> tuple[Inputs, PretrainSettings, Pretraining | None, list[str]]:
+    """What is to be pretrained with; of one that goes on, what it was started with for all that is not given.
+
+    Returns:
+        Inputs, settings, the pretraining that goes on or None, and what differs from its settings in words.
+
+    Raises:
+        InputError: if there are no scans or no settings, or something differs that may not.
+    """
+    there = all((output / name).is_file() for name in PRETRAINING_FILES)
+    begun = read_pretraining(output) if resume and (there or (output / RECORD).is_file()) else None
+    inputs = given.over(Inputs.read(output)) if resume else given
+    if not inputs.unlabelled:
+        if resume:
+            raise InputError(f"There is no pretraining in {output} to go on with. Start one by --data DIR.")
+        raise InputError("Give the scans to pretrain on: --data DIR. (It goes on by --output PRE --resume alone.)")
+    saved = output / "settings.yaml"
+    if settings is None and resume and saved.is_file():
+        settings = PretrainSettings.read(saved)
+    if settings is None:
+        raise InputError("Give the settings: PretrainSettings.preset(objective='mae').")
+    return inputs, settings, begun, changes(settings, begun) if begun else []
+
+
+def find_like(name: str, settings: PretrainSettings) -> tuple[Plan | None, PretrainSettings]:
+    """What `--like` gives: the plan of a run, or a preset's preparing; and its crop, where the settings say none.
+
+    Args:
+        name: a run's folder, a pretraining's, a preset of trainings, or nothing.
+        settings: of the pretraining.
+
+    Raises:
+        InputError: if there is no such run or preset; if the settings say themselves how to prepare.
+    """
+    if not name:
+        return None, settings
+    if settings.prepare != PrepareSettings():
+        raise InputError(f"--like {name} says how scans are prepared, and so does --prepare. Give one of them.")
+    plan, crop = None, settings.crop_size
+    if Path(name).is_dir():
+        other: Training = read_pretraining(Path(name)) if (Path(name) / RECORD).is_file() else read_run(Path(name))
+        reasons = {key: f"as {name}" for key in other.plan.reasons if key != "label_map"}
+        plan = replace(other.plan, labels={}, label_map={}, reasons=reasons)
+        return plan, replace(settings, crop_size=other.crop_size if crop == "auto" else crop)
+    preset_path("run", name)  # says what there is, where this is none
+    preset = Settings.preset(name)
+    prepare = replace(preset.prepare, label_map={})
+    return None, replace(settings, prepare=prepare, crop_size=preset.crop_size if crop == "auto" else crop)
+
+
+def choose_plan(found: Sequence[Source], settings: PretrainSettings, workers: int) -> Plan:
+    """How all scans are prepared, where it is not given by a run."""
+    cases = [case for source in found for case in source.dataset.cases]
+    return make_scan_plan(found[0].dataset, cases, settings.prepare, workers)
+
+
+def make_pretraining(
+    found: Sequence[Source], corpus: Corpus, plan: Plan, output: Path, settings: PretrainSettings, earlier: Any
+) -> Pretraining:
+    """The pretraining of a prepared corpus."""
+    cases = corpus.scans.cases
+    crop = auto_crop([case.shape for case in cases]) if settings.crop_size == "auto" else settings.crop_size
+    names = [source.dataset.name.removesuffix("-unlabelled") for source in found]
+    facts = Facts(dataset=", ".join(dict.fromkeys(names)), crop_size=crop, versions=versions())
+    if earlier:  # what it took, where it is logged
+        facts = replace(earlier.facts, versions=facts.versions)
+    split = Split(corpus.learnt, tuple(sorted(corpus.held_out)), ())
+    shapes = {case.digest: tuple(case.geometry.shape) for case in cases}
+    return Pretraining(output, settings, plan, split, facts, shapes)
+
+
+def make_task(run: Pretraining) -> PretrainTask:
+    """The objective around a network that starts from random weights, and what trains it.
+
+    Raises:
+        InputError: for a network that cannot be built, or that the objective does not fit; for a crop or batch of which
+            nothing can be drawn.
+    """
+    settings, channels = run.settings, len(run.plan.channels)
+    assert settings.objective is not None
+    torch.manual_seed(settings.seed)
+    with enough_memory(f"the network {settings.network}", "Make it smaller by its --network_args."):
+        network = build_network(
+            settings.network,
+            in_channels=channels,
+            out_channels=OUTPUTS,
+            crop_size=run.crop_size,
+            args=settings.network_args,
+        )
+        objective = build_objective(settings.objective, network, getattr(settings, settings.objective))
+    shape = torch.empty(1).expand(settings.batch_size, channels, *run.crop_size)  # of a batch, without its memory
+    objective.draw(shape, torch.Generator())
+    return PretrainTask(objective, settings)
+
+
+def make_progress(run: Pretraining, corpus: Corpus) -> HeldOut:
+    """The error on scans held out, pictures and checkpoints."""
+    return HeldOut(run, corpus, run.settings.validate_every or -(-run.settings.steps // VALIDATIONS))
+
+
+def fit(run: Pretraining, scans: Sequence[StoredCase], task: PretrainTask, progress: HeldOut, place: Place) -> None:
+    """Run the steps that are left."""
+    run_steps(task, progress, place, lambda trainer: batches(run, scans, task, trainer), unused=True)
+    if place.first:
+        console.print(f"Pretrained. Now: medcontext train --init {run.folder} --data DATASET ...", soft_wrap=True)
+
+
+def batches(run: Pretraining, scans: Sequence[StoredCase], task: PretrainTask, trainer: Any) -> Any:
+    """The crops of the steps that are left, for this device."""
+    settings = run.settings
+    size = settings.batch_size
+    length = settings.steps * settings.accumulate * trainer.world_size * size
+    crops = ScanCrops(scans, run.crop_size, length=length, seed=settings.seed)
+    workers = loading_workers(settings, batch_bytes(size, len(run.plan.channels), run.crop_size), trainer)
+    return loader(crops, size, workers, task, trainer)
+
+
+def print_pretraining(run: Pretraining, corpus: Corpus, task: PretrainTask, remarks: Sequence[str]) -> None:
+    """Say what is about to happen, and what else there is to know."""
+    settings, crop = run.settings, " x ".join(map(str, run.crop_size))
+    channels = "" if run.plan.channels == UNKNOWN else f", {', '.join(run.plan.channels)}"
+    held = f"{counted(len(corpus.held_out), 'scan')} held out" if corpus.held_out else "none held out"
+    said = [*remarks, *corpus.scans.remarks()]
+    moved = sum(tensor.numel() for tensor in task.objective.moved().values())
+    lines: list[str | tuple[str, str]] = [
+        (run.facts.dataset, "bold"),
+        f": {counted(len(corpus.learnt), 'scan')} to learn from, {held}{channels}\n",
+        *(f"{remark}\n" for remark in said if remark),
+        (settings.network, "bold"),
+        f", {moved:,} parameters of its encoder, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",
+        "objective ",
+        (str(settings.objective), "bold"),
+        f", steps {task.step} to {settings.steps}, seed {settings.seed}\n",
+        f"output {run.folder}",
+    ]
+    console.print(Text.assemble(*lines), soft_wrap=True)
