@@ -41,9 +41,8 @@ def planned(
     names = ("btcv", "btcv_24_6", "acdc", "brats21", "covid19", "luna16")
     conditions = Conditions({name: output / name for name in names}, output, **more)
     entries = choose([get_grid(table)], seeds, pairs(rows.split(), "--only")).entries[0]
-    cells = [
-        make_cell(variant, seed, conditions) for seed in seeds for variant in dict.fromkeys(e.variant for e in entries)
-    ]
+    variants = dict.fromkeys(entry.variant for entry in entries)
+    cells = [make_cell(variant, seed, conditions) for seed in seeds for variant in variants]
     return tuple(add_pretrainings(cells, conditions))
 
 
@@ -58,7 +57,7 @@ def finish(cell: Cell) -> None:
     cell.write()
     (cell.folder / "run").mkdir()
     cell.settings.write(cell.folder / "run" / "settings.yaml")
-    record = {"step": cell.settings.steps, "ended": "2026-01-01T00:00:00"}
+    record = {"step": cell.settings.steps}
     (cell.folder / "run" / "pretraining.json").write_text(json.dumps(record))
 
 
@@ -166,10 +165,10 @@ def test_the_cost_has_a_pretraining_once(capsys: pytest.CaptureFixture) -> None:
     assert f"{193_822 + 25_000 + 2 * 90_000:,}" in printed
 
 
-@pytest.mark.parametrize("place", ["corpus", "train"])
-def test_every_objective_fits_its_network_and_crops(place: str) -> None:
-    for table in ("table5", "table6"):
-        check_pretrainings(planned(table, pretrain_on=place))
+def test_every_objective_fits_its_network_and_crops() -> None:
+    check_pretrainings(planned("table5"))
+    for place in ("corpus", "train"):
+        check_pretrainings(planned("table6", rows="pretrained=yes", pretrain_on=place))
 
 
 def test_those_of_a_smoke_test_fit_theirs() -> None:
@@ -180,12 +179,9 @@ def test_those_of_a_smoke_test_fit_theirs() -> None:
 
 
 def test_an_objective_that_does_not_fit_is_named() -> None:
-    for given, words in (
-        ("pretrain:mae.cube=20", "pretrain-mae-covid19-seed0: "),
-        ("pretrain:crop_size=[40,96,96]", "pretrain-simclr-covid19-seed0: "),
-    ):
-        with pytest.raises(InputError, match=words):
-            check_pretrainings(planned("table5", rows="pretrained=yes", settings=(given,)))
+    for given in ("pretrain:mae.cube=20", "pretrain:crop_size=[40,96,96]"):
+        with pytest.raises(InputError, match="pretrain-mae-covid19-seed0: "):
+            check_pretrainings(planned("table5", rows="method=mae", settings=(given,)))
 
 
 def test_each_pretraining_is_right_before_the_first_that_needs_it() -> None:
@@ -264,7 +260,7 @@ def test_cells_wait_for_their_pretraining_and_its_failure_names_them(
         if folder.name.startswith("pretrain"):
             finished = folder / "run" / "pretraining.json"
             finished.parent.mkdir()
-            finished.write_text('{"step": 18000, "ended": "now"}')
+            finished.write_text('{"step": 18000}')
         check_start(record)
 
     monkeypatch.setattr(launch, "run_in_process", run_in_process)

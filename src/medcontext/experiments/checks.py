@@ -202,7 +202,8 @@ def check_objective(settings: PretrainSettings, dataset: str | None) -> None:
 
     network = Settings(network=settings.network, network_args=settings.network_args, crop_size=settings.crop_size)
     name = str(settings.objective)
-    objective = build_objective(name, sketch(network, dataset), getattr(settings, name))
+    with torch.device("meta"):
+        objective = build_objective(name, sketch(network, dataset), getattr(settings, name))
     crop = CROP if settings.crop_size == "auto" else settings.crop_size
     channels = len(KNOWN[dataset].channels) if dataset else 1
     objective.draw(torch.empty(settings.batch_size, channels, *crop, device="meta"), torch.Generator())

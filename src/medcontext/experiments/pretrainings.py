@@ -49,16 +49,16 @@ class PretrainingCell(Cell):
         return [self.folder / "run" / name for name in ("settings.yaml", "pretraining.json")]
 
     def has_results(self) -> bool:
-        return is_finished(self.folder / "run")
+        return is_finished(self.folder / "run", self.settings.steps)
 
     def record(self) -> dict[str, Any]:
         return {**super().record(), "pretraining": True}
 
 
-def is_finished(run: Path) -> bool:
-    """Whether a pretraining's folder holds one that was run to its end."""
+def is_finished(run: Path, steps: int) -> bool:
+    """Whether a pretraining's folder holds one that made so many steps."""
     try:
-        return bool(read_json(run / "pretraining.json")["ended"])
+        return int(read_json(run / "pretraining.json")["step"]) >= steps
     except (InputError, KeyError, TypeError):
         return False
 

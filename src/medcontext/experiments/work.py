@@ -94,7 +94,7 @@ def check_start(record: Mapping[str, Any]) -> None:
         InputError: naming that.
     """
     start = record.get("start")
-    if start is not None and not is_finished(Path(start["run"])):
+    if start is not None and not is_finished(Path(start["run"]), start["settings"]["steps"]):
         before = Path(start["run"]).parent
         raise InputError(f"It starts from {before.name}, which has not come to its end; see {before / 'log.txt'}.")
 
