@@ -26,7 +26,8 @@ from medcontext.experiments.pretrainings import (
     voxels_seen,
 )
 from medcontext.experiments.reproduce import cost_table, sort_all
-from medcontext.experiments.tables import get_grid
+from medcontext.experiments.smoke import split_file, write_data
+from medcontext.experiments.tables import Variant, get_grid
 from medcontext.experiments.work import check_start
 from medcontext.experiments.write import remarks
 from medcontext.pretrain_settings import PretrainSettings
@@ -371,3 +372,26 @@ def test_a_row_that_starts_from_a_pretraining_is_reproduced(smoke: Path, capsys:
     assert "Different from the paper" in page
     assert main(["reproduce", "table5", "--output", str(smoke), "--scale=smoke", "--only", "method=mae"]) == 0
     assert "2 cells, 2 done before" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_submitits_local_executor_runs_a_pretraining_before_its_cell(tmp_path: Path) -> None:
+    data = tmp_path / "data" / "acdc"
+    write_data("acdc", data)
+    splits = {"acdc": split_file(data)}
+    conditions = Conditions({"acdc": data}, tmp_path, smoke=True, splits=splits, pretrain_on="train")
+    variant = Variant("acdc", "pcrlv2", False, objective="pcrlv2")
+    todo, _ = sort_all(add_pretrainings([make_cell(variant, 0, conditions)], conditions))
+    first, cell = todo
+    jobs = {"timeout_min": 5, "gpus_per_node": 0}
+    (first.folder / "run").parent.mkdir(parents=True)
+    (first.folder / "run").write_text("in the way of a folder")
+    failed = launch.run_on_cluster(todo, tmp_path / "jobs", jobs, cluster="local")
+    assert list(failed) == [first.name, cell.name]
+    assert "is a file; give a folder" in failed[first.name]
+    assert failed[cell.name].startswith(f"It starts from {first.name}, which has not come to its end")
+    (first.folder / "run").unlink()
+    assert launch.run_on_cluster(todo, tmp_path / "jobs", jobs, cluster="local") == {}
+    assert first.is_done()
+    assert cell.is_done()
+    assert first.name in json.loads((cell.folder / "run" / "inputs.json").read_text())["init"]
