@@ -57,6 +57,9 @@ class Arm:
         all_labels: the scans without labels have theirs after all: the ceiling of what they can bring at this cost.
         retrain: half of the cost trains on the labels, the other half anew on these and on the first network's
             predictions of the scans without labels.
+        pretrain: the objective by which half of the cost pretrains the encoder, on the images of all training cases;
+            the other half starts from that.
+        on_top: the pretraining costs nothing: as many steps follow it as an arm without it has.
     """
 
     method: str = "none"
@@ -65,6 +68,8 @@ class Arm:
     cost: float = 1.0
     retrain: bool = False
     all_labels: bool = False
+    pretrain: str = ""
+    on_top: bool = False
 
     @property
     def scans(self) -> list[str]:
@@ -75,6 +80,15 @@ class Arm:
 def ours(**changes: Any) -> Arm:
     """The default with scans without labels, where settings of these differ."""
     return Arm("medcontext", {f"method.unlabelled.{name}": value for name, value in changes.items()}, unlabelled=True)
+
+
+def pretrained(objective: str, on_top: bool = False) -> dict[str, Arm]:
+    """A plain training, and MedContext, that start from a pretraining; they share it."""
+    name = f"{objective} on top" if on_top else objective
+    return {
+        name: Arm(pretrain=objective, on_top=on_top),
+        f"{name}, medcontext": Arm("medcontext", unlabelled=True, pretrain=objective, on_top=on_top),
+    }
 
 
 HALF = {"method.share": 0.5, "method.clean": "rest"}
@@ -105,6 +119,12 @@ ARMS = {
     "momentum 0.999": Arm(
         "medcontext", {"method.teacher.momentum": 0.999, "method.teacher.momentum_end": 0.999}, unlabelled=True
     ),
+    **{
+        name: arm
+        for on_top in (False, True)
+        for objective in ("mae", "simmim", "simclr", "pcrlv2")
+        for name, arm in pretrained(objective, on_top).items()
+    },
 }
 
 
@@ -135,6 +155,7 @@ class Study:
         counts: patients without labels, and to choose settings on; all others are reported.
         turns: the patients without labels are these parts by turns, and the others are tested, so that each is once.
         development: the cases to choose settings on, where all others have no labels and none is reported.
+        pretraining: settings of the arms that pretrain.
     """
 
     title: str
@@ -145,6 +166,7 @@ class Study:
     counts: tuple[int, int] = (0, 0)
     turns: int = 1
     development: tuple[str, ...] = ()
+    pretraining: dict[str, Any] = field(default_factory=dict)
 
     def parts(self, names: list[str], turn: int) -> Parts:
         """Which case does what, by patient."""
@@ -207,6 +229,42 @@ STUDIES = {
         counts=(110, 25),
     ),
 }
+UNETR = {
+    "network": "unetr",
+    **{f"network_args.{name}": value for name, value in (("feature_size", 8), ("hidden_size", 96), ("num_heads", 4))},
+    "network_args.mlp_dim": 384,
+}
+DECODER = {f"mae.decoder_{name}": value for name, value in (("width", 96), ("depth", 2), ("heads", 4), ("mlp", 384))}
+VIEWS: dict[str, Any] = {
+    "pcrlv2.global_size": (32, 32, 32),
+    "pcrlv2.local_size": (16, 16, 16),
+    "pcrlv2.local_boxes": ((16, 16, 16), (8, 8, 8)),
+    "pcrlv2.local_views": 4,
+    "pcrlv2.swap_patch": (4, 4, 4),
+}
+SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
+STUDIES |= {
+    "hippocampus_unetr": replace(
+        STUDIES["hippocampus"],
+        common={**UNETR, "crop_size": (48, 64, 48)},
+        pretraining={**DECODER, "batch_size": 4},
+    ),
+    "hippocampus_pcrlv2": replace(
+        STUDIES["hippocampus"],
+        common={**SMALL_CNN, "crop_size": (40, 56, 40)},
+        pretraining={**VIEWS, "pcrlv2.global_boxes": ((40, 40, 32), (32, 40, 40), (32, 32, 32)), "batch_size": 4},
+    ),
+    "btcv_unetr": replace(
+        STUDIES["btcv"],
+        common={**ABDOMEN, **UNETR},
+        pretraining={**DECODER, "batch_size": 4},
+    ),
+    "btcv_pcrlv2": replace(
+        STUDIES["btcv"],
+        common={**ABDOMEN, **SMALL_CNN},
+        pretraining={**VIEWS, "pcrlv2.global_boxes": ((48, 48, 32), (40, 48, 48), (32, 32, 32)), "batch_size": 4},
+    ),
+}
 COMMON = {"batch_size": 2, "validation_cases": 0, "watch_cases": 0, "workers": 0, "accelerator": "cpu"}
 
 
@@ -243,19 +301,42 @@ class Work:
         values = {**COMMON, **self.study.common, **masked, **arm.changes, **own, **changes}
         return mc.Settings.preset(method=arm.method, **values)
 
-    def start(self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None) -> None:
+    def pretraining_settings(self, objective: str, turn: int, seed: int, **changes: Any) -> mc.PretrainSettings:
+        """Those of all arms that start from an objective."""
+        common = {name: value for name, value in self.study.common.items() if not name.startswith("augment.")}
+        own = {name: COMMON[name] for name in ("workers", "accelerator")} | {"seed": seed, "held_out": 0.05}
+        split = self.settings(Arm(), turn, seed).split
+        values = {**own, **common, **self.study.pretraining, "split": split, **changes}
+        return mc.PretrainSettings.preset(objective=objective, **values)
+
+    def pretrain(self, objective: str, turn: int, seed: int) -> Path:
+        """Pretrain for half of the cost, going on where it was killed; once for all arms."""
+        folder = self.folder / f"pretrained_{objective}" / f"{turn}-{seed}"
+        if not (folder / "trained").exists():
+            steps = round(self.study.steps / 2 / self.cost(f"pretraining {objective}"))
+            settings = self.pretraining_settings(objective, turn, seed, steps=steps)
+            alone(mc.pretrain, [self.data], folder, settings, cache=self.cache, resume=True)
+            (folder / "trained").touch()
+        return folder
+
+    def start(
+        self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None, init: Path | None = None
+    ) -> None:
         """Train, going on where it was killed."""
-        alone(mc.train, data or self.data, run, settings, unlabelled=arm.scans, cache=self.cache, resume=True)
+        scans = {"unlabelled": arm.scans, "init": init}
+        alone(mc.train, data or self.data, run, settings, **scans, cache=self.cache, resume=True)
 
     def cost(self, name: str) -> float:
         """What a step of an arm costs in steps of the baseline, measured once, in processor time.
 
         Both train at the same time: what else the machine does makes both dearer alike.
         """
-        arm, costs = ARMS[name], self.folder / "costs.json"
-        if arm.method == "none":
-            return 1.0
-        name = name.removesuffix(" twice")
+        costs = self.folder / "costs.json"
+        if name in ARMS:
+            arm = ARMS[name]
+            if arm.method == "none":
+                return 1.0
+            name = "medcontext" if arm.pretrain else name.removesuffix(" twice")
         known = json.loads(costs.read_text()) if costs.exists() else {}
         if name not in known:
             with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
@@ -266,19 +347,22 @@ class Work:
             write_json(costs, known)
         return known[name]
 
-    def probe(self, name: str) -> tuple[Path, Path, mc.Settings, list[str], Path]:
-        """A training of an arm with all of its views from the first step on."""
+    def probe(self, name: str) -> tuple[Path, Path, mc.Settings | mc.PretrainSettings, list[str], Path]:
+        """A training of an arm with all of its views from the first step on, or a pretraining."""
+        output = self.folder / f"probe-{name}-{os.getpid()}"
+        if name not in ARMS:
+            settings = self.pretraining_settings(name.removeprefix("pretraining "), 0, 0, steps=self.study.steps)
+            return self.data, output, settings, [], self.cache
         arm = ARMS[name]
         with_scans = {"method.unlabelled.start": 0} if arm.unlabelled else {}
-        settings = self.settings(arm, 0, 0, **with_scans)
-        output = self.folder / f"probe-{name}-{os.getpid()}"
-        return self.data, output, settings, arm.scans, self.cache
+        return self.data, output, self.settings(arm, 0, 0, **with_scans), arm.scans, self.cache
 
     def steps(self, name: str) -> int:
         """As many as cost what the baseline's do; those before unlabelled scans join cost what a plain one does."""
         arm = ARMS[name]
         start = self.settings(arm, 0, 0).method.unlabelled.start if arm.unlabelled else 0.0
-        return round(self.study.steps * arm.cost / (start + (1 - start) * self.cost(name)))
+        cost = arm.cost / 2 if arm.pretrain and not arm.on_top else arm.cost
+        return round(self.study.steps * cost / (start + (1 - start) * self.cost(name)))
 
     def run(self, name: str, turn: int, seed: int) -> None:
         """Train, predict, evaluate."""
@@ -296,7 +380,8 @@ class Work:
             again = self.settings(arm, turn, seed, steps=half, split=split, few_shot=len(chosen))
             self.train(arm, place / "run", again, listed)
         else:
-            self.train(arm, place / "run", self.settings(arm, turn, seed, steps=self.steps(name)))
+            init = self.pretrain(arm.pretrain, turn, seed) if arm.pretrain else None
+            self.train(arm, place / "run", self.settings(arm, turn, seed, steps=self.steps(name)), init=init)
         parts = self.study.parts(self.names, turn)
         self.predict(place / "run", place / "predictions", parts.development + parts.report)
         alone(mc.evaluate, place / "predictions", self.data, place / "scores")
@@ -337,9 +422,11 @@ class Work:
         place.mkdir(parents=True, exist_ok=True)
         write_json(record, made)
 
-    def train(self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None) -> None:
+    def train(
+        self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None, init: Path | None = None
+    ) -> None:
         if not (run / "trained").exists():
-            self.start(arm, run, settings, data)
+            self.start(arm, run, settings, data, init)
             (run / "trained").touch()
 
     def predict(self, run: Path, output: Path, names: list[str]) -> None:
@@ -393,22 +480,34 @@ class Enough(BaseException):
     """Ends a training."""
 
 
-def paces(data: Path, output: Path, settings: mc.Settings, scans: list[str], cache: Path, steps: int = PROBE) -> Pace:
-    """Note when each of a training's first steps begins."""
+def paces(
+    data: Path,
+    output: Path,
+    settings: mc.Settings | mc.PretrainSettings,
+    scans: list[str],
+    cache: Path,
+    steps: int = PROBE,
+) -> Pace:
+    """Note when each of a training's, or a pretraining's, first steps begins."""
+    from medcontext.training.pretrain_task import PretrainTask
     from medcontext.training.task import Task
 
     found: Pace = []
-    step = Task.training_step
+    kind = Task if isinstance(settings, mc.Settings) else PretrainTask
+    step = kind.training_step
 
-    def noted(self: Task, *batch: Any) -> Any:
+    def noted(self: Any, *batch: Any) -> Any:
         found.append((time.time(), time.process_time()))
         if len(found) > steps:
             raise Enough
         return step(self, *batch)
 
-    Task.training_step = noted  # type: ignore[method-assign]
+    kind.training_step = noted  # type: ignore[method-assign]
     with suppress(Enough):
-        mc.train(data, output, settings, unlabelled=scans, cache=cache)
+        if isinstance(settings, mc.Settings):
+            mc.train(data, output, settings, unlabelled=scans, cache=cache)
+        else:
+            mc.pretrain([data], output, settings, cache=cache)
     shutil.rmtree(output)
     return found
 
@@ -519,7 +618,11 @@ Minutes are those of the clock, beside other work. {versions}; {options.machine}
 
 
 def told(arm: str) -> str:
-    return PEERS[arm] if arm in PEERS else f"method {ARMS[arm].method} {shown(ARMS[arm].changes)}"
+    if arm in PEERS:
+        return PEERS[arm]
+    beside = " on top of all steps" if ARMS[arm].on_top else ", half of the cost"
+    start = f", from a pretraining by {ARMS[arm].pretrain}{beside}" if ARMS[arm].pretrain else ""
+    return f"method {ARMS[arm].method} {shown(ARMS[arm].changes)}{start}"
 
 
 def shown(settings: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import torch
 from monai.networks.nets import SwinUNETR
 
 from medcontext.cli import main
+from medcontext.networks import build_network
 from medcontext.run import read_run
 from tests.training.commands import TINY, logged
 
@@ -53,16 +54,22 @@ def test_the_readmes_way_in_a_shell(desk: Path) -> None:
 
 @pytest.mark.slow
 def test_starting_from_other_weights(desk: Path) -> None:
-    ours, theirs = commands("docs/training.md", "## Starting from other weights", "## Cross-validation")
+    ours, theirs, openmind = commands("docs/training.md", "## Starting from other weights", "## Cross-validation")
     assert main(["train", "--data", "DATASET", "--output", "OTHER_RUN", *SMALL]) == 0
     assert main([*ours, *SMALL]) == 0
-    shutil.rmtree("RUN")
-    args = {"feature_size": 12, "depths": [1, 1, 1, 1]}
-    torch.save(SwinUNETR(1, 14, use_v2=True, **args).state_dict(), "VoCo_B.pt")
-    small = [each for each in SMALL if "network_args" not in each and "crop_size" not in each]
-    small += ["--crop_size=[32,32,64]", *(f"--network_args.{name}={value}" for name, value in args.items())]
-    assert main([*theirs, *small]) == 0
-    assert "100.0% of the encoder (swinViT)" in Path("RUN/initial.txt").read_text()
+    swin, res = {"feature_size": 12, "depths": [1, 1, 1, 1]}, {"features_per_stage": [4, 8, 8]}
+    pretrained = build_network("resenc", in_channels=1, out_channels=1, crop_size=(16, 16, 16), args=res)
+    torch.save({"network_weights": pretrained.state_dict()}, "checkpoint_final.pth")
+    torch.save(SwinUNETR(1, 14, use_v2=True, **swin).state_dict(), "VoCo_B.pt")
+    common = [each for each in SMALL if "network_args" not in each and "crop_size" not in each]
+    for words, crop, args, encoder in (
+        (theirs, "[32,32,64]", swin, "swinViT"),
+        (openmind, "[16,16,16]", res, "encoder"),
+    ):
+        shutil.rmtree("RUN")
+        shape = [f"--crop_size={crop}", *(f"--network_args.{name}={value}" for name, value in args.items())]
+        assert main([*words, *common, *shape]) == 0
+        assert f"100.0% of the encoder ({encoder})" in Path("RUN/initial.txt").read_text()
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medcontext.commands.postprocess import postprocess
     from medcontext.commands.predict import predict
     from medcontext.commands.prepare import prepare
+    from medcontext.commands.pretrain import pretrain
     from medcontext.commands.report import report
     from medcontext.commands.train import train
     from medcontext.errors import InputError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from medcontext.experiments.cross_validate import CrossValidation, cross_validate
     from medcontext.experiments.reproduce import reproduce
     from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, Unlabelled, VoxelAdapter
+    from medcontext.pretrain_settings import PretrainSettings
     from medcontext.run import Run, load_weights
     from medcontext.settings import Settings
 
@@ -40,6 +42,7 @@ __all__ = [
     "InputError",
     "MedContext",
     "Momentum",
+    "PretrainSettings",
     "Run",
     "Scores",
     "Settings",
@@ -57,6 +60,7 @@ __all__ = [
     "postprocess",
     "predict",
     "prepare",
+    "pretrain",
     "report",
     "reproduce",
     "train",
@@ -64,6 +68,7 @@ __all__ = [
 ELSEWHERE = {
     "CrossValidation": "medcontext.experiments.cross_validate",
     "InputError": "medcontext.errors",
+    "PretrainSettings": "medcontext.pretrain_settings",
     "Run": "medcontext.run",
     "Scores": "medcontext.evaluation.summary",
     "Settings": "medcontext.settings",

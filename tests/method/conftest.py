@@ -77,6 +77,9 @@ SUBJECTS = {
         lambda network: token_adapter("nnformer", network),
     ),
     "pcrlv2": Subject((8, 16, 8), 4, named("pcrlv2", (8, 16, 8), width=4)),
+    "resenc": Subject(
+        (16, 16, 16), 4, named("resenc", (16, 16, 16), features_per_stage=[4, 8, 8], n_blocks_per_stage=[1, 1, 2])
+    ),
     "batchnorm": Subject((8, 8, 8), 4, BatchNormNet),
 }
 

@@ -14,6 +14,7 @@ CROP = (24, 40, 32)
 NETWORKS = {
     "nnformer": (4e-3, {"embed_dim": 32, "depths": (2, 2, 1), "patch_size": 2, "windows": (4, 4, 4), "drop_path": 0.0}),
     "pcrlv2": (2e-2, {"width": 8}),
+    "resenc": (1e-2, {"features_per_stage": [6, 12, 24], "n_blocks_per_stage": [1, 1, 1]}),
 }
 
 

@@ -15,6 +15,7 @@ CASES = {
     "swin_unetr": ((64, 32, 32), {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}),
     "nnformer": ((32, 24, 9), {"embed_dim": 12, "depths": (1, 1, 1)}),
     "pcrlv2": ((16, 24, 8), {"width": 4}),
+    "resenc": ((16, 32, 8), {"features_per_stage": [4, 8, 8]}),
     "SegResNet": ((16, 16, 16), {}),
     "BasicUNet": ((32, 32, 32), {"features": (4, 4, 4, 4, 4, 4)}),
     "AttentionUnet": ((16, 16, 16), {"channels": (4, 8), "strides": (2,)}),
@@ -86,6 +87,21 @@ def test_any_module_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("swin_unetr", (48, 64, 64), {"feature_size": 12}, r"use a crop_size of \(64, 64, 64\)"),
         ("unet", (16, 16, 16), {"chanels": 3}, "chanels"),
         ("AttentionUnet", (16, 16, 16), {}, "needs channels, strides"),
+        (
+            "resenc",
+            (16, 16, 16),
+            {"features_per_stage": [4] * 6},
+            "strides must have 6 entries.*got 3.*give strides",
+        ),
+        ("resenc", (16, 16, 16), {"n_blocks_per_stage": [1, 0]}, "n_blocks_per_stage must be at least 1.*got 0"),
+        ("resenc", (16, 16, 16), {"n_conv_per_stage_decoder": [1]}, "n_conv_per_stage_decoder must have 2 entries"),
+        ("resenc", (4, 4, 4), {}, "8 voxels or more"),
+        (
+            "resenc",
+            (18, 18, 18),
+            {"strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]], "features_per_stage": [4, 4, 4]},
+            r"use a crop_size of \(24, 24, 24\)",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused_with_a_remedy(name: str, crop: tuple, args: dict, message: str) -> None:

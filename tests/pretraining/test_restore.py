@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from medcontext.errors import InputError
 from medcontext.networks.pcrlv2 import PCRLv2
-from medcontext.pretraining.restore import Features, PCRLv2Objective, agreement, part, side_weight
+from medcontext.pretraining.restore import Features, PCRLv2Objective, agreement, part, side_weight, unit_range
 from tests.pretraining.conftest import tiny_cnn, toy
 from tests.pretraining.test_objective import CROP, TINY
 
@@ -105,8 +105,16 @@ def test_views_that_went_through_together_come_apart_in_order() -> None:
     assert part(features, 1, 3).q.flatten().tolist() == [2, 3]
 
 
-def test_intensities_outside_0_to_1_and_a_batch_of_one_are_refused() -> None:
-    with pytest.raises(InputError, match=r"intensities from 0 to 1, got -1 to 1: .*normalization 'range'"):
-        objective().loss(2 * torch.stack((torch.zeros(CROP), torch.ones(CROP)))[:, None] - 1, torch.Generator())
+def test_intensities_of_any_range_are_restored_from_0_to_1() -> None:
+    """MR has no fixed one; a crop that has it already is taken as it is."""
+    images, model = toy(2, CROP), objective()
+    within = unit_range(5 * images - 2)
+    assert within.amin((1, 2, 3, 4)).tolist() == [0, 0]
+    assert torch.equal(unit_range(within), within)
+    losses = [model.loss(each, torch.Generator().manual_seed(0)).loss for each in (within, within * 300 - 50)]
+    torch.testing.assert_close(*losses)
+
+
+def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(InputError, match="batch of at least 2, got 1"):
         objective().loss(toy(1, CROP), torch.Generator())

@@ -28,7 +28,12 @@ def arguments(data: Path, output: Path, *more: str) -> list[str]:
 
 def start(data: Path, output: Path, *more: str) -> subprocess.Popen:
     """The command as a process of its own, which Ctrl-C reaches even where the tests themselves ignore it."""
-    command = [sys.executable, "-m", "medcontext.cli", *arguments(data, output, *more)]
+    return start_command(arguments(data, output, *more))
+
+
+def start_command(arguments: list[str]) -> subprocess.Popen:
+    """Any command, likewise."""
+    command = [sys.executable, "-m", "medcontext.cli", *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
     )
@@ -39,7 +44,7 @@ def interrupt(patch: pytest.MonkeyPatch, method: str, step: int, of: type[Callba
     goes_on = getattr(of, method)
 
     def stop(self: Callback, trainer: Any, task: Any, *rest: Any, **named: Any) -> None:
-        if task.learner.step == step:
+        if task.step == step:
             raise KeyboardInterrupt
         goes_on(self, trainer, task, *rest, **named)
 

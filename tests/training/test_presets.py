@@ -38,12 +38,16 @@ PARAMETERS = {  # nnFormer's on BTCV are its code's to the last one; Swin UNETR'
     "btcv_swin_unetr": 62_187_296,
     "btcv_unetr": 101_805_646,
     "dynunet": 16_544_038,
+    "resenc": 62_809_928,
     "swin_unetr": 62_186_708,
     "unetr": 92_802_274,
 }
 TO_THE_END = ("acdc_unetr", "brats17_nnformer", "brats21_pcrlv2", "btcv_swin_unetr")  # each network, each data set
 AS_ON_A_GPU = "--precision=bf16"
-SMALL_OF = SMALL | {"dynunet": {"network_args.filters": [4, 8, 8, 8]}}
+SMALL_OF = SMALL | {
+    "dynunet": {"network_args.filters": [4, 8, 8, 8]},
+    "resenc": {"network_args.features_per_stage": [4, 8, 8]},
+}
 
 
 def train(data: Path, output: Path, preset: str, *more: str) -> None:

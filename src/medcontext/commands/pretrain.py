@@ -99,6 +99,8 @@ def _pretrain(
         fold=settings.fold,
         seed=settings.seed,
     )
+    crop = pieces.USUAL_CROP if chosen.crop_size == "auto" else chosen.crop_size
+    pieces.make_objective(chosen, len(found[0].dataset.channels), crop)  # refused before a scan is read
     with resumable(output, inputs, settings, place.first and not earlier):
         plan = plan or pieces.choose_plan(found, chosen, workers)
         corpus = prepare_corpus(

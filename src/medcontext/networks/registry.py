@@ -17,6 +17,7 @@ from medcontext.method.adapters import TokenAdapter
 from medcontext.method.losses import heads
 from medcontext.networks.nnformer import NNFormer
 from medcontext.networks.pcrlv2 import PCRLv2
+from medcontext.networks.resenc import BLOCKS, FEATURES, ResEnc
 
 # The names that constructors use for the same four facts.
 IN_CHANNELS = ("in_channels", "in_chans", "input_channels", "n_channels", "in_channel")
@@ -44,13 +45,9 @@ def swin_unetr(in_channels: int, out_channels: int, crop_size: Shape3, **args: A
 def dynunet(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
     """A U-Net with nnU-Net's topology, planned from the crop, with deep supervision (Isensee et al., 2021).
 
-    An axis is halved as long as it keeps at least 8 voxels, at most 5 times; channels double from 32 up to 320.
+    Channels double from 32 up to 320.
     """
-    strides, extent = [[1, 1, 1]], list(crop_size)
-    while len(strides) < 6 and any(size >= 8 and size % 2 == 0 for size in extent):
-        stride = [2 if size >= 8 and size % 2 == 0 else 1 for size in extent]
-        extent = [size // step for size, step in zip(extent, stride, strict=True)]
-        strides.append(stride)
+    strides = plan_strides(crop_size)
     defaults: dict[str, Any] = {
         "kernel_size": [[3, 3, 3]] * len(strides),
         "strides": strides,
@@ -62,6 +59,37 @@ def dynunet(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any)
     return monai.networks.nets.DynUNet(3, in_channels, out_channels, **(defaults | args))
 
 
+def resenc(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
+    """nnU-Net's U-Net with a residual encoder, ResEnc-L at crops from 128 on (Isensee et al., MICCAI 2024).
+
+    It has as many stages as the first of the lists that are given, else as the crop is halved; arguments are called as
+    in nnU-Net's plans.
+    """
+    strides = plan_strides(crop_size)
+    given = [args[name] for name in ("strides", "features_per_stage", "n_blocks_per_stage") if name in args]
+    stages = len(given[0]) if given else len(strides)
+    defaults: dict[str, Any] = {
+        "strides": strides[:stages],
+        "features_per_stage": FEATURES[:stages],
+        "n_blocks_per_stage": BLOCKS[:stages],
+    }
+    return ResEnc(in_channels, out_channels, **(defaults | args))
+
+
+def plan_strides(crop_size: Shape3) -> list[list[int]]:
+    """nnU-Net's strides, at most six: an axis is halved as long as it keeps at least 4 voxels.
+
+    >>> plan_strides((64, 16, 8))
+    [[1, 1, 1], [2, 2, 2], [2, 2, 1], [2, 1, 1], [2, 1, 1]]
+    """
+    strides, extent = [[1, 1, 1]], list(crop_size)
+    while len(strides) < 6 and any(size >= 8 and size % 2 == 0 for size in extent):
+        stride = [2 if size >= 8 and size % 2 == 0 else 1 for size in extent]
+        extent = [size // step for size, step in zip(extent, stride, strict=True)]
+        strides.append(stride)
+    return strides
+
+
 def pcrlv2(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
     """PCRLv2's 3D CNN (Zhou et al., 2023), with skip connections."""
     return PCRLv2(in_channels, out_channels, **args)
@@ -71,6 +99,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "dynunet": dynunet,
     "nnformer": NNFormer,
     "pcrlv2": pcrlv2,
+    "resenc": resenc,
     "swin_unetr": swin_unetr,
     "unet": unet,
     "unetr": unetr,

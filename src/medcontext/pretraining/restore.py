@@ -25,6 +25,7 @@ from medcontext.pretraining.settings import PCRLv2Settings
 from medcontext.pretraining.views import Box, Views, cut, draw_views
 
 SCALES = 3
+TOLERANCE = 0.01  # beyond 0 and 1, of interpolated intensities
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class PCRLv2Objective(Objective):
     """Restore a distorted view, and agree between views of a scan.
 
     Published beside it: SGD 1e-3, momentum 0.9, weight decay 1e-4, cosine to 0, batch 32, 240 epochs.
+
+    Intensities are restored from 0 to 1. Crops that have others, such as of MR, are scaled to it, each by its own
+    lowest and highest; the network does not see it, for each distorted view is given mean 0 and deviation 1 anyway.
 
     Which parameters get a gradient changes from step to step with the scales that are drawn: `DistributedDataParallel`
     must look for them (`find_unused_parameters`).
@@ -100,13 +104,7 @@ class PCRLv2Objective(Objective):
         return Choices(views, first, second, local, tuple(scales))
 
     def forward(self, images: Tensor, drawn: Choices, progress: float = 0.0) -> Losses:
-        lowest, highest = images.aminmax()
-        if lowest < -0.01 or highest > 1.01:
-            raise InputError(
-                f"PCRLv2 restores intensities from 0 to 1, got {lowest:.4g} to {highest:.4g}: prepare the scans with "
-                "normalization 'range'."
-            )
-        settings = self.settings
+        settings, images = self.settings, unit_range(images)
         target, first = self.view(images, [scan.first for scan in drawn.views], settings.global_size, drawn.first)
         _, second = self.view(images, [scan.second for scan in drawn.views], settings.global_size, drawn.second)
         boxes = [scan.local[index] for index in range(settings.local_views) for scan in drawn.views]
@@ -155,7 +153,7 @@ class PCRLv2Objective(Objective):
 
     def show(self, images: Tensor, drawn: Choices) -> dict[str, Tensor]:
         boxes = [scan.first for scan in drawn.views]
-        target, distorted = self.view(images, boxes, self.settings.global_size, drawn.first)
+        target, distorted = self.view(unit_range(images), boxes, self.settings.global_size, drawn.first)
         return {"original": target, "masked": distorted, "restored": self.restore(self.features(distorted))}
 
 
@@ -196,6 +194,17 @@ def agreement(one: Features, other: Features) -> Tensor:
 def part(features: Features, index: int, parts: int) -> Features:
     """The features of one of several views of the batch that went through together."""
     return Features(features.q.chunk(parts)[index], features.p.chunk(parts)[index], features.map.chunk(parts)[index])
+
+
+def unit_range(images: Tensor) -> Tensor:
+    """Images (B, C, H, W, D) with intensities from 0 to 1: as they are where they have that already.
+
+    >>> unit_range(torch.tensor([0.2, 0.7, -1.0, 1.0]).view(2, 1, 1, 1, 2)).flatten().tolist()
+    [0.2..., 0.69..., 0.0, 1.0]
+    """
+    low, high = images.amin((2, 3, 4), keepdim=True), images.amax((2, 3, 4), keepdim=True)
+    within = (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)
+    return torch.where(within, images, (images - low) / (high - low).clamp_min(1e-6))
 
 
 def side_weight(progress: float) -> float:

@@ -12,6 +12,7 @@ from medcontext.configuration import preset_path
 from medcontext.console import console
 from medcontext.data.corpus import UNKNOWN, Corpus
 from medcontext.data.crops import ScanCrops
+from medcontext.data.geometry import Shape3
 from medcontext.data.plan import Plan, PrepareSettings
 from medcontext.data.planning import make_scan_plan
 from medcontext.data.splits import Split
@@ -21,6 +22,7 @@ from medcontext.errors import InputError, counted, enough_memory
 from medcontext.networks import build_network
 from medcontext.pretrain_settings import PretrainSettings
 from medcontext.pretraining.build import build_objective
+from medcontext.pretraining.objective import Objective
 from medcontext.run import (
     PRETRAINING_FILES,
     RECORD,
@@ -42,6 +44,7 @@ from medcontext.training.processes import Place
 from medcontext.training.shared_memory import batch_bytes
 
 VALIDATIONS = 10  # in a pretraining, where the settings do not say how often
+USUAL_CROP = (96, 96, 96)  # with which is tried what can be, before scans tell the crop
 OUTPUTS = 2  # of the network, whose last layer is not pretrained
 
 
@@ -119,27 +122,31 @@ def make_pretraining(
 
 
 def make_task(run: Pretraining) -> PretrainTask:
-    """The objective around a network that starts from random weights, and what trains it.
+    """The objective around its network, and what trains it; see `make_objective`."""
+    torch.manual_seed(run.settings.seed)
+    return PretrainTask(make_objective(run.settings, len(run.plan.channels), run.crop_size), run.settings)
+
+
+def make_objective(settings: PretrainSettings, channels: int, crop_size: Shape3) -> Objective:
+    """The objective around a network that starts from random weights.
 
     Raises:
         InputError: for a network that cannot be built, or that the objective does not fit; for a crop or batch of which
             nothing can be drawn.
     """
-    settings, channels = run.settings, len(run.plan.channels)
     assert settings.objective is not None
-    torch.manual_seed(settings.seed)
     with enough_memory(f"the network {settings.network}", "Make it smaller by its --network_args."):
         network = build_network(
             settings.network,
             in_channels=channels,
             out_channels=OUTPUTS,
-            crop_size=run.crop_size,
+            crop_size=crop_size,
             args=settings.network_args,
         )
         objective = build_objective(settings.objective, network, getattr(settings, settings.objective))
-    shape = torch.empty(1).expand(settings.batch_size, channels, *run.crop_size)  # of a batch, without its memory
+    shape = torch.empty(1).expand(settings.batch_size, channels, *crop_size)  # of a batch, without its memory
     objective.draw(shape, torch.Generator())
-    return PretrainTask(objective, settings)
+    return objective
 
 
 def make_progress(run: Pretraining, corpus: Corpus) -> HeldOut:
