@@ -18,10 +18,12 @@ from medcontext.errors import InputError
 from medcontext.experiments.cells import Cell, TableCell
 from medcontext.experiments.conditions import PRETRAIN, Conditions
 from medcontext.experiments.smoke import SMALL_PRETRAINING
-from medcontext.experiments.tables import Variant
 from medcontext.files import read_json
 from medcontext.pretrain_settings import PretrainSettings
 from medcontext.settings import TrainingSettings
+
+PRESETS = {"mae": "btcv_mae", "simmim": "btcv_simmim", "simclr": "btcv_simclr", "pcrlv2": "luna16_pcrlv2"}
+"""Of each objective."""
 
 MACHINE = ("workers", "precision", "accelerator", "devices", "nodes", "loggers")
 """Settings that say where and how something is run."""
@@ -126,32 +128,23 @@ def make_pretraining(cell: TableCell, conditions: Conditions) -> PretrainingCell
 def cell_pretraining(cell: TableCell, conditions: Conditions) -> PretrainSettings:
     """Every setting of the pretraining that a cell comes after.
 
-    The network is the cell's, and it is run as the cell is. UNETR's sees images and crops as the cell does. PCRLv2's
-    has crops of its own, and intensities from 0 to 1, which it restores; on LUNA16 a spacing of its own, too.
+    The network is the cell's, and it is run as the cell is, on images that are prepared alike. But LUNA16's are as its
+    preset says, and PCRLv2's views are cut from crops of their own.
 
     Raises:
         InputError: if a setting cannot be used.
     """
-    variant, tuned = cell.variant, cell.settings
+    variant, tuned, source = cell.variant, cell.settings, conditions.source(cell.variant)
     small = SMALL_PRETRAINING[str(variant.objective)] if conditions.smoke else {}
     values: dict[str, Any] = {"seed": cell.seed, **small}
     values |= {} if conditions.steps is None else {"steps": conditions.steps}
     values |= {name: getattr(tuned, name) for name in ("network_args", *MACHINE)}
     if conditions.pretrain_on == "train":
         values |= {"fold": tuned.fold, **({"split": tuned.split} if tuned.split else {})}
-    prepare = asdict(tuned.prepare)
-    if variant.model == "unetr":
-        values |= {"prepare": prepare, "crop_size": tuned.crop_size}
-    elif conditions.pretrain_on == "train":
-        values["prepare"] = {name: prepare[name] for name in ("spacing", "crop_foreground", "label_map")}
+    values |= {"crop_size": tuned.crop_size} if variant.model == "unetr" else {}
+    values |= {} if source == "luna16" else {"prepare": asdict(tuned.prepare)}
     values |= {item.key: item.value for item in conditions.assignments if item.dataset == PRETRAIN}
-    return PretrainSettings.preset(pretraining_preset(variant, conditions), **values)
-
-
-def pretraining_preset(variant: Variant, conditions: Conditions) -> str:
-    """Of PCRLv2's CNN there is one for each source; of UNETR one for each objective, as it sees all images alike."""
-    place = conditions.source(variant) if variant.model == "pcrlv2" else variant.dataset
-    return f"{place}_{variant.objective}"
+    return PretrainSettings.preset(PRESETS[str(variant.objective)], **values)
 
 
 def voxels(settings: TrainingSettings) -> int:
