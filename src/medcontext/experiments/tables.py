@@ -129,7 +129,7 @@ def row_label(row: Mapping[str, Any]) -> str:
     parts += ["MedContext"] if row.get("medcontext") else []
     parts += [name.upper() for name in ("msl", "cl") if row.get(name)]
     label = " + ".join(parts)
-    if row.get("pretrained"):
+    if row.get("pretrained") and "method" not in row:  # which says it already
         label += ", pretrained"
     if "student_teacher" in row:
         label += ", teacher" if row["student_teacher"] else ", no teacher"
