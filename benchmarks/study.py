@@ -231,7 +231,7 @@ STUDIES = {
 }
 UNETR = {
     "network": "unetr",
-    **{f"network_args.{name}": value for name, value in (("feature_size", 8), ("hidden_size", 96), ("num_heads", 4))},
+    **{f"network_args.{name}": value for name, value in (("feature_size", 4), ("hidden_size", 96), ("num_heads", 4))},
     "network_args.mlp_dim": 384,
 }
 DECODER = {f"mae.decoder_{name}": value for name, value in (("width", 96), ("depth", 2), ("heads", 4), ("mlp", 384))}
@@ -246,13 +246,15 @@ SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
 STUDIES |= {
     "hippocampus_unetr": replace(
         STUDIES["hippocampus"],
-        common={**UNETR, "crop_size": (48, 64, 48)},
+        steps=600,
+        common={**UNETR, "crop_size": (32, 48, 32)},
         pretraining={**DECODER, "batch_size": 4},
     ),
     "hippocampus_pcrlv2": replace(
         STUDIES["hippocampus"],
-        common={**SMALL_CNN, "crop_size": (40, 56, 40)},
-        pretraining={**VIEWS, "pcrlv2.global_boxes": ((40, 40, 32), (32, 40, 40), (32, 32, 32)), "batch_size": 4},
+        steps=600,
+        common={**SMALL_CNN, "crop_size": (32, 48, 32)},
+        pretraining={**VIEWS, "pcrlv2.global_boxes": ((32, 48, 32), (32, 40, 24), (24, 40, 32)), "batch_size": 4},
     ),
     "btcv_unetr": replace(
         STUDIES["btcv"],

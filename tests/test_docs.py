@@ -14,6 +14,7 @@ from medcontext.cli import main
 from medcontext.networks import build_network
 from medcontext.run import read_run
 from tests.training.commands import TINY, logged
+from tests.training.test_pretrain import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
 SMALL = (*TINY, "--steps=2", "--validation_cases=1", "--loggers=[csv]", "--workers=0")
@@ -50,6 +51,16 @@ def test_the_readmes_way_in_a_shell(desk: Path) -> None:
         small = [*SMALL, "--few_shot=2"] if words[0] == "train" else []
         assert main([*words, *small]) == 0, words
     assert (desk / "SCORES" / "metrics.csv").is_file()
+
+
+@pytest.mark.slow
+def test_pretraining_and_starting_from_it(desk: Path) -> None:
+    pretrain, train = commands("docs/pretraining.md", "# Pretraining", "## Which scans")
+    assert [pretrain[0], train[0]] == ["pretrain", "train"]
+    shutil.copytree(desk / "DATASET" / "imagesTr", desk / "SCANS", dirs_exist_ok=True)
+    assert main([*pretrain, *OBJECTIVES["mae"], "--steps=2", "--loggers=[csv]"]) == 0
+    assert main([*train, *OBJECTIVES["simmim"], "--steps=1", "--validation_cases=1", "--init_seen_tests"]) == 0
+    assert read_run(desk / "RUN").facts.init.startswith("mae on ")
 
 
 @pytest.mark.slow
