@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from medcontext.data.known import SPLITS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -18,7 +20,7 @@ def test_the_wheel_installs_and_carries_its_presets(tmp_path: Path) -> None:
     presets = (ROOT / "src" / "medcontext" / "presets").rglob("*.yaml")
     for preset in presets:
         assert str(preset.relative_to(ROOT / "src")) in names
-    for split in ("acdc", "brats17", "brats21", "btcv"):
+    for split in SPLITS:
         assert f"medcontext/data/official_splits/{split}.json" in names
     assert "medcontext/experiments/paper.json" in names
     assert "medcontext/py.typed" in names

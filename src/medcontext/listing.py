@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from medcontext.configuration import PRESETS
-from medcontext.data.known import KNOWN
+from medcontext.data.known import KNOWN, SPLITS
 from medcontext.errors import InputError
 from medcontext.networks import NETWORKS, build_network
 from medcontext.settings import Settings
@@ -49,12 +49,12 @@ def sketch(settings: Settings, dataset: str | None) -> nn.Module:
 
     Args:
         settings: of a run.
-        dataset: one of `KNOWN`, for the channels and classes; None for any other.
+        dataset: one of `KNOWN` or a split of it, for the channels and classes; None for any other.
 
     Raises:
         InputError: if it cannot be built.
     """
-    known = KNOWN.get(dataset or "")
+    known = KNOWN.get(SPLITS.get(dataset or "", ""))
     channels, classes = (len(known.channels), len(known.labels)) if known else OTHERWISE
     build = partial(
         build_network,

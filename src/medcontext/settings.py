@@ -197,7 +197,7 @@ class TrainingSettings:
         crop_size: training crop H, W, D in voxels of the prepared grid; `auto` covers the median volume,
             rounded up to multiples of 16 and at most 96.
         split: a JSON file naming train, validation and test cases, nnU-Net's splits_final.json, or one of the
-            splits that come with MedContext: `acdc`, `brats17`, `brats21`, `btcv`.
+            splits that come with MedContext: `acdc`, `brats17`, `brats21`, `btcv`, and `btcv_24_6` of Table 5.
         fold: which fold of a file with several.
         seed: of the split, the crops, the augmentation, the masks and the network's start.
         validate_every: steps between two validations and checkpoints; 0 for ten in all.

@@ -28,6 +28,9 @@ def test_values_are_separated_by_commas_with_or_without_spaces(text: str) -> Non
         ("table8", {"mask_ratio": "0.30,.5"}, ["mask ratio 0.3", "mask ratio 0.5"]),
         ("table7", {"msl": "on", "cl": "off"}, ["MSL"]),
         ("table6", {"pretrained": "false"}, ["PCRLv2 + MedContext"]),
+        ("table6", {"pretrained": "yes"}, ["PCRLv2, pretrained"]),
+        ("table5", {"method": "MAE,baseline"}, ["Baseline", "MAE"]),
+        ("table5", {"pretrained": "yes"}, ["SimCLR", "MAE", "SimMIM"]),
     ],
 )
 def test_numbers_and_booleans_are_understood(table: str, filters: dict[str, str], expected: list[str]) -> None:
@@ -50,7 +53,12 @@ def test_seeds_are_chosen_and_not_named_with_the_rest() -> None:
         ("table1", {"seed": "7"}, "Unknown value of --only seed '7'. Known: 0, 1"),
         ("table1", {"model": ","}, "Unknown value of --only model"),
         ("table1", {"modl": "unetr"}, "Unknown key of --only 'modl'; did you mean 'model'"),
-        ("table6", {"pretrained": "yes"}, "Nothing of table6 is left by --only pretrained=yes."),
+        ("table5", {"method": "moco"}, "Unknown value of --only method 'moco'"),
+        (
+            "table6",
+            {"pretrained": "yes", "medcontext": "yes"},
+            "Nothing of table6 is left by --only pretrained=yes medcontext=yes.",
+        ),
     ],
 )
 def test_what_no_row_has_is_refused_with_what_they_have(table: str, filters: dict[str, str], message: str) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS, options_of
-from medcontext.data.known import KNOWN
+from medcontext.data.known import KNOWN, SPLITS
 from medcontext.experiments.smoke import SMALL, SMOKE, split_file, write_data
 from medcontext.experiments.tables import plain
 from medcontext.listing import count_parameters, network_lines, presets
@@ -32,6 +32,7 @@ PARAMETERS = {  # nnFormer's on BTCV are its code's to the last one; Swin UNETR'
     "brats21_pcrlv2": 19_076_387,
     "brats21_swin_unetr": 62_191_941,
     "brats21_unetr": 111_245_155,
+    "btcv_24_6_unetr": 92_802_478,
     "btcv_nnformer": 150_054_210,
     "btcv_pcrlv2": 19_074_510,
     "btcv_swin_unetr": 62_187_296,
@@ -127,8 +128,8 @@ def test_presets_for_any_data_train(balls: Path, tmp_path: Path, preset: str) ->
 @pytest.mark.parametrize("preset", OFFICIAL)
 def test_presets_follow_the_paper(preset: str) -> None:
     settings = Settings.parse(["--preset", preset])
-    dataset, _, network = preset.partition("_")
-    assert (settings.split, settings.network) == (dataset, network)
+    assert settings.split in SPLITS
+    assert f"{settings.split}_{settings.network}" == preset
     expected = {
         "btcv_nnformer": (128, 128, 64),
         "acdc_nnformer": (160, 160, 14),

@@ -37,8 +37,13 @@ class Known:
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """The structures or regions whose mean is a number of the paper's tables."""
-        return self.tables or tuple(self.regions) or tuple(name for name, value in self.labels.items() if value)
+        """The structures or regions whose mean is a number of the paper's tables, but for Table 5."""
+        return self.tables or tuple(self.regions) or self.structures
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """All, without the background."""
+        return tuple(name for name, value in self.labels.items() if value)
 
 
 BTCV = Known(
@@ -99,3 +104,6 @@ BRATS21 = Known(
 
 KNOWN = {"btcv": BTCV, "acdc": ACDC, "brats17": BRATS17, "brats21": BRATS21}
 """By the names that splits, presets, tables and generated data sets go by."""
+
+SPLITS = {**{name: name for name in KNOWN}, "btcv_24_6": "btcv"}
+"""The splits that come with the package, and whose each is: one of the data set's own name, and others."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcontext.data.known import KNOWN
+from medcontext.data.known import SPLITS
 from medcontext.errors import InputError, counted, unknown_name
 from medcontext.files import read_json
 
@@ -46,8 +46,8 @@ def find_split(name: str | Path) -> Path:
     given = Path(name)
     if given.is_file() or given.suffix or len(given.parts) > 1:
         return given
-    if given.name not in KNOWN:
-        raise unknown_name("split", given.name, [*KNOWN, "or the path of a JSON file"])
+    if given.name not in SPLITS:
+        raise unknown_name("split", given.name, [*SPLITS, "or the path of a JSON file"])
     return PACKAGED / f"{given.name}.json"
 
 

@@ -1,4 +1,4 @@
-"""One cell of a grid: a training with its predictions and scores, in a folder of its own.
+"""One cell of a grid, in a folder of its own: a training with its predictions and scores, or a pretraining.
 
 ```
 CELL/settings.yaml    what is to be trained, every setting
@@ -10,23 +10,25 @@ CELL/<protocol>/      their scores
 ```
 
 A table's cell predicts its test cases, and is done when both scores are there: `legacy`, by the paper's conventions,
-and `standard`, by ours. A fold (`folds.py`) predicts its validation cases.
+and `standard`, by ours. A fold (`folds.py`) predicts its validation cases. A pretraining (`pretrainings.py`) predicts
+nothing; the cells that start from it come after it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 
+from medcontext.configuration import plain
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.experiments.conditions import Conditions, cell_settings
 from medcontext.experiments.tables import Variant
 from medcontext.files import read_json, write_json
-from medcontext.settings import Settings
+from medcontext.settings import Settings, TrainingSettings
 
 SCORED_BY: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
 """The protocols that a cell is scored by: the paper's, and ours."""
@@ -46,37 +48,33 @@ class DamagedCellError(InputError):
 
 @dataclass(frozen=True)
 class Cell(ABC):
-    """One training with its predictions.
+    """One training, with labels or without.
 
     Args:
         name: for messages.
         folder: everything of it.
-        data: the data set; None where it is not to be run.
+        data: the scans; None where it is not to be run.
         settings: of the training, resolved.
         cache: folder of prepared cases; None for the default.
-        split: which cases are for what; None where the data is not there.
-        unlabelled: scans without labels that join the training.
-        skip_damaged: leave out those that cannot be used.
+        after: the pretraining that it starts from, which must be done before.
     """
 
     name: str
     folder: Path
     data: Path | None
-    settings: Settings
+    settings: TrainingSettings
     cache: Path | None = None
-    split: Split | None = None
-    unlabelled: tuple[str, ...] = ()
-    skip_damaged: bool = False
-
-    part: ClassVar[Literal["validation", "test"]]
-    """Which is predicted."""
-    scored_by: ClassVar[Sequence[Literal["legacy", "standard"]]]
-    """The protocols by which that is scored."""
+    after: "Cell | None" = field(default=None, kw_only=True)
 
     @property
+    @abstractmethod
     def cost(self) -> float:
         """Of a step, in steps of the baseline."""
-        return self.settings.method.step_cost
+
+    @property
+    @abstractmethod
+    def results(self) -> list[Path]:
+        """Files of which any shows that the folder holds results."""
 
     def is_done(self) -> bool:
         """Whether it was run to its end.
@@ -99,14 +97,10 @@ class Cell(ABC):
             InputError: naming what differs.
             DamagedCellError: if the files that say it are damaged.
         """
-        results = [
-            self.folder / "run" / "settings.yaml",
-            *(self.folder / name / "summary.json" for name in self.scored_by),
-        ]
-        if not any(path.is_file() for path in results):
+        if not any(path.is_file() for path in self.results):
             return
         try:
-            changes = self._changes()
+            changes = self._changes(read_json(self.folder / "cell.json"))
         except (InputError, KeyError, TypeError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}".removesuffix(" Correct the file.")
             raise DamagedCellError(
@@ -119,22 +113,80 @@ class Cell(ABC):
                 "another --output, or delete that folder."
             )
 
-    def _changes(self) -> list[str]:
-        """What differs between what the folder holds and this cell."""
+    def _changes(self, record: Mapping[str, Any]) -> list[str]:
+        """What differs between what the folder holds, by its cell.json, and this cell."""
         from medcontext.training.changes import FREE
 
-        saved, record = Settings.read(self.folder / "settings.yaml"), read_json(self.folder / "cell.json")
+        saved = self.settings.read(self.folder / "settings.yaml")
         changes = [
             f"{name} was {getattr(saved, name)}, now {value}"
             for name, value in vars(self.settings).items()
             if name not in FREE and getattr(saved, name) != value
         ]
         written = yaml.safe_load((self.folder / "settings.yaml").read_text(encoding="utf-8"))
-        cut = [entry.name for entry in fields(Settings) if entry.name not in written]
+        cut = [entry.name for entry in fields(self.settings) if entry.name not in written]
         if changes and cut:
             raise InputError(f"settings.yaml lacks {', '.join(cut)}")
         if self.data is not None and record["data"] != str(self.data.resolve()):
             changes.append(f"the data were {record['data']}, now {self.data.resolve()}")
+        return changes
+
+    def write(self) -> None:
+        """Write down what is to be run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "cell.json", self.record())
+        self.settings.write(self.folder / "settings.yaml")
+
+    def record(self) -> dict[str, Any]:
+        """What is to be run, but for the settings."""
+        assert self.data is not None
+        cache = None if self.cache is None else str(self.cache)
+        return {"name": self.name, "data": str(self.data.resolve()), "cache": cache}
+
+
+@dataclass(frozen=True)
+class TrainingCell(Cell):
+    """One training with its predictions.
+
+    Args:
+        split: which cases are for what; None where the data is not there.
+        unlabelled: scans without labels that join the training.
+        skip_damaged: leave out those that cannot be used.
+    """
+
+    settings: Settings
+    split: Split | None = None
+    unlabelled: tuple[str, ...] = ()
+    skip_damaged: bool = False
+
+    part: ClassVar[Literal["validation", "test"]]
+    """Which is predicted."""
+    scored_by: ClassVar[Sequence[Literal["legacy", "standard"]]]
+    """The protocols by which that is scored."""
+
+    @property
+    def cost(self) -> float:
+        return self.settings.method.step_cost
+
+    @property
+    def results(self) -> list[Path]:
+        return [
+            self.folder / "run" / "settings.yaml",
+            *(self.folder / name / "summary.json" for name in self.scored_by),
+        ]
+
+    @property
+    def start(self) -> dict[str, Any] | None:
+        """The pretraining that it starts from: its folder, and what it was pretrained with."""
+        from medcontext.training.changes import FREE
+
+        if self.after is None:
+            return None
+        settings = {name: value for name, value in plain(asdict(self.after.settings)).items() if name not in FREE}
+        return {"run": str(self.after.folder / "run"), "data": self.after.record()["data"], "settings": settings}
+
+    def _changes(self, record: Mapping[str, Any]) -> list[str]:
+        changes = super()._changes(record)
         if self.split is not None and record.get("split") is not None:
             now = self.split.to_dict()
             others = [f"{len(record['split'][part])} {part}" for part in now if record["split"][part] != now[part]]
@@ -144,28 +196,24 @@ class Cell(ABC):
             changes.append(
                 f"--unlabelled was {' '.join(scans) or 'nothing'}, now {' '.join(self.unlabelled) or 'nothing'}"
             )
+        if self.after is not None and self.after.data is not None and record["start"] != self.start:
+            changes.append(f"it started from another pretraining than {self.after.name} would now be")
         return changes
 
-    def write(self) -> None:
-        """Write down what is to be run."""
-        assert self.data is not None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        record: dict[str, Any] = {
-            "name": self.name,
-            "data": str(self.data.resolve()),
+    def record(self) -> dict[str, Any]:
+        return {
+            **super().record(),
             "split": None if self.split is None else self.split.to_dict(),
             "unlabelled": list(self.unlabelled),
             "skip_damaged": self.skip_damaged,
-            "cache": None if self.cache is None else str(self.cache),
             "part": self.part,
             "scored_by": list(self.scored_by),
+            "start": self.start,
         }
-        write_json(self.folder / "cell.json", record)
-        self.settings.write(self.folder / "settings.yaml")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableCell(Cell):
+class TableCell(TrainingCell):
     """One of a table's; its name says all that tells it from the others, and is its folder's.
 
     Args:
@@ -193,7 +241,7 @@ class TableCell(Cell):
 
 
 def make_cell(variant: Variant, seed: int, conditions: Conditions) -> TableCell:
-    """The cell of a variant and a seed.
+    """The cell of a variant and a seed, without the pretraining that it comes after.
 
     Raises:
         InputError: if a setting cannot be used.
@@ -201,6 +249,7 @@ def make_cell(variant: Variant, seed: int, conditions: Conditions) -> TableCell:
     settings = cell_settings(variant, seed, conditions)
     cases = conditions.cases(variant)
     parts = [variant.preset, Path(conditions.method).stem if variant.medcontext else "none"]
+    parts += [f"{variant.objective}-{conditions.source(variant)}"] if variant.objective else []
     parts += [f"{key.rpartition('.')[2]}={str(value).lower()}" for key, value in conditions.changes(variant)]
     parts += [] if cases is None else [f"{cases}cases"]
     name = "-".join([*parts, f"seed{seed}"])
@@ -208,7 +257,7 @@ def make_cell(variant: Variant, seed: int, conditions: Conditions) -> TableCell:
     return TableCell(
         name,
         root / "cells" / name,
-        conditions.data.get(variant.dataset),
+        conditions.data.get(variant.split),
         settings,
         cache=root / "cache",
         variant=variant,

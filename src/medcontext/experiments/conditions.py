@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medcontext.data.known import KNOWN
 from medcontext.data.split_files import PACKAGED, find_split
 from medcontext.errors import InputError, unknown_name
 from medcontext.experiments.smoke import SMALL, SMOKE
-from medcontext.experiments.tables import REPRODUCED, Entry, Variant, get_grid, row_label
+from medcontext.experiments.tables import CORPORA, TABLES, Entry, Variant, get_grid, row_label
 from medcontext.settings import MethodSettings, Settings
 
 ELSEWHERE = {
@@ -18,11 +18,15 @@ ELSEWHERE = {
     "few_shot": "--few_shot is meant for it",
     "method": "--method is meant for it, and takes a YAML file of all of the method's settings too",
     "network": "--only model=... chooses among the tables' networks",
+    "objective": "--only method=... chooses among Table 5's pretrainings",
     "preset": "a row's network and data set name it",
     "regions": "the tables score those of the presets",
     "seed": "--seeds is meant for it",
 }
 """What `--set` does not take, because rows would no longer be what they say; and what to do instead."""
+
+PRETRAIN = "pretrain"
+"""In the place of a data set in `--set`: the pretrainings."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Assignment:
     """One setting of `--set`.
 
     Args:
-        dataset: whose cells it is for; None for all.
+        dataset: whose cells it is for, or `PRETRAIN`; None for all trainings.
         key: the setting, such as `prepare.spacing`.
         value: as on the command line.
     """
@@ -53,8 +57,8 @@ class Assignment:
         dataset, colon, key = name.rpartition(":")
         if not equals or not key or (colon and not dataset):
             raise InputError(f"--set takes SETTING=VALUE or DATASET:SETTING=VALUE, got '{text}'.")
-        if colon and dataset not in KNOWN:
-            raise unknown_name("data set of --set", dataset, KNOWN)
+        if colon and dataset not in (*KNOWN, PRETRAIN):
+            raise unknown_name("data set of --set", dataset, [*KNOWN, PRETRAIN])
         if key in ELSEWHERE:
             raise InputError(f"--set cannot change {key}: {ELSEWHERE[key]}.")
         if any(_overlap(key, other) for other in of_rows()):
@@ -67,14 +71,16 @@ class Conditions:
     """What all cells of a reproduction have in common.
 
     Args:
-        data: the folder of each data set; none for cells that are not to be run.
+        data: the folder of each split's data set, and of each corpus; none for cells that are not to be run.
         output: the folder of everything.
         method: of the cells with MedContext.
         smoke: train tiny networks, only to see that everything runs.
         steps: of every training; None for the presets'.
         few_shot: training cases, where the table does not say; None for all.
-        settings: further settings, of every training (`precision=32`) or of one data set's (`acdc:split=FILE`).
+        settings: further settings, of every training (`precision=32`), of one data set's (`acdc:split=FILE`) or of
+            every pretraining (`pretrain:batch_size=8`).
         splits: split files, where the presets' do not hold.
+        pretrain_on: the paper's `corpus`, or the data set's own training cases (`train`).
 
     Raises:
         InputError: if these contradict each other, or what the tables' rows say.
@@ -88,6 +94,7 @@ class Conditions:
     few_shot: int | None = None
     settings: Sequence[str] = ()
     splits: Mapping[str, Path] = field(default_factory=dict)
+    pretrain_on: Literal["corpus", "train"] = "corpus"
 
     def __post_init__(self) -> None:
         if not method_settings(self.method).masking:
@@ -95,7 +102,7 @@ class Conditions:
                 f"--method {self.method} hides nothing: rows with MedContext would be the baseline, which is run "
                 "anyway. Give paper, medcontext, reference, or a YAML file with `masking: true`."
             )
-        given = [item.key for item in self.assignments]
+        given = [item.key for item in self.assignments if item.dataset != PRETRAIN]
         if self.steps is not None and "steps" in given:
             raise InputError("--steps and --set steps=... are both given; give one.")
 
@@ -105,12 +112,16 @@ class Conditions:
         return [Assignment.parse(text) for text in self.settings]
 
     def assigned(self, dataset: str) -> list[Assignment]:
-        """Those for a data set's cells, its own after those for all."""
+        """Those for a data set's trainings, its own after those for all."""
         return [item for place in (None, dataset) for item in self.assignments if item.dataset == place]
 
     def cases(self, variant: Variant) -> int | None:
         """How many training cases a row has; None for all."""
         return self.few_shot if variant.few_shot is None else variant.few_shot
+
+    def source(self, variant: Variant) -> str:
+        """The scans that a row's pretraining learns from: a corpus, or the training cases of a split."""
+        return variant.split if self.pretrain_on == "train" else CORPORA[str(variant.objective)]
 
     def changes(self, variant: Variant) -> list[tuple[str, Any]]:
         """What a row sets otherwise than its method does anyway."""
@@ -128,7 +139,7 @@ def cell_settings(variant: Variant, seed: int, conditions: Conditions) -> Settin
     cases = conditions.cases(variant)
     values = {"seed": seed, **dict(conditions.changes(variant))}
     values |= {} if cases is None else {"few_shot": cases}
-    values |= {"split": conditions.splits[variant.dataset]} if variant.dataset in conditions.splits else {}
+    values |= {"split": conditions.splits[variant.split]} if variant.split in conditions.splits else {}
     values |= {**SMOKE, **SMALL[variant.model]} if conditions.smoke else {}
     values |= {} if conditions.steps is None else {"steps": conditions.steps}
     values |= {item.key: item.value for item in conditions.assigned(variant.dataset)}
@@ -165,8 +176,8 @@ def check_rows(entries: Iterable[Entry], method: str) -> None:
 @cache
 def of_rows() -> tuple[str, ...]:
     """The method's settings that tell rows of the tables apart."""
-    entries = [entry for name in REPRODUCED for entry in get_grid(name).entries]
-    overridden = [key for entry in entries if entry.variant for key, _ in entry.variant.overrides]
+    entries = [entry for name in TABLES for entry in get_grid(name).entries]
+    overridden = [key for entry in entries for key, _ in entry.variant.overrides]
     return tuple(dict.fromkeys(["method.name", "method.masking", *overridden]))
 
 

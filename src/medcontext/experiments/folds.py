@@ -20,14 +20,14 @@ from medcontext.data.folds import make_folds, read_folds
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.evaluation.summary import OUT_OF_FOLD
-from medcontext.experiments.cells import Cell
+from medcontext.experiments.cells import TrainingCell
 from medcontext.files import atomic_path, read_json, write_json
 from medcontext.inference.origin import RECORD
 from medcontext.run import FOLDS, Run, read_run
 
 
 @dataclass(frozen=True)
-class Fold(Cell):
+class Fold(TrainingCell):
     """A training on all folds but one, which it predicts."""
 
     part = "validation"

@@ -86,7 +86,7 @@ def run_local(cells: Sequence[Cell]) -> dict[str, str]:
 def run_on_cluster(
     cells: Sequence[Cell], folder: Path, parameters: Mapping[str, Any], cluster: str = "slurm"
 ) -> dict[str, str]:
-    """Submit cells as an array of jobs, and wait for them.
+    """Submit cells as arrays of jobs, and wait for them.
 
     The jobs go on when this process is ended. One that its cluster stops, at its time limit or for another job, is
     queued again and goes on from its last checkpoint.
@@ -110,22 +110,56 @@ def run_on_cluster(
         executor.update_parameters(**{name if name in GENERAL else f"slurm_{name}": chosen[name] for name in chosen})
     except (AssertionError, RuntimeError, NameError, TypeError, ValueError) as error:
         raise InputError(f"Cannot submit to {cluster}: {error}") from error
-    for cell in cells:
-        cell.write()
-    with executor.batch():
-        jobs = [executor.submit(Job(cell.folder)) for cell in cells]
-    for job, cell in zip(jobs, cells, strict=True):
-        say(f"job {job.job_id}: {cell.name}, see {cell.folder / 'log.txt'}")
-    names = {job.job_id: cell for job, cell in zip(jobs, cells, strict=True)}
-    failed = {}
     started = time.monotonic()
-    for job in submitit.helpers.as_completed(jobs, poll_frequency=1 if cluster == "local" else 30):
+    jobs = submit(cells, executor, cluster)
+    names = {job.job_id: cell for cell, job in jobs}
+    failed = {}
+    every = [job for _, job in jobs]
+    for job in submitit.helpers.as_completed(every, poll_frequency=1 if cluster == "local" else 30):
         cell = names[job.job_id]
         problem = job.exception()
         if problem is not None:
             failed[cell.name] = _reason(problem)
         say(f"job {job.job_id}: {cell.name}: {_ended(cell, failed, time.monotonic() - started)}")
     return failed
+
+
+def submit(cells: Sequence[Cell], executor: Any, cluster: str) -> list[tuple[Cell, Any]]:
+    """Submit cells as arrays of jobs, one for those that may start at once and one for those after each pretraining.
+
+    A cluster keeps the latter until that has ended, well or not; where not, they fail at once and say so. Nobody needs
+    to wait for that beside it.
+
+    Args:
+        cells: to run.
+        executor: submitit's.
+        cluster: submitit's; `local` has no queue, so the pretrainings are waited for here.
+
+    Returns:
+        Each cell with its job.
+    """
+    arrays: dict[str, list[Cell]] = {"": []}
+    names = {cell.name for cell in cells}
+    for cell in cells:
+        after = cell.after.name if cell.after is not None and cell.after.name in names else ""
+        arrays.setdefault(after, []).append(cell)
+    jobs: dict[str, tuple[Cell, Any]] = {}
+    for after, array in arrays.items():
+        if not array:
+            continue
+        if after and cluster == "local":
+            jobs[after][1].wait()
+        elif after:
+            executor.update_parameters(slurm_dependency=f"afterany:{jobs[after][1].job_id}")
+        for cell in array:
+            cell.write()
+        with executor.batch():
+            found = [executor.submit(Job(cell.folder)) for cell in array]
+        for cell, job in zip(array, found, strict=True):
+            waits = f", after {after}" if after else ""
+            say(f"job {job.job_id}: {cell.name}{waits}, see {cell.folder / 'log.txt'}")
+            jobs[cell.name] = cell, job
+    return list(jobs.values())
 
 
 @dataclass

@@ -52,7 +52,7 @@ def choose(grids: Sequence[Grid], seeds: Sequence[int], filters: Mapping[str, st
         return all(entry.facts.get(key) in values for key, values in wanted.items())
 
     entries = [[entry for entry in grid.entries if fits(entry)] for grid in grids]
-    if not left or not any(entry.variant for found in entries for entry in found):
+    if not left or not any(entries):
         tables = ", ".join(grid.name for grid in grids)
         raise InputError(f"Nothing of {tables} is left by --only {' '.join(map('='.join, filters.items()))}.")
     name = "-".join(f"{key}={','.join(map(spell, wanted[key]))}" for key in sorted(wanted))

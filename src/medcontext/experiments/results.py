@@ -14,18 +14,23 @@ from rich.table import Table
 from medcontext.data.known import KNOWN
 from medcontext.errors import InputError, counted
 from medcontext.experiments.cells import SCORED_BY, Means, TableCell
+from medcontext.experiments.pretrainings import PretrainingCell
 from medcontext.experiments.tables import MODELS, Entry, Grid, Variant, plain, row_label
-from medcontext.settings import Settings
 
 HEADINGS = {
     "spleen": "Spl",
     "right_kidney": "RKid",
     "left_kidney": "LKid",
-    "gallbladder": "Gall",
+    "gallbladder": "Gal",
     "liver": "Liv",
     "stomach": "Stom",
     "aorta": "Aor",
-    "pancreas": "Panc",
+    "pancreas": "Pan",
+    "esophagus": "Eso",
+    "inferior_vena_cava": "IVC",
+    "portal_and_splenic_veins": "PSV",
+    "right_adrenal_gland": "RAG",
+    "left_adrenal_gland": "LAG",
     "right_ventricle": "RV",
     "myocardium": "Myo",
     "left_ventricle": "LV",
@@ -36,6 +41,8 @@ HEADINGS = {
 }
 """Columns in the terminal and in Markdown; the CSV has their full names."""
 
+TRAINED = ("steps", "few_shot", "pretraining_steps", "pretrained_on")
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -44,12 +51,12 @@ class Measured:
     Args:
         entry: the paper's.
         runs: ours, by protocol and seed; in per cent, or HD95 in voxels (`legacy`) or millimetres (`standard`).
-        settings: of the trainings; None where there are none.
+        cell: one of the trainings; None where there are none.
     """
 
     entry: Entry
     runs: Mapping[str, Mapping[int, float]]
-    settings: Settings | None = None
+    cell: TableCell | None = None
 
     def mean(self, protocol: str) -> float | None:
         values = self.runs[protocol].values()
@@ -70,12 +77,12 @@ class Line:
     numbers: Mapping[str, float | None] = field(default_factory=dict)
     signed: bool = False
 
-    def texts(self, columns: Sequence[str], digits: int) -> list[str]:
-        """The numbers as texts, `-` for a missing one."""
+    def texts(self, digits: Mapping[str, int]) -> list[str]:
+        """The numbers as texts, with so many digits in each column; `-` for a missing one."""
         if not self.numbers:
-            return [""] * len(columns)
-        values = [self.numbers.get(column) for column in columns]
-        return ["-" if value is None else f"{value:{'+' if self.signed else ''}.{digits}f}" for value in values]
+            return [""] * len(digits)
+        values = [(self.numbers.get(column), places) for column, places in digits.items()]
+        return ["-" if value is None else f"{value:{'+' if self.signed else ''}.{places}f}" for value, places in values]
 
 
 def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[TableCell]]) -> list[Measured]:
@@ -87,7 +94,7 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[TableCell
     scores = {cell.name: found for cell in chain(*cells.values()) if len(found := all_scores(cell)) == len(SCORED_BY)}
     measured = []
     for entry in entries:
-        own = cells.get(entry.variant, ()) if entry.variant else ()
+        own = cells.get(entry.variant, ())
         done = {cell.seed: scores[cell.name] for cell in own if cell.name in scores}
         runs: dict[str, dict[int, float]] = {
             protocol: {
@@ -95,7 +102,7 @@ def measure(entries: Sequence[Entry], cells: Mapping[Variant, Sequence[TableCell
             }
             for protocol in SCORED_BY
         }
-        measured.append(Measured(entry, runs, own[0].settings if own else None))
+        measured.append(Measured(entry, runs, own[0] if own else None))
     return measured
 
 
@@ -106,9 +113,8 @@ def all_scores(cell: TableCell) -> dict[str, Means]:
 
 def read_score(measured: Means, entry: Entry) -> float | None:
     """The score that an entry asks for: of one structure, or the mean over the table's; None if none counts."""
-    assert entry.variant is not None
     found = {plain(name): scores for name, scores in measured.items()}
-    wanted = [entry.structure] if entry.structure else list(KNOWN[entry.variant.dataset].scored)
+    wanted = [entry.structure] if entry.structure else list(entry.scored)
     missing = [name for name in wanted if plain(name) not in found]
     if missing:
         raise InputError(
@@ -128,9 +134,6 @@ def lines(measured: Sequence[Measured]) -> tuple[list[str], list[Line]]:
     for label, items in by_row(measured).items():
         paper = {column: item.entry.paper for column, item in items.items()}
         rendered += [Line(label), Line("  paper", paper)]
-        if all(item.entry.variant is None for item in items.values()):
-            rendered.append(Line("  not run: needs a pretraining"))
-            continue
         ours = {column: item.mean("legacy") for column, item in items.items()}
         counts = sorted({len(item.runs["legacy"]) for item in items.values()})
         runs = " to ".join(str(count) for count in (counts[0], counts[-1])) if len(counts) > 1 else str(counts[0])
@@ -152,7 +155,7 @@ def gains(measured: Sequence[Measured]) -> tuple[list[str], list[Line]]:
     rendered: list[Line] = []
     for model in models:
         pair = [rows.get(row_label({"model": model, "medcontext": used}), {}) for used in (True, False)]
-        both = [column for column in columns if all(column in row and row[column].entry.variant for row in pair)]
+        both = [column for column in columns if all(column in row for row in pair)]
         if not both:
             continue
         paper = {column: pair[0][column].entry.paper - pair[1][column].entry.paper for column in both}
@@ -184,12 +187,13 @@ def to_table(columns: Sequence[str], rendered: Sequence[Line]) -> Table:
     """For the terminal; every table of the paper fits 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("")
-    digits = 1 if len(columns) > 6 else 2  # as many as 80 columns hold; the files have two
+    places = 2 if len(columns) <= 6 else 1 if len(columns) <= 10 else 0  # what 80 columns hold; the files have two
+    digits = {column: max(places, 1) if column == "dsc" else places for column in columns}
     for column in columns:
         table.add_column(HEADINGS.get(column, column), justify="right", no_wrap=True)
     for index, line in enumerate(rendered):
         important = line.name.startswith("  ours (") or not line.name.startswith(" ")
-        table.add_row(line.name, *line.texts(columns, digits), style="bold" if important else None)
+        table.add_row(line.name, *line.texts(digits), style="bold" if important else None)
         if index + 1 < len(rendered) and not rendered[index + 1].name.startswith(" "):
             table.add_section()
     return table
@@ -201,7 +205,7 @@ def to_markdown(columns: Sequence[str], rendered: Sequence[Line]) -> str:
     for line in rendered:
         heading = not line.name.startswith(" ")
         name = f"**{line.name}**" if heading else line.name.strip()
-        rows.append([name, *line.texts(columns, 2)])
+        rows.append([name, *line.texts(dict.fromkeys(columns, 2))])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -210,12 +214,12 @@ def to_csv(grid: Grid, measured: Sequence[Measured], conditions: Mapping[str, An
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     where = ["table", "row", "dataset", "column", "metric", "protocol"]
-    writer.writerow([*where, "paper", "ours", "std", "difference", "runs", "seeds", "steps", "few_shot", *conditions])
+    writer.writerow([*where, "paper", "ours", "std", "difference", "runs", "seeds", *TRAINED, *conditions])
     for item in measured:
         entry = item.entry
-        if item.settings is None or entry.variant is None:
+        if item.cell is None:
             continue
-        trained = item.settings.steps, item.settings.few_shot or "all"
+        trained = how_trained(item.cell).values()
         for protocol, runs in item.runs.items():
             ours, spread = item.mean(protocol), spread_of(runs.values())
             difference = None if ours is None else ours - entry.paper
@@ -224,6 +228,13 @@ def to_csv(grid: Grid, measured: Sequence[Measured], conditions: Mapping[str, An
             seeds = " ".join(map(str, sorted(runs)))
             writer.writerow([*where, entry.paper, *numbers, len(runs), seeds, *trained, *conditions.values()])
     return text.getvalue()
+
+
+def how_trained(cell: TableCell) -> dict[str, Any]:
+    """What the CSV says of a row's trainings, by column."""
+    settings, before = cell.settings, cell.after
+    pretrained = [before.settings.steps, before.source] if isinstance(before, PretrainingCell) else ["", ""]
+    return dict(zip(TRAINED, [settings.steps, settings.few_shot or "all", *pretrained], strict=True))
 
 
 def subtract(ours: Mapping[str, float | None], paper: Mapping[str, float]) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.console import console
+from medcontext.data.known import KNOWN, SPLITS
 from medcontext.phantom import write_phantom
 
 STEPS = 2
@@ -49,22 +50,43 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Settings that make each network tiny."""
 
+SMALL_PRETRAINING: dict[str, dict[str, Any]] = {
+    "mae": {"mae.decoder_width": 16, "mae.decoder_depth": 1, "mae.decoder_heads": 2, "mae.decoder_mlp": 16},
+    "simmim": {},
+    "simclr": {"simclr.projection": 8},
+    "pcrlv2": {
+        "crop_size": (32, 32, 16),
+        "pcrlv2.global_boxes": ((32, 32, 16), (24, 24, 16)),
+        "pcrlv2.global_size": (16, 16, 8),
+        "pcrlv2.local_boxes": ((8, 8, 8),),
+        "pcrlv2.local_size": (8, 8, 8),
+        "pcrlv2.swap_patch": (4, 4, 4),
+    },
+}
+"""Settings that make each pretraining tiny, but for its network."""
+
+for tiny in SMALL_PRETRAINING.values():
+    tiny |= {"steps": STEPS, "batch_size": 2, "held_out_crops": 1}
+
 CASES, TEST_CASES = 6, 2  # enough for five training scans
 SIZE, SPACING = (32, 32, 16), (11.0, 11.0, 15.0)
 
 
-def write_data(dataset: str, folder: Path) -> None:
+def write_data(split: str, folder: Path) -> None:
     """Generate a data set that is laid out as the real one, unless it is there already.
 
     Args:
-        dataset: one of `KNOWN`.
+        split: one of `SPLITS`; if it is not its data set's own, all cases of that are generated, and it holds.
         folder: of the data set.
     """
     if not folder.is_dir():
+        dataset = SPLITS[split]
+        known = KNOWN[dataset]
+        cases, test_cases = (CASES, TEST_CASES) if split == dataset else (known.training, known.test)
         console.print(f"Generating scans laid out as {dataset}: {folder}", soft_wrap=True)
         unfinished = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
         try:
-            write_phantom(unfinished, cases=CASES, test_cases=TEST_CASES, size=SIZE, spacing=SPACING, layout=dataset)
+            write_phantom(unfinished, cases=cases, test_cases=test_cases, size=SIZE, spacing=SPACING, layout=dataset)
             os.replace(unfinished, folder)
         except OSError:
             if not folder.is_dir():  # else another process was faster, with the very same scans
@@ -74,5 +96,5 @@ def write_data(dataset: str, folder: Path) -> None:
 
 
 def split_file(folder: Path) -> Path:
-    """Which of the generated cases are for what; the presets' splits name cases that are not there."""
+    """Which of the generated cases are for what; a data set's own split names cases that are not there."""
     return folder / "split.json"

@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.data.known import KNOWN
-from medcontext.errors import InputError, unknown_name
+from medcontext.errors import unknown_name
 
 PAPER: dict[str, Any] = json.loads((Path(__file__).parent / "paper.json").read_text(encoding="utf-8"))
 
-REPRODUCED = ("table1", "table2", "table3", "table4", "table6", "table7", "table8", "table9")
-"""Table 5 compares with SimCLR, MAE and SimMIM, which need a pretraining on other data."""
+TABLES = tuple(PAPER["tables"])
 
 MODELS = {"unetr": "UNETR", "swin_unetr": "Swin UNETR", "nnformer": "nnFormer", "pcrlv2": "PCRLv2"}
 
-ROW_KEYS = ("model", "medcontext", "pretrained", "msl", "cl", "mask_ratio", "student_teacher")
+METHODS = {"baseline": "Baseline", "simclr": "SimCLR", "mae": "MAE", "simmim": "SimMIM", "medcontext": "MedContext"}
+"""Table 5's rows, all of UNETR."""
+
+CORPORA = {"mae": "covid19", "simmim": "covid19", "simclr": "covid19", "pcrlv2": "luna16"}
+"""On which scans the paper pretrains with which objective."""
+
+ROW_KEYS = ("model", "method", "medcontext", "pretrained", "msl", "cl", "mask_ratio", "student_teacher")
 """What tells a table's rows apart; everything else in a row is a number."""
 
 
@@ -26,10 +31,12 @@ class Variant:
 
     Args:
         dataset: one of `KNOWN`.
-        model: the network's name; with the data set it names the preset.
+        model: the network's name; with the split it names the preset.
         medcontext: else the baseline.
         overrides: settings that differ from the method's, such as `("method.mask.ratio", 0.3)`.
         few_shot: training cases, None for all.
+        objective: of the pretraining that it starts from; None for a random start.
+        other_split: a packaged split that is not the data set's own.
     """
 
     dataset: str
@@ -37,10 +44,17 @@ class Variant:
     medcontext: bool
     overrides: tuple[tuple[str, Any], ...] = ()
     few_shot: int | None = None
+    objective: str | None = None
+    other_split: str | None = None
+
+    @property
+    def split(self) -> str:
+        """One of `medcontext.data.known.SPLITS`."""
+        return self.other_split or self.dataset
 
     @property
     def preset(self) -> str:
-        return f"{self.dataset}_{self.model}"
+        return f"{self.split}_{self.model}"
 
 
 @dataclass(frozen=True)
@@ -51,23 +65,23 @@ class Entry:
         row: what tells its row apart, such as `{"model": "unetr", "medcontext": True}`.
         column: as in `paper.json`.
         paper: the paper's number, in per cent or voxels.
-        variant: what to train for it; None where that needs a pretraining.
+        variant: what to train for it.
         structure: whose score; None for the mean over all that are scored.
         metric: `dsc` or `hd95`.
+        scored: the structures that the table scores.
     """
 
     row: Mapping[str, Any]
     column: str
     paper: float
-    variant: Variant | None
+    variant: Variant
     structure: str | None = None
     metric: str = "dsc"
+    scored: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
         """What `--only` can choose by, without the seed."""
-        if self.variant is None:
-            return dict(self.row)
         found = {"dataset": self.variant.dataset, "model": self.variant.model, "medcontext": self.variant.medcontext}
         return found | dict(self.row)
 
@@ -91,16 +105,14 @@ def get_grid(name: str) -> Grid:
     """A table of the paper.
 
     Raises:
-        InputError: for a table that is not reproduced.
+        InputError: for a table that it does not have.
 
     >>> grid = get_grid("table8")
     >>> grid.entries[0].variant
-    Variant(dataset='btcv', model='unetr', medcontext=True, overrides=(('method.mask.ratio', 0.3),), few_shot=None)
+    Variant(dataset='btcv', model='unetr', medcontext=True, overrides=(('method.mask.ratio', 0.3),), few_shot=None, ...)
     """
-    if name == "table5":
-        raise InputError("Table 5 is of SimCLR, MAE and SimMIM, which need a pretraining; it is not reproduced.")
-    if name not in REPRODUCED:
-        raise unknown_name("table", name, REPRODUCED)
+    if name not in TABLES:
+        raise unknown_name("table", name, TABLES)
     table = PAPER["tables"][name]
     entries = [entry for row in table["rows"] for entry in _entries(name, table.get("dataset"), row)]
     return Grid(name, table["title"], tuple(entries))
@@ -113,10 +125,11 @@ def row_label(row: Mapping[str, Any]) -> str:
     ('UNETR + MedContext', 'MSL')
     """
     parts = [MODELS[row["model"]]] if "model" in row else []
+    parts += [METHODS[row["method"]]] if "method" in row else []
     parts += ["MedContext"] if row.get("medcontext") else []
     parts += [name.upper() for name in ("msl", "cl") if row.get(name)]
     label = " + ".join(parts)
-    if row.get("pretrained"):
+    if row.get("pretrained") and "method" not in row:  # which says it already
         label += ", pretrained"
     if "student_teacher" in row:
         label += ", teacher" if row["student_teacher"] else ", no teacher"
@@ -135,19 +148,20 @@ def plain(name: str) -> str:
 def _entries(table: str, dataset: Any, numbers: Mapping[str, Any]) -> Iterator[Entry]:
     """The numbers of one row. A column is a structure, a data set (Tables 4 and 6) or a network (7 and 8)."""
     row = {key: value for key, value in numbers.items() if key in ROW_KEYS}
-    overrides = _overrides(row)
+    overrides, few_shot = _overrides(row), 5 if table == "table4" else None
+    objective = row.get("method", row.get("model")) if row.get("pretrained") else None
+    medcontext = row["method"] == "medcontext" if "method" in row else row.get("medcontext", True)
+    other_split = "btcv_24_6" if table == "table5" else None
     for column, paper in numbers.items():
         if column in ROW_KEYS:
             continue
-        model = column if column in MODELS else row["model"]
+        model = column if column in MODELS else row.get("model", "unetr")
         place = column if column in KNOWN else dataset
         place = place[model] if isinstance(place, dict) else place
-        variant = None
-        if not row.get("pretrained"):
-            few_shot = 5 if table == "table4" else None
-            variant = Variant(place, model, row.get("medcontext", True), overrides, few_shot)
-        structure = column if column in KNOWN[place].scored else None
-        yield Entry(row, column, paper, variant, structure, "hd95" if column == "hd95" else "dsc")
+        variant = Variant(place, model, medcontext, overrides, few_shot, objective, other_split)
+        scored = KNOWN[place].structures if other_split else KNOWN[place].scored
+        structure = column if column in scored else None
+        yield Entry(row, column, paper, variant, structure, "hd95" if column == "hd95" else "dsc", scored)
 
 
 def _overrides(row: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

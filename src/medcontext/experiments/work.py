@@ -4,12 +4,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from medcontext.errors import InputError
+from medcontext.experiments.pretrainings import is_finished
 from medcontext.files import read_json
+from medcontext.pretrain_settings import PretrainSettings
 from medcontext.settings import Settings
 
 POLL_SECONDS = 5
@@ -60,20 +63,51 @@ def failure(log: Path, code: int) -> str:
 
 
 def run_cell(folder: Path) -> None:
-    """Train, predict and evaluate the cell in a folder, going on where it was interrupted.
+    """Run the cell in a folder, going on where it was interrupted.
 
     Raises:
         InputError: if any of these cannot be done, or another process is at it.
     """
+    record = read_json(folder / "cell.json")
+    cache = None if record["cache"] is None else Path(record["cache"])
+    if record.get("pretraining"):
+        run_pretraining(folder, Path(record["data"]), cache)
+    else:
+        check_start(record)
+        run_training(folder, record, cache)
+
+
+def run_pretraining(folder: Path, data: Path, cache: Path | None) -> None:
+    """Pretrain what the cell in a folder says."""
+    from medcontext.commands.pretrain import pretrain
+    from medcontext.training.processes import find_place
+
+    settings = PretrainSettings.read(folder / "settings.yaml")
+    with locked(folder) if find_place(settings).first else nullcontext():
+        pretrain([data], folder / "run", settings, cache=cache, resume=True)
+
+
+def check_start(record: Mapping[str, Any]) -> None:
+    """Refuse to train a cell before the pretraining that it starts from is there.
+
+    Raises:
+        InputError: naming that.
+    """
+    start = record.get("start")
+    if start is not None and not is_finished(Path(start["run"]), start["settings"]["steps"]):
+        before = Path(start["run"]).parent
+        raise InputError(f"It starts from {before.name}, which has not come to its end; see {before / 'log.txt'}.")
+
+
+def run_training(folder: Path, record: Mapping[str, Any], cache: Path | None) -> None:
+    """Train, predict and evaluate the cell in a folder."""
     from medcontext.commands.evaluate import evaluate
     from medcontext.commands.predict import predict
     from medcontext.commands.train import train
     from medcontext.training.loop import preparing_workers
     from medcontext.training.processes import find_place
 
-    record = read_json(folder / "cell.json")
-    data, scans = Path(record["data"]), record["unlabelled"]
-    cache = None if record["cache"] is None else Path(record["cache"])
+    data, scans, start = Path(record["data"]), record["unlabelled"], record.get("start")
     settings = Settings.read(folder / "settings.yaml")
     first = find_place(settings).first
     with locked(folder) if first else nullcontext():
@@ -86,6 +120,7 @@ def run_cell(folder: Path) -> None:
             skip_damaged=record["skip_damaged"],
             cache=cache,
             resume=True,
+            init=None if start is None else start["run"],
         )
         if not first:  # one of several devices of the training: it has no part in the rest
             return

@@ -10,11 +10,14 @@ from rich.text import Text
 
 import medcontext
 from medcontext.console import console
+from medcontext.data.known import SPLITS
+from medcontext.errors import counted
 from medcontext.experiments import results
 from medcontext.experiments.cells import TableCell
 from medcontext.experiments.conditions import Conditions
 from medcontext.experiments.launch import say
 from medcontext.experiments.only import Selection
+from medcontext.experiments.pretrainings import PretrainingCell, pretrainings
 from medcontext.experiments.tables import PAPER, Entry, Grid, Variant
 from medcontext.files import write_text
 
@@ -35,12 +38,12 @@ def write_table(
         conditions: of all cells.
         selection: for the files' names.
     """
-    if not any(entry.variant for entry in entries):
+    if not entries:
         return
     measured = results.measure(entries, cells)
     columns, lines = results.lines(measured)
     gained = results.gains(measured)
-    notes = remarks([cell for entry in entries if entry.variant for cell in cells[entry.variant]], conditions)
+    notes = remarks([cell for entry in entries for cell in cells[entry.variant]], conditions)
     stem = file_stem(grid, conditions, selection)
     files = conditions.output / f"{stem}.md", conditions.output / f"{stem}.csv"
     write_text(files[0], to_page(grid, measured, notes))
@@ -62,6 +65,8 @@ def file_stem(grid: Grid, conditions: Conditions, selection: Selection) -> str:
     parts = [grid.name]
     parts += [Path(conditions.method).stem] if conditions.method != "paper" else []
     parts += [f"{conditions.few_shot}cases"] if conditions.few_shot else []
+    if conditions.pretrain_on == "train" and any(entry.variant.objective for entry in grid.entries):
+        parts.append("pretrain_on=train")
     parts += [selection.name] if selection.name else []
     parts += [f"seeds={','.join(map(str, selection.seeds))}"] if selection.seeds != [0] else []
     return "-".join(parts)
@@ -78,6 +83,12 @@ def remarks(cells: Sequence[TableCell], conditions: Conditions) -> list[str]:
         counts = " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1])))
         seeds = " ".join(map(str, sorted({cell.seed for cell in cells})))
         notes.append(f"Method {conditions.method}, steps {counts} ({whose_steps(cells, conditions)}), seeds {seeds}.")
+    notes += [pretrained(cell) for cell in pretrainings(cells) if isinstance(cell, PretrainingCell)]
+    if any(cell.after for cell in cells) and conditions.pretrain_on == "train":
+        notes.append(
+            "Different from the paper: pretrained on the training cases of the table's own data set, without their "
+            "labels, where the paper has other scans, COVID-19 CT in Table 5 and LUNA16 in Table 6."
+        )
     if conditions.settings:
         notes.append(f"Further settings: --set {shlex.join(conditions.settings)}")
     if conditions.few_shot:
@@ -85,6 +96,15 @@ def remarks(cells: Sequence[TableCell], conditions: Conditions) -> list[str]:
     if conditions.smoke:
         notes.append("Tiny networks on generated scans: these scores show that everything runs, and nothing else.")
     return notes
+
+
+def pretrained(cell: PretrainingCell) -> str:
+    """How a pretraining was done, in a sentence."""
+    settings = cell.settings
+    own = cell.source in SPLITS
+    scans = f"the training cases of the split {cell.source}" if own else f"{cell.source} ({cell.data})"
+    batch = settings.batch_size * settings.accumulate
+    return f"{cell.name}: {settings.objective} on {scans}, {settings.steps:,} steps of {counted(batch, 'crop')}."
 
 
 def whose_steps(cells: Sequence[TableCell], conditions: Conditions) -> str:
