@@ -161,6 +161,7 @@ def test_the_cost_has_a_pretraining_once(capsys: pytest.CaptureFixture) -> None:
     assert f"{193_822 + 25_000 + 2 * 90_000:,}" in printed
 
 
+@pytest.mark.slow
 def test_every_objective_fits_its_network_and_crops() -> None:
     check_pretrainings(planned("table5"))
     for place in ("corpus", "train"):

@@ -242,7 +242,7 @@ def test_only_the_first_device_looks(tmp_path: Path) -> None:
     trainer = SimpleNamespace(
         is_global_zero=False, loggers=[], strategy=SimpleNamespace(barrier=lambda: barriers.append(1))
     )
-    task = SimpleNamespace(learner=SimpleNamespace(step=1, parameters=list))
+    task = SimpleNamespace(step=1, parameters=list)
     run = SimpleNamespace(settings=SimpleNamespace(patience=0))
     progress = Progress(run=run, validation=None, watch=None, every=1)  # type: ignore[arg-type]
     progress.watch = SimpleNamespace(run=lambda *_: pytest.fail("it looked"))  # type: ignore[assignment]

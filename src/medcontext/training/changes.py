@@ -41,6 +41,7 @@ def changes(settings: TrainingSettings, run: Training) -> list[str]:
 def _leaves(settings: TrainingSettings) -> Iterator[tuple[str, Any]]:
     """Every setting by its whole name, as options have it.
 
+    >>> from medcontext.settings import Settings
     >>> dict(_leaves(Settings()))["method.teacher.momentum"]
     0.99
     """

@@ -18,6 +18,7 @@ from medcontext.training.saving import Saving
 
 PICTURE = "restored.png"
 ENDLESS = 2**31  # crops; as many are cut as are asked for
+TRIED = 8  # crops for the picture
 
 
 class HeldOut(Saving):
@@ -27,7 +28,7 @@ class HeldOut(Saving):
 
     Args:
         run: whose folder gets checkpoints and pictures.
-        corpus: of which scans are held out; a picture is of the first of these, or of the first of all.
+        corpus: of which scans are held out; a picture is of one of these, or of any where there are none.
         every: steps.
     """
 
@@ -39,13 +40,14 @@ class HeldOut(Saving):
         self.count = len(held) * run.settings.held_out_crops
         self.scans = held or corpus.cases(held_out=False)
         self.crops = ScanCrops(self.scans, run.crop_size, length=ENDLESS, seed=run.settings.seed + 1)
-        self.name = sorted(corpus.held_out or corpus.names)[0]
+        # Air looks alike before and after: of some crops, that with the most in it.
+        self.shown = max((self.crops[index] for index in range(TRIED)), key=lambda crop: float(crop["image"].std()))
 
     def validate(self, trainer: Trainer, task: PretrainTask) -> None:
         task.objective.eval()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             metrics = self.measure(trainer, task) if self.count else {}
-            volumes = task.objective.picture(self.crops[0]["image"].to(task.device), Generator().manual_seed(0))
+            volumes = task.objective.picture(self.shown["image"].to(task.device), Generator().manual_seed(0))
         task.objective.train()
         for logger in trainer.loggers:
             logger.log_metrics(metrics, task.step)
@@ -54,7 +56,7 @@ class HeldOut(Saving):
         self.best = score if better else self.best
         self.save(trainer, task, best=better)
         if trainer.is_global_zero:  # after the checkpoints: pictures must not cost them their disk
-            title = f"{self.name}, step {task.step} of {task.settings.steps}"
+            title = f"{self.shown['name']}, step {task.step} of {task.settings.steps}"
             spacing = self.run.plan.spacing or self.scans[0].geometry.spacing
             arrays = {name: volume[0].float().cpu().numpy() for name, volume in volumes.items()}
             figure = draw_restored(arrays, spacing, title)
