@@ -30,23 +30,38 @@ def read_weight_file(path: Path) -> dict[Any, Any]:
             f"{path}: safetensors are not read here. Turn them into another file where they are installed: python -c "
             f"\"import torch, safetensors.torch as s; torch.save(s.load_file('{path.name}'), '{path.stem}.pt')\""
         )
-    damaged = None
     try:
-        if zipfile.is_zipfile(path):  # as all that torch has written since 1.6
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # torch does not look at the checksums that it writes
-        with _plain_values(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of another pickle protocol, before it is refused
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = unpickled(path)
+    except AlteredError as error:
+        raise InputError(f"{path} is not a whole file of weights: {error} in it was altered. Copy it again.") from None
     except Exception as error:  # a damaged pickle may raise anything
         if lacks_memory(error):
             raise
         raise InputError(_refusal(path, error)) from error
-    if damaged:
-        raise InputError(f"{path} is not a whole file of weights: {damaged} in it was altered. Copy it again.")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, where named tensors are needed: a state_dict.")
     return content
+
+
+class AlteredError(Exception):
+    """A part of a file has another checksum than was written with it."""
+
+
+def unpickled(path: Path) -> Any:
+    """What `torch.save` wrote, if it is nothing but tensors, arrays and plain values.
+
+    Raises:
+        AlteredError: naming the part.
+        Exception: whatever a damaged pickle, or one that holds more, makes of it.
+    """
+    if zipfile.is_zipfile(path):  # as all that torch has written since 1.6
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the checksums that it writes
+        if damaged:
+            raise AlteredError(damaged)
+    with _plain_values(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of another pickle protocol, before it is refused
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def containers(content: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:

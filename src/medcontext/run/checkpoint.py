@@ -1,6 +1,5 @@
 """The networks of a run: built, loaded, written."""
 
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from medcontext.errors import InputError, Unfinished, first_line, lacks_memory
 from medcontext.files import atomic_path
 from medcontext.networks import build_network
+from medcontext.networks.weight_files import AlteredError, unpickled
 from medcontext.run.folder import Run, Training
 
 Weights = Literal["student", "teacher"]
@@ -70,15 +70,15 @@ def open_checkpoint(path: Path, kind: type[Training] = Run) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"Checkpoint not found: {path}. Train first, or give --checkpoint last, best or a file.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch does not look at the checksums that it writes
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        values = unpickled(path)
+    except AlteredError as error:
+        raise InputError(
+            f"{path} is not a whole MedContext checkpoint: {error} in it was altered. Copy it again."
+        ) from None
     except Exception as error:  # a damaged pickle may raise anything
         if lacks_memory(error):
             raise
         raise InputError(f"{path} is not a whole MedContext checkpoint: {first_line(error)}.") from error
-    if damaged:
-        raise InputError(f"{path} is not a whole MedContext checkpoint: {damaged} in it was altered. Copy it again.")
     if not isinstance(values, dict) or not set(kind.holds) <= set(values):
         raise InputError(f"{path} is not a checkpoint that `medcontext {kind.command}` wrote.")
     return values
