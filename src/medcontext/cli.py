@@ -201,7 +201,7 @@ def command(arguments: list[str]) -> None:
         for parameter, kind in settings.items():
             values[parameter] = settings_from(parser, values, kind)
     else:
-        values = parser.instantiate_classes(values)
+        values = parser.made(values)
     function(**{parameter: values[parameter] for parameter in parameters})
 
 

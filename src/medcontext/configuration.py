@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import write_text
@@ -182,14 +182,14 @@ def options_of(values: Mapping[str, Any]) -> list[str]:
     return [option for name, value in values.items() for option in _flat(f"--{name}", value)]
 
 
-def add_settings(parser: ArgumentParser, kind: type) -> None:
+def add_settings(parser: Parser, kind: type) -> None:
     """Give a parser one option for each field of a dataclass of settings."""
     parser.add_class_arguments(kind, nested_key=None, help="settings of the training")
 
 
-def settings_from(parser: ArgumentParser, values: Namespace, kind: type[T]) -> T:
+def settings_from(parser: Parser, values: Namespace, kind: type[T]) -> T:
     """The settings among parsed values."""
-    objects = parser.instantiate_classes(values)
+    objects = parser.made(values)
     return kind(**{field.name: objects[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 

@@ -11,7 +11,8 @@ from medcontext.configuration import PRESETS
 from medcontext.data.known import KNOWN, SPLITS
 from medcontext.errors import InputError
 from medcontext.networks import NETWORKS, build_network
-from medcontext.settings import Settings
+from medcontext.pretrain_settings import PretrainSettings
+from medcontext.settings import Settings, TrainingSettings
 
 OTHERWISE = (1, 2)  # channels and classes, for presets that are for any data set
 CROP = (96, 96, 96)  # where a preset leaves it to the data
@@ -74,6 +75,8 @@ def sketch(settings: Settings, dataset: str | None) -> nn.Module:
 def network_lines() -> Iterator[str]:
     """One line for each network, and beneath it one for each of its presets; rich markup."""
     found = list(presets())
+    names = sorted(path.stem for path in (PRESETS / PretrainSettings.presets).glob("*.yaml"))
+    pretrainings = [(title, PretrainSettings.preset(title)) for title in names]
     width = max(len(preset.name) for preset in found)
     for name, build in NETWORKS.items():
         yield f"[bold]{name:10}[/]  {(build.__doc__ or '').splitlines()[0]}"
@@ -81,8 +84,11 @@ def network_lines() -> Iterator[str]:
             if preset.settings.network == name:
                 size = f"{preset.parameters / 1e6:5.1f} M parameters"
                 yield f"  --preset {preset.name:{width}}  {size}, {_crop(preset.settings)}"
+        for title, settings in pretrainings:
+            if settings.network == name:
+                yield f"  --preset {title:{width}}  of `medcontext pretrain`: {settings.objective}, {_crop(settings)}"
     yield "Also any class of monai.networks.nets (SegResNet, ...), and package.module.Class."
 
 
-def _crop(settings: Settings) -> str:
+def _crop(settings: TrainingSettings) -> str:
     return "crop from the data" if settings.crop_size == "auto" else "crop " + " x ".join(map(str, settings.crop_size))

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from medcontext.errors import InputError
 
@@ -51,6 +51,12 @@ class Parser(ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, formatter_class=Help, allow_abbrev=False, **options)
+
+    def made(self, values: Namespace) -> Namespace:
+        """The objects that values describe; jsonargparse calls it otherwise from 4.49 on, and no more so from 5 on."""
+        make = getattr(self, "instantiate", None) or self.instantiate_classes
+        objects: Namespace = make(values)
+        return objects
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         cause: BaseException | None = ex

@@ -180,6 +180,7 @@ def test_networks_are_listed_with_their_presets_and_sizes() -> None:
     text = "\n".join(lines)
     for name in (*NETWORKS, *NAMES):
         assert f" {name} " in f" {text.replace('[bold]', ' ').replace('[/]', ' ')}"
+    assert any("--preset btcv_mae" in line and "pretrain`: mae, crop 96 x 96 x 96" in line for line in lines)
     assert any("--preset acdc_nnformer" in line and " 37.2 M parameters" in line for line in lines)
 
 
