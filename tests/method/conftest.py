@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from monai.networks.nets import DynUNet
 from torch import nn
 
 from medcontext.method import TokenAdapter
@@ -15,13 +16,12 @@ CLASSES = 3
 
 
 class BatchNormNet(nn.Module):
-    """Two convolutions and a batch norm: the smallest network that has buffers."""
+    """Two convolutions and a batch norm, of volumes or of images: the smallest network that has buffers."""
 
-    def __init__(self) -> None:
+    def __init__(self, axes: int = 3) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, CLASSES, 1)
-        )
+        convolution, norm = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}[axes]
+        self.layers = nn.Sequential(convolution(1, 4, 3, padding=1), norm(4), nn.ReLU(), convolution(4, CLASSES, 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.layers(image)
@@ -31,7 +31,7 @@ class BatchNormNet(nn.Module):
 class Subject:
     """A network under test: how to build it, its crop, a mask patch that fits, and where tokens are."""
 
-    crop: tuple[int, int, int]
+    crop: tuple[int, ...]
     patch: int
     build: Callable[[], nn.Module]
     tokens: Callable[[nn.Module], TokenAdapter] | None = None
@@ -48,6 +48,12 @@ class Subject:
 
 def named(name: str, crop: tuple[int, int, int], **args: object) -> Callable[[], nn.Module]:
     return lambda: build_network(name, in_channels=1, out_channels=CLASSES, crop_size=crop, args=args)
+
+
+def supervised_images() -> nn.Module:
+    """MONAI's DynUNet of images, whose outputs (B, n, K, H, W) have as many axes as a volume's."""
+    sizes = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [4, 8, 8]}
+    return DynUNet(2, 1, CLASSES, deep_supervision=True, deep_supr_num=1, **sizes)
 
 
 SUBJECTS = {
@@ -81,6 +87,8 @@ SUBJECTS = {
         (16, 16, 16), 4, named("resenc", (16, 16, 16), features_per_stage=[4, 8, 8], n_blocks_per_stage=[1, 1, 2])
     ),
     "batchnorm": Subject((8, 8, 8), 4, BatchNormNet),
+    "images": Subject((16, 8), 4, lambda: BatchNormNet(axes=2)),
+    "images_supervised": Subject((16, 16), 4, supervised_images),
 }
 
 

@@ -3,9 +3,11 @@
 The paper (equation 1) hides parts of the *input volume*; its official code hides *tokens*. In token space the
 convolutional skip paths of UNETR, Swin UNETR and their like still see the whole volume, so hidden voxels leak.
 
-Letters: B batch, C channels, E token channels, N tokens, H W D volume, h w d patches or tokens along an axis.
+Letters: B batch, C channels, E token channels, N tokens, H W D volume, h w d patches or tokens along an axis, of images
+without D and d.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medcontext.errors import InputError, unknown_name
-from medcontext.method.masking import Shape3, expand, hide
+from medcontext.method.masking import Extent, expand, hide
 
 
 class Adapter(nn.Module, ABC):
@@ -51,8 +53,7 @@ class VoxelAdapter(Adapter):
     """
 
     def masked(self, network: nn.Module, image: Tensor, hidden: Tensor) -> Any:
-        shape = (image.shape[2], image.shape[3], image.shape[4])
-        return network(hide(image, expand(hidden, shape), self.embedding))
+        return network(hide(image, expand(hidden, image.shape[2:]), self.embedding))
 
 
 class TokenAdapter(Adapter):
@@ -66,14 +67,14 @@ class TokenAdapter(Adapter):
         network: the network, to find the submodule in.
         module: the submodule's name, as in `network.named_modules()`.
         channels: token channels, E.
-        token_size: voxels per token along H, W and D.
+        token_size: voxels per token along H, W and, of volumes, D.
 
     Raises:
         InputError: if the network has no such submodule.
     """
 
     def __init__(
-        self, network: nn.Module, module: str, channels: int, token_size: Shape3, initial: str = "zeros"
+        self, network: nn.Module, module: str, channels: int, token_size: Extent, initial: str = "zeros"
     ) -> None:
         super().__init__(channels, initial)
         names = [name for name, _ in unwrap(network).named_modules() if name]
@@ -86,7 +87,7 @@ class TokenAdapter(Adapter):
         grid = tuple(extent // size for extent, size in zip(image.shape[2:], self.token_size, strict=True))
 
         def replace(_module: nn.Module, _inputs: Any, tokens: Tensor) -> Tensor:
-            return self.hide_tokens(tokens, hidden, (grid[0], grid[1], grid[2]))
+            return self.hide_tokens(tokens, hidden, grid)
 
         handle = unwrap(network).get_submodule(self.module).register_forward_hook(replace)
         try:
@@ -94,14 +95,14 @@ class TokenAdapter(Adapter):
         finally:
             handle.remove()
 
-    def hide_tokens(self, tokens: Tensor, hidden: Tensor, grid: Shape3) -> Tensor:
+    def hide_tokens(self, tokens: Tensor, hidden: Tensor, grid: Extent) -> Tensor:
         """Replace hidden tokens by the embedding; `tokens` is (B, E, h, w, d) or (B, N, E)."""
-        if tokens.dim() == 5:
-            return hide(tokens, expand(hidden, (tokens.shape[2], tokens.shape[3], tokens.shape[4])), self.embedding)
-        if tokens.dim() != 3 or tokens.shape[1] != grid[0] * grid[1] * grid[2]:
+        if tokens.dim() == 2 + len(grid):
+            return hide(tokens, expand(hidden, tokens.shape[2:]), self.embedding)
+        if tokens.dim() != 3 or tokens.shape[1] != math.prod(grid):
             raise InputError(
                 f"Submodule '{self.module}' gives {tuple(tokens.shape)}, which is neither (B, E, h, w, d) nor "
-                f"(B, N, E) with N = {grid[0]} * {grid[1]} * {grid[2]}; name the patch embedding."
+                f"(B, N, E) with N = {' * '.join(map(str, grid))}; name the patch embedding."
             )
         mask = expand(hidden, grid).flatten(1).unsqueeze(-1)  # (B, 1, h, w, d) -> (B, N, 1)
         return torch.where(mask, self.embedding.to(tokens.dtype), tokens)

@@ -57,7 +57,8 @@ class MedContext(nn.Module):
 
     Args:
         network: the student, any module from (B, C, H, W, D) to logits (B, K, H, W, D), or to a list of them
-            (deep supervision). It may be wrapped by DistributedDataParallel or torch.compile.
+            (deep supervision); or for images (B, C, H, W), and then nothing below has a D. It may be wrapped by
+            DistributedDataParallel or torch.compile.
         mask: what to hide; None trains on whole views alone, the baseline.
         adapter: where the mask enters; by default the voxels of a volume with `in_channels` channels.
         total_steps: optimizer steps of the whole training; the momentum's and the ramp-up's length.
@@ -178,8 +179,7 @@ class MedContext(nn.Module):
         """Draw what to hide of images (B, C, H, W, D): (B, 1, h, w, d) booleans on their device, or None."""
         if self.mask is None:
             return None
-        shape = (image.shape[2], image.shape[3], image.shape[4])
-        return self.mask.sample(shape, len(image), generator).to(image.device)
+        return self.mask.sample(tuple(image.shape[2:]), len(image), generator).to(image.device)
 
     def draw_filled(self, scans: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
         """Draw what to hide of unlabelled scans (M, C, H, W, D): (M, 1, h, w, d) booleans, or None.
@@ -191,7 +191,7 @@ class MedContext(nn.Module):
         if hidden is None or self.unlabelled.view != "filled" or self.unlabelled.both:
             return hidden
         reverse = torch.rand(len(scans), generator=generator) < 0.5
-        return hidden ^ reverse.view(-1, 1, 1, 1, 1).to(hidden.device)
+        return hidden ^ reverse.view(-1, *(1,) * (hidden.dim() - 1)).to(hidden.device)
 
     def forward(
         self,
@@ -288,7 +288,7 @@ class MedContext(nn.Module):
         outputs = self.network(image)
         whole = self.supervised(outputs, label)
         if kept is not None and self.target == "student" and self.consistency_kind != "none":
-            kept.append(heads(outputs)[0].detach()[-number:])
+            kept.append(first_head(outputs, image).detach()[-number:])
         return Losses.of(whole, whole=whole)
 
     def _masked(self, image: Tensor, label: Tensor, number: int, hidden: Tensor | None, kept: list[Tensor]) -> Losses:
@@ -298,13 +298,13 @@ class MedContext(nn.Module):
         """
         seen, target = len(image) - number, None
         if self.consistency_kind != "none":
-            target = kept.pop() if kept else heads(self.teacher(image[seen:]))[0]
+            target = kept.pop() if kept else first_head(self.teacher(image[seen:]), image)
         hidden = self.draw(image[seen:]) if hidden is None else hidden
         assert self.adapter is not None
         assert hidden is not None
         hidden = torch.cat([hidden.new_zeros(seen, *hidden.shape[1:]), hidden])
         if self.fill == "labelled":
-            mask = expand(hidden, (image.shape[2], image.shape[3], image.shape[4]))
+            mask = expand(hidden, tuple(image.shape[2:]))
             image, label = (torch.where(mask, turned(each, seen), each) for each in (image, label))
             target = None if target is None else torch.where(mask[seen:], target.roll(1, 0), target)
             outputs = self.network(image)
@@ -315,7 +315,7 @@ class MedContext(nn.Module):
         # The consistency first: the backward pass runs in the opposite order, and so has freed what the supervised
         # loss keeps before the gradient of the consistency takes its place.
         if target is not None:
-            agreement = consistency(heads(outputs)[0], target, self.consistency_kind)  # type: ignore[arg-type]
+            agreement = consistency(first_head(outputs, image), target, self.consistency_kind)  # type: ignore[arg-type]
         if self.masked_loss:
             masked = self.supervised(outputs, label[seen:])
         if seen:
@@ -348,13 +348,13 @@ class MedContext(nn.Module):
     def _answer(self, scans: Tensor, label: Tensor) -> tuple[Target, Tensor | None]:
         """The target that the teacher's answer on whole scans (M, C, H, W, D) makes; its logits where these count."""
         rule, membership = self.unlabelled, self.membership
-        logits = heads(self.teacher(scans))[0]
+        logits = first_head(self.teacher(scans), scans)
         labels = class_shares(label, logits.shape[1] if membership is None else membership.shape[1])
         if membership is None:
             said = class_shares(logits.max(1).indices, logits.shape[1])
         else:
             labels = membership.to(labels) @ labels
-            said = (logits > 0).float().mean(dim=(0, 2, 3, 4))
+            said = (logits > 0).float().flatten(2).mean(dim=(0, 2))
         known = self.found.update(self._average(said), self._average(labels))
         regions = membership is not None
         target = teacher_target(logits, threshold=rule.threshold, soft=rule.target == "soft", regions=regions)
@@ -370,7 +370,7 @@ class MedContext(nn.Module):
         """
         target, _ = answer()
         seen = len(image) - len(scans)
-        mask = expand(hidden, (scans.shape[2], scans.shape[3], scans.shape[4]))
+        mask = expand(hidden, tuple(scans.shape[2:]))
         outputs = self.network(torch.cat([image[:seen], torch.where(mask, image[seen:], scans)]))
         clean, outputs = parted(outputs, seen)
         self._observe(outputs, target, ~mask)
@@ -391,7 +391,7 @@ class MedContext(nn.Module):
         if logits is None:
             loss = self.targeted(outputs, target)
         else:
-            loss = consistency(heads(outputs)[0], logits)
+            loss = consistency(first_head(outputs, scans), logits)
             target = target._replace(weight=torch.ones_like(target.weight))
         self._observe(outputs, target, torch.ones_like(target.weight[:, :1], dtype=torch.bool))
         return self._with_token(Losses.of(self.current_weight() * loss, unlabelled=loss))
@@ -407,14 +407,14 @@ class MedContext(nn.Module):
         """Note how sure the teacher is, and whether the student agrees, on the scan's voxels (M, 1, H, W, D)."""
         if not self.observing:
             return
-        logits = heads(outputs)[0]
+        logits = first_head(outputs, target.share)
         said = (target.share > 0.5) & theirs  # (M, K, H, W, D)
         sure = said & (target.weight > 0)
         if self.membership is None:
             same = logits.max(1, keepdim=True).indices == target.share.max(1, keepdim=True).indices
         else:
             same = logits > 0
-        volume = (0, 2, 3, 4)
+        volume = (0, *range(2, logits.dim()))
         self.trust = Trust(
             share=((target.weight > 0) & theirs).float().sum() / (target.weight.shape[1] * theirs.sum().clamp_min(1)),
             sure=sure.sum(volume) / said.sum(volume),
@@ -456,6 +456,11 @@ def clean_crops(batch: int, second: int, clean: str, share: float) -> int:
     """
     rest = batch - second
     return rest if clean == "rest" and (rest or share == 1) else batch
+
+
+def first_head(outputs: Any, image: Tensor) -> Tensor:
+    """The full-resolution output of a network for a volume (B, C, H, W, D) or an image (B, C, H, W)."""
+    return heads(outputs, axes=image.dim() - 2)[0]
 
 
 def parted(outputs: Any, first: int) -> tuple[Any, Any]:

@@ -1,6 +1,6 @@
 """The losses (Gani et al., MICCAI 2024, equations 2 and 3), in 32-bit floating point whatever the autocast.
 
-Letters: B batch, K classes, H W D volume.
+Letters: B batch, K classes, H W D volume, of images H W.
 """
 
 from collections.abc import Sequence
@@ -123,7 +123,7 @@ class DeepSupervision(nn.Module):
         self.loss = loss
 
     def forward(self, outputs: Any, label: Tensor | Target) -> Tensor:
-        outputs = heads(outputs)
+        outputs = heads(outputs, axes=(label.share if isinstance(label, Target) else label).dim() - 2)
         weights = [0.5**level for level in range(len(outputs))]
         resize = Target.resized if isinstance(label, Target) else resize_label
         terms = [
@@ -133,14 +133,18 @@ class DeepSupervision(nn.Module):
         return torch.stack(terms).sum() / sum(weights)
 
 
-def heads(outputs: Any) -> list[Tensor]:
+def heads(outputs: Any, axes: int = 3) -> list[Tensor]:
     """A network's outputs as a list, the full-resolution one first.
 
     Networks with deep supervision return a list or tuple of (B, K, H_i, W_i, D_i), or, as MONAI's DynUNet does,
     one tensor (B, n, K, H, W, D).
+
+    Args:
+        outputs: of a network.
+        axes: 3 for volumes, 2 for images.
     """
     if isinstance(outputs, Tensor):
-        return list(outputs.unbind(1)) if outputs.dim() == 6 else [outputs]
+        return list(outputs.unbind(1)) if outputs.dim() == axes + 3 else [outputs]
     return list(outputs)
 
 

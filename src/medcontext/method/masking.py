@@ -3,11 +3,12 @@
 Drawing and applying are kept apart. A mask is *drawn* as a small grid of booleans, one per patch, True where
 the patch is hidden; *applying* it to a volume is a pure function.
 
-Letters: B batch, C channels, H W D the volume's extent, h w d the number of patches along each.
+Letters: B batch, C channels, H W D the volume's extent, h w d the number of patches along each. Images have no D and d.
 
 The settings' type of a mask is one of these, and reading settings does not wait for torch: it is imported on use.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 Shape3 = tuple[int, int, int]
+Extent = tuple[int, ...]
+"""(H, W, D) of a volume, (H, W) of an image."""
 
 
 @dataclass(frozen=True)
 class CubeMask:
-    """Hide patches drawn independently in all three dimensions (for comparison with tubes).
+    """Hide patches drawn independently in all dimensions (for comparison with tubes).
 
     Args:
-        patch_size: edge of a patch in voxels, one number or one for each of H, W and D.
+        patch_size: edge of a patch in voxels, one number or, for volumes, one for each of H, W and D.
         ratio: fraction of the patches that is hidden, 0 to 1.
         draw: `exact` hides exactly the ratio, `bernoulli` each patch with that chance.
         per_sample: draw anew for every sample, not once for the batch.
@@ -47,14 +50,20 @@ class CubeMask:
         if self.draw not in ("exact", "bernoulli"):
             raise InputError(f"draw must be 'exact' or 'bernoulli', got '{self.draw}'.")
 
-    def patch(self, shape: Shape3) -> Shape3:
-        """The extent of one patch in a volume of `shape`, in voxels."""
+    def patch(self, shape: Extent) -> Extent:
+        """The extent of one patch in a volume or an image of `shape`, in voxels.
+
+        Raises:
+            InputError: if it has another number of axes.
+        """
         if isinstance(self.patch_size, int):
-            return (self.patch_size,) * 3
+            return (self.patch_size,) * len(shape)
+        if len(self.patch_size) != len(shape):
+            raise InputError(f"patch_size {self.patch_size} is not for images of {tuple(shape)}; give one number.")
         return self.patch_size
 
-    def grid(self, shape: Shape3) -> Shape3:
-        """The number of patches along each axis of a volume of `shape`.
+    def grid(self, shape: Extent) -> Extent:
+        """The number of patches along each axis of a volume or an image of `shape`.
 
         Raises:
             InputError: if a patch does not divide the volume; the message names a volume that it divides.
@@ -66,31 +75,31 @@ class CubeMask:
                 f"patch_size must divide the crop: got crop {tuple(shape)} and patch {patch}; "
                 f"use a crop of {fitting}, or another patch_size."
             )
-        h, w, d = (extent // size for extent, size in zip(shape, patch, strict=True))
-        return h, w, d
+        return tuple(extent // size for extent, size in zip(shape, patch, strict=True))
 
-    def sample(self, shape: Shape3, batch: int, generator: "Generator | None" = None) -> "Tensor":
+    def sample(self, shape: Extent, batch: int, generator: "Generator | None" = None) -> "Tensor":
         """Draw which patches to hide.
 
         Args:
-            shape: (H, W, D) of the volumes.
+            shape: (H, W, D) of the volumes, or (H, W).
             batch: number of samples.
             generator: source of randomness, on the CPU, so that a draw is the same on every device.
 
         Returns:
-            (B, 1, h, w, d) booleans, True where hidden; in an exact draw `round(ratio * h * w * d)` of each sample.
+            (B, 1, h, w, d), or (B, 1, h, w), booleans, True where hidden; in an exact draw `round(ratio * h * w * d)`
+            of each sample.
         """
         import torch
 
-        h, w, d = self.grid(shape)
-        patches = h * w * d
+        grid = self.grid(shape)
+        patches = math.prod(grid)
         chance = torch.rand(batch if self.per_sample else 1, patches, generator=generator)
         if self.draw == "bernoulli":
             hidden = chance < self.ratio
         else:
             hidden = chance.argsort(dim=1).argsort(dim=1) < round(self.ratio * patches)
         # (B or 1, h*w*d) -> (B, 1, h, w, d)
-        return hidden.view(-1, 1, h, w, d).expand(batch, 1, h, w, d)
+        return hidden.view(-1, 1, *grid).expand(batch, 1, *grid)
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class TubeMask(CubeMask):
     """Hide tubes: patches of a plane, the same ones in every slice along `axis` (section 2.1).
 
     Because a patch is hidden in all slices, a neighbouring slice cannot give the answer away. The paper's best ratio is
-    0.4 (Table 8). What is not said here is as in `CubeMask`.
+    0.4 (Table 8). An image is one slice: there a tube is a patch. What is not said here is as in `CubeMask`.
 
     Args:
         patch_size: edge of a patch in the plane, in voxels: one number, or three of which the one along `axis`
@@ -119,21 +128,22 @@ class TubeMask(CubeMask):
         if self.axis not in (0, 1, 2):
             raise InputError(f"Tube axis must be 0, 1 or 2 (H, W or D), got {self.axis}.")
 
-    def patch(self, shape: Shape3) -> Shape3:
+    def patch(self, shape: Extent) -> Extent:
         patch = list(super().patch(shape))
-        patch[self.axis] = shape[self.axis]
-        return patch[0], patch[1], patch[2]
+        if len(shape) == 3:
+            patch[self.axis] = shape[self.axis]
+        return tuple(patch)
 
 
-def expand(hidden: "Tensor", shape: Shape3) -> "Tensor":
+def expand(hidden: "Tensor", shape: Extent) -> "Tensor":
     """Repeat each patch's boolean over its voxels (or tokens).
 
     Args:
-        hidden: (B, 1, h, w, d) booleans.
-        shape: (H, W, D), each a multiple of the grid's extent along that axis.
+        hidden: (B, 1, h, w, d) booleans, or (B, 1, h, w).
+        shape: (H, W, D), or (H, W), each a multiple of the grid's extent along that axis.
 
     Returns:
-        (B, 1, H, W, D) booleans, the mask `I` of equation 1.
+        (B, 1, H, W, D) booleans, or (B, 1, H, W), the mask `I` of equation 1.
 
     Raises:
         InputError: if the grid does not divide `shape`.
@@ -153,8 +163,8 @@ def hide(volume: "Tensor", mask: "Tensor", embedding: "Tensor") -> "Tensor":
     """Equation 1: `X^M = X * (1 - I) + H_xi * I`.
 
     Args:
-        volume: (B, C, H, W, D).
-        mask: (B, 1, H, W, D) booleans, True where hidden.
+        volume: (B, C, H, W, D), or (B, C, H, W).
+        mask: (B, 1, H, W, D) booleans, likewise, True where hidden.
         embedding: (C,), the learnable `H_xi`.
 
     Example:
@@ -163,4 +173,5 @@ def hide(volume: "Tensor", mask: "Tensor", embedding: "Tensor") -> "Tensor":
         >>> hide(volume, mask, torch.tensor([7.0])).flatten().tolist()
         [7.0, 1.0]
     """
-    return embedding.to(volume.dtype).view(1, -1, 1, 1, 1).where(mask, volume)
+    axes = (1,) * (volume.dim() - 2)
+    return embedding.to(volume.dtype).view(1, -1, *axes).where(mask, volume)

@@ -5,7 +5,7 @@ labels as in bidirectional copy-paste (Bai et al., CVPR 2023). What the teacher 
 where it says nothing of a structure, that structure stays open, as in training on partially labelled scans (marginal
 loss; Fang and Yan, IEEE TMI 2020).
 
-Letters: B batch, K classes (or regions, which may overlap), H W D volume.
+Letters: B batch, K classes (or regions, which may overlap), H W D volume, of images H W.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Target(NamedTuple):
         """The same, but a class is excluded by other classes' voxels only as far as it is known, (K,), 0 to 1."""
         if bool((known >= 1).all()):
             return self
-        unknown = (1 - known).to(self.share).view(1, -1, 1, 1, 1)
+        unknown = (1 - known).to(self.share).view(1, -1, *(1,) * (self.share.dim() - 2))
         return self._replace(open=(1 - self.share) * unknown)
 
     def filled(self, mask: Tensor, other: "Target") -> "Target":

@@ -46,7 +46,8 @@ class SimMIM(HiddenPatches):
         super().__init__(network, settings or SimMIMSettings())
         vit = isinstance(self.encoder, ViT)
         if not vit:  # tokens of 2^3 voxels are too small to be judged each by itself
-            self.patch = self.mask.patch(self.part.token)
+            h, w, d = self.mask.patch(self.part.token)
+            self.patch = (h, w, d)
         embedding = self.part.features if vit else self.encoder.patch_embed.embed_dim
         self.token = nn.Parameter(torch.zeros(embedding))
         self.head = nn.Linear(self.part.features, math.prod(self.part.multiple) * self.part.channels)
