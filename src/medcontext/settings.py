@@ -6,13 +6,16 @@ Each field's text is its `--help`. YAML files and the command line set the same 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from medcontext.configuration import options_of, parse, read_yaml, write_yaml
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
 from medcontext.errors import InputError, unknown_name
 from medcontext.method import Momentum, TubeMask, Unlabelled
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # Python's own from 3.11 on
 
 STRONG = AugmentSettings(
     affine_probability=0,
@@ -248,7 +251,7 @@ class TrainingSettings:
                 raise unknown_name("logger", name, LOGGERS)
 
     @classmethod
-    def preset(cls, name: str | None = None, **values: Any) -> Self:
+    def preset(cls, name: str | None = None, **values: Any) -> "Self":
         """Settings by name, as `--preset` takes them, with some changed.
 
         Args:
@@ -268,7 +271,7 @@ class TrainingSettings:
         return cls.parse(options_of({**named, **values}))
 
     @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Self:
+    def parse(cls, arguments: Sequence[str]) -> "Self":
         """Settings from options as on the command line.
 
         Raises:
@@ -281,7 +284,7 @@ class TrainingSettings:
         return parse(arguments, cls)
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path) -> "Self":
         """Those that `write` saved.
 
         Raises:

@@ -1,15 +1,18 @@
 import copy
 import math
+import subprocess
+import sys
 import weakref
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from monai.data import MetaTensor
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from medcontext import MedContext, TubeMask
+from medcontext import MedContext, TubeMask, Unlabelled
 from medcontext.errors import InputError
 from tests.method.conftest import SUBJECTS, BatchNormNet
 
@@ -238,3 +241,78 @@ def test_batch_norm_trains_through_both_views() -> None:
     assert torch.equal(before, learner.teacher.network.layers[1].running_mean)
     learner.update_teacher()
     assert torch.equal(learner.network.layers[1].running_mean, learner.teacher.network.layers[1].running_mean)
+
+
+def learner_of_images(**options: object) -> MedContext:
+    torch.manual_seed(0)
+    return MedContext(nn.Conv2d(1, 3, 3, padding=1), mask=TubeMask(patch_size=4), total_steps=10, **options)
+
+
+class OwnLoss(nn.Module):
+    """As a host's: takes all outputs and a target for each."""
+
+    def forward(self, outputs: torch.Tensor, targets: list[torch.Tensor]) -> torch.Tensor:
+        assert isinstance(targets, list)
+        return nn.functional.cross_entropy(outputs, targets[0][:, 0]) + 0 * targets[1].sum()
+
+
+def test_a_hosts_own_loss_gets_its_list_of_targets_as_it_is() -> None:
+    image, label = torch.randn(2, 1, 8, 8), torch.randint(0, 3, (2, 1, 8, 8))
+    targets = [label, label[:, :, ::2, ::2]]
+    learner = learner_of_images(supervised=OwnLoss())
+    hidden = learner.draw(image)
+    joint, first = learner(image, targets, hidden), learner.backward(image, targets, hidden)
+    torch.testing.assert_close(first.loss, joint.loss.detach())
+    expected = nn.functional.cross_entropy(learner.network(image), label[:, 0])
+    torch.testing.assert_close(first.whole, expected.detach())
+    with_scans = learner_of_images(supervised=OwnLoss(), unlabelled=Unlabelled(start=0))
+    assert with_scans.backward(image, targets, unlabelled=torch.randn(1, 1, 8, 8)).unlabelled > 0
+    with pytest.raises(InputError, match="labels as one tensor, not a list"):
+        learner_of_images(supervised=OwnLoss(), fill="labelled").backward(image, targets)
+
+
+def test_the_outputs_on_the_whole_view_are_kept_if_wanted() -> None:
+    image, label = torch.randn(2, 1, 8, 8), torch.randint(0, 3, (2, 1, 8, 8))
+    learner = learner_of_images()
+    learner.backward(image, label)
+    assert learner.outputs is None
+    learner.keeping = True
+    expected = learner.network(image)
+    learner.backward(image, label)
+    assert torch.equal(learner.outputs, expected)
+    assert not learner.outputs.requires_grad
+
+
+def test_a_teacher_that_starts_again_is_a_copy_of_the_student() -> None:
+    learner = learner_of_images()
+    with torch.no_grad():
+        learner.network.weight.add_(torch.randn_like(learner.network.weight))
+    learner.restart_teacher()
+    for own, their in zip(learner.teacher.network.parameters(), learner.network.parameters(), strict=True):
+        assert torch.equal(own, their)
+    assert learner.step == 0
+
+
+def test_metatensors_give_plain_losses() -> None:
+    image, label = MetaTensor(torch.randn(2, 1, 8, 8)), MetaTensor(torch.randint(0, 3, (2, 1, 8, 8)))
+    learner = learner_of_images()
+    losses = learner.backward(image, label)
+    assert all(type(term) is torch.Tensor for term in losses)
+    assert type(learner.network.weight.grad) is torch.Tensor
+
+
+@pytest.mark.slow
+def test_without_monai_a_loss_of_ones_own_is_enough() -> None:
+    """nnU-Net's users may not have it."""
+    code = """
+import sys
+sys.modules["monai"] = None
+import torch
+from medcontext.method import MedContext, TubeMask
+class Own(torch.nn.Module):
+    def forward(self, logits, label):
+        return torch.nn.functional.cross_entropy(logits, label[:, 0])
+learner = MedContext(torch.nn.Conv3d(1, 2, 1), mask=TubeMask(patch_size=4), total_steps=2, supervised=Own())
+learner.backward(torch.zeros(1, 1, 8, 8, 4), torch.zeros(1, 1, 8, 8, 4, dtype=torch.long))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

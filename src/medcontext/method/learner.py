@@ -20,6 +20,9 @@ from medcontext.method.targets import Target, label_target, teacher_target
 from medcontext.method.teacher import EMATeacher
 from medcontext.method.unlabelled import Unlabelled
 
+Label = Tensor | Sequence[Tensor]
+"""(B, 1, H, W, D), integers 0 to K-1; or whatever the supervised loss takes, a tensor for each output, finest first."""
+
 
 class Losses(NamedTuple):
     """The terms of a step, each a scalar; a term that is switched off is zero.
@@ -154,6 +157,8 @@ class MedContext(nn.Module):
         self.found = Found(expected, background=self.membership is None)
         self.observing = True  # whether a step notes `trust`, for curves
         self.trust: Trust | None = None  # of the last such step with unlabelled scans
+        self.keeping = False  # whether `outputs` are kept, for metrics of the training
+        self.outputs: Any = None  # of the last step's crops that were seen as they are; None where none was
         self.step = 0
 
     @property
@@ -196,7 +201,7 @@ class MedContext(nn.Module):
     def forward(
         self,
         image: Tensor,
-        label: Tensor,
+        label: Label,
         hidden: Tensor | None = None,
         *,
         unlabelled: Tensor | None = None,
@@ -208,7 +213,7 @@ class MedContext(nn.Module):
     def backward(
         self,
         image: Tensor,
-        label: Tensor,
+        label: Label,
         hidden: Tensor | None = None,
         *,
         unlabelled: Tensor | None = None,
@@ -220,7 +225,8 @@ class MedContext(nn.Module):
 
         Args:
             image: (B, C, H, W, D).
-            label: (B, 1, H, W, D), integers 0 to K-1.
+            label: (B, 1, H, W, D), integers 0 to K-1. A list goes to the supervised loss as it is, beside all outputs;
+                the first of it must be such a label where scans without labels join.
             hidden: what to hide of the crops that get a second view, see `draw` and `draw_filled`; drawn anew if not
                 given.
             unlabelled: (M, C, H, W, D), crops of scans without labels, as the teacher sees them; M at most B where
@@ -252,6 +258,10 @@ class MedContext(nn.Module):
             self.teacher.update(self.network, self.momentum.at(self.step, self.total_steps))
         self.step += 1
 
+    def restart_teacher(self) -> None:
+        """Let the teacher be a copy of the student again, as after other weights were loaded into that."""
+        self.teacher.update(self.network, momentum=0.0)
+
     def current_beta(self) -> float:
         """Beta at this step, after its ramp-up."""
         return self.beta * risen(self.step, self.ramp_up * self.total_steps)
@@ -262,9 +272,12 @@ class MedContext(nn.Module):
         return rule.weight * risen(self.step - rule.start * self.total_steps, rule.ramp_up * self.total_steps)
 
     def _views(
-        self, image: Tensor, label: Tensor, hidden: Tensor | None, unlabelled: Tensor | None, varied: Tensor | None
+        self, image: Tensor, label: Label, hidden: Tensor | None, unlabelled: Tensor | None, varied: Tensor | None
     ) -> list[Callable[[], Losses]]:
         """A step's views, each to be computed when the graph of the one before is gone."""
+        image, unlabelled, varied = (plain(each) for each in (image, unlabelled, varied))
+        label = plain(label) if isinstance(label, Tensor) else [plain(each) for each in label]
+        self.outputs = None
         if unlabelled is not None and self.unlabelled.view == "none":
             raise InputError("This learner has no use for unlabelled scans; construct it with unlabelled=Unlabelled().")
         if unlabelled is not None and self.mask is None and self.unlabelled.view != "whole":
@@ -280,18 +293,20 @@ class MedContext(nn.Module):
         kept: list[Tensor] = []  # the student's answer on the whole view, where that is the target
         if seen + number == len(image):  # one pass, in the memory of one view: many small ones are slower
             return [lambda: self._masked(image, label, number, hidden, kept)]
-        views = [lambda: self._whole(image[:seen], label[:seen], kept, number)] if seen else []
-        return [*views, lambda: self._masked(image[-number:], label[-number:], number, hidden, kept)]
+        views = [lambda: self._whole(image[:seen], crops(label, slice(seen)), kept, number)] if seen else []
+        last = slice(len(image) - number, None)
+        return [*views, lambda: self._masked(image[last], crops(label, last), number, hidden, kept)]
 
-    def _whole(self, image: Tensor, label: Tensor, kept: list[Tensor] | None = None, number: int = 0) -> Losses:
+    def _whole(self, image: Tensor, label: Label, kept: list[Tensor] | None = None, number: int = 0) -> Losses:
         """The supervised term of crops as they are."""
         outputs = self.network(image)
         whole = self.supervised(outputs, label)
+        self._keep(outputs)
         if kept is not None and self.target == "student" and self.consistency_kind != "none":
             kept.append(first_head(outputs, image).detach()[-number:])
         return Losses.of(whole, whole=whole)
 
-    def _masked(self, image: Tensor, label: Tensor, number: int, hidden: Tensor | None, kept: list[Tensor]) -> Losses:
+    def _masked(self, image: Tensor, label: Label, number: int, hidden: Tensor | None, kept: list[Tensor]) -> Losses:
         """The masked view's supervised term and its consistency term.
 
         The last `number` crops are masked; the others, where there are any, are seen as they are in the same pass.
@@ -304,6 +319,10 @@ class MedContext(nn.Module):
         assert hidden is not None
         hidden = torch.cat([hidden.new_zeros(seen, *hidden.shape[1:]), hidden])
         if self.fill == "labelled":
+            if not isinstance(label, Tensor):
+                raise InputError(
+                    "Tubes filled with labelled crops need their labels as one tensor, not a list of them."
+                )
             mask = expand(hidden, tuple(image.shape[2:]))
             image, label = (torch.where(mask, turned(each, seen), each) for each in (image, label))
             target = None if target is None else torch.where(mask[seen:], target.roll(1, 0), target)
@@ -317,14 +336,15 @@ class MedContext(nn.Module):
         if target is not None:
             agreement = consistency(first_head(outputs, image), target, self.consistency_kind)  # type: ignore[arg-type]
         if self.masked_loss:
-            masked = self.supervised(outputs, label[seen:])
+            masked = self.supervised(outputs, crops(label, slice(seen, None)))
         if seen:
-            whole = self.supervised(clean, label[:seen])
+            whole = self.supervised(clean, crops(label, slice(seen)))
+            self._keep(clean)
         loss = whole + masked + self.current_beta() * agreement
         return Losses.of(loss, whole=whole, masked=masked, consistency=agreement)
 
     def _unlabelled_views(
-        self, image: Tensor, label: Tensor, hidden: Tensor | None, scans: Tensor, varied: Tensor
+        self, image: Tensor, label: Label, hidden: Tensor | None, scans: Tensor, varied: Tensor
     ) -> list[Callable[[], Losses]]:
         """Labelled crops as they are, then the views of the scans without labels."""
         filled, number = self.unlabelled.view == "filled", len(scans)
@@ -334,15 +354,16 @@ class MedContext(nn.Module):
             )
         hidden = self.draw_filled(scans) if hidden is None else hidden
         seen = clean_crops(len(image), number, self.unlabelled.clean if filled else "all", self.unlabelled.share)
-        answer = functools.cache(lambda: self._answer(scans, label))  # when the first view's graph is gone
-        whole = [lambda: self._whole(image[:seen], label[:seen])] if seen else []
+        answer = functools.cache(lambda: self._answer(scans, finest(label)))  # when the first view's graph is gone
+        whole = [lambda: self._whole(image[:seen], crops(label, slice(seen)))] if seen else []
         if not filled:
             return [*whole, lambda: self._alone(varied, hidden, *answer())]
         assert hidden is not None
         masks = [hidden, ~hidden] if self.unlabelled.both else [hidden]
         if seen + number * len(masks) == len(image):  # one pass, as above
             return [lambda: self._filled(image, label, varied, hidden, answer)]
-        partners = functools.partial(self._filled, image[-number:], label[-number:], varied)
+        last = slice(len(image) - number, None)
+        partners = functools.partial(self._filled, image[last], crops(label, last), varied)
         return whole + [functools.partial(partners, mask, answer) for mask in masks]
 
     def _answer(self, scans: Tensor, label: Tensor) -> tuple[Target, Tensor | None]:
@@ -362,7 +383,7 @@ class MedContext(nn.Module):
         return target, logits if rule.target == "consistency" else None
 
     def _filled(
-        self, image: Tensor, label: Tensor, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Target, Any]]
+        self, image: Tensor, label: Label, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Target, Any]]
     ) -> Losses:
         """Labelled crops where the mask says so, unlabelled ones elsewhere, and their targets likewise.
 
@@ -375,9 +396,11 @@ class MedContext(nn.Module):
         clean, outputs = parted(outputs, seen)
         self._observe(outputs, target, ~mask)
         weighted = target._replace(weight=target.weight * self.current_weight())
-        labelled = label_target(label[seen:], target.share.shape[1], self.membership)
+        labelled = label_target(finest(label)[seen:], target.share.shape[1], self.membership)
         loss = self.targeted(outputs, weighted.filled(mask, labelled))
-        whole = self.supervised(clean, label[:seen]) if seen else torch.zeros_like(loss)
+        whole = self.supervised(clean, crops(label, slice(seen))) if seen else torch.zeros_like(loss)
+        if seen:
+            self._keep(clean)
         return self._with_token(Losses.of(whole + loss, whole=whole, unlabelled=loss))
 
     def _alone(self, scans: Tensor, hidden: Tensor | None, target: Target, logits: Tensor | None) -> Losses:
@@ -395,6 +418,11 @@ class MedContext(nn.Module):
             target = target._replace(weight=torch.ones_like(target.weight))
         self._observe(outputs, target, torch.ones_like(target.weight[:, :1], dtype=torch.bool))
         return self._with_token(Losses.of(self.current_weight() * loss, unlabelled=loss))
+
+    def _keep(self, outputs: Any) -> None:
+        """Remember a network's outputs, detached, if they are wanted."""
+        if self.keeping:
+            self.outputs = outputs.detach() if isinstance(outputs, Tensor) else [each.detach() for each in outputs]
 
     def _with_token(self, losses: Losses) -> Losses:
         """The same, with a gradient of 0 for an embedding that the view does not show: data parallelism awaits one."""
@@ -461,6 +489,21 @@ def clean_crops(batch: int, second: int, clean: str, share: float) -> int:
 def first_head(outputs: Any, image: Tensor) -> Tensor:
     """The full-resolution output of a network for a volume (B, C, H, W, D) or an image (B, C, H, W)."""
     return heads(outputs, axes=image.dim() - 2)[0]
+
+
+def plain(tensor: Any) -> Any:
+    """A tensor without what its kind adds, such as MONAI's MetaTensor, and so would every loss and gradient."""
+    return tensor.as_subclass(Tensor) if isinstance(tensor, Tensor) else tensor
+
+
+def crops(label: Label, which: slice) -> Label:
+    """The labels of some of a batch's crops."""
+    return label[which] if isinstance(label, Tensor) else [each[which] for each in label]
+
+
+def finest(label: Label) -> Tensor:
+    """The label at full resolution."""
+    return label if isinstance(label, Tensor) else label[0]
 
 
 def parted(outputs: Any, first: int) -> tuple[Any, Any]:

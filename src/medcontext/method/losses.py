@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceCELoss, DiceLoss
 from torch import Tensor, nn
 
 from medcontext.method.targets import Target
@@ -27,6 +26,8 @@ class DiceCE(nn.Module):
     """
 
     def __init__(self, include_background: bool = True) -> None:
+        from monai.losses import DiceCELoss
+
         super().__init__()
         self.loss = DiceCELoss(
             to_onehot_y=True,
@@ -53,6 +54,8 @@ class RegionDiceCE(nn.Module):
     membership: Tensor
 
     def __init__(self, membership: Tensor) -> None:
+        from monai.losses import DiceLoss
+
         super().__init__()
         self.register_buffer("membership", membership, persistent=False)
         self.dice = DiceLoss(sigmoid=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6)
@@ -112,7 +115,7 @@ class DeepSupervision(nn.Module):
     """Apply a loss to every output of a network, each against the label at that output's resolution.
 
     Weights halve from output to output and sum to one (nnU-Net, Isensee et al. 2021). A network with one output
-    gets the loss unchanged.
+    gets the loss unchanged. A list of labels is for a loss that does all this itself, such as nnU-Net's own.
 
     Args:
         loss: takes logits (B, K, ...) and labels (B, 1, ...), or a `Target`.
@@ -122,7 +125,9 @@ class DeepSupervision(nn.Module):
         super().__init__()
         self.loss = loss
 
-    def forward(self, outputs: Any, label: Tensor | Target) -> Tensor:
+    def forward(self, outputs: Any, label: Tensor | Target | Sequence[Tensor]) -> Tensor:
+        if not isinstance(label, Tensor | Target):
+            return self.loss(outputs, label)
         outputs = heads(outputs, axes=(label.share if isinstance(label, Target) else label).dim() - 2)
         weights = [0.5**level for level in range(len(outputs))]
         resize = Target.resized if isinstance(label, Target) else resize_label

@@ -9,13 +9,14 @@ The settings' type of a mask is one of these, and reading settings does not wait
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from medcontext.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+    from typing_extensions import Self  # Python's own from 3.11 on
 
 Shape3 = tuple[int, int, int]
 Extent = tuple[int, ...]
@@ -76,6 +77,19 @@ class CubeMask:
                 f"use a crop of {fitting}, or another patch_size."
             )
         return tuple(extent // size for extent, size in zip(shape, patch, strict=True))
+
+    def fitted(self, shape: Extent) -> "Self":
+        """The same with the patches nearest in size that divide a volume of `shape`.
+
+        >>> CubeMask(patch_size=16).fitted((40, 56, 40)).patch_size
+        (20, 14, 20)
+        """
+        patch = self.patch(shape)
+        if all(extent % size == 0 for extent, size in zip(shape, patch, strict=True)):
+            return self
+        divisors = ([size for size in range(1, extent + 1) if extent % size == 0] for extent in shape)
+        near = (min(each, key=lambda one: abs(one - size)) for each, size in zip(divisors, patch, strict=True))
+        return replace(self, patch_size=tuple(near))  # type: ignore[arg-type]  # of images two
 
     def sample(self, shape: Extent, batch: int, generator: "Generator | None" = None) -> "Tensor":
         """Draw which patches to hide.
