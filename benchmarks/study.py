@@ -91,6 +91,7 @@ def pretrained(objective: str, on_top: bool = False) -> dict[str, Arm]:
     }
 
 
+PRETRAINED = ("mae", "simmim", "simclr", "pcrlv2")
 HALF = {"method.share": 0.5, "method.clean": "rest"}
 ARMS = {
     "baseline": Arm(),
@@ -122,7 +123,7 @@ ARMS = {
     **{
         name: arm
         for on_top in (False, True)
-        for objective in ("mae", "simmim", "simclr", "pcrlv2")
+        for objective in PRETRAINED
         for name, arm in pretrained(objective, on_top).items()
     },
 }
@@ -308,12 +309,16 @@ class Work:
         common = {name: value for name, value in self.study.common.items() if not name.startswith("augment.")}
         own = {name: COMMON[name] for name in ("workers", "accelerator")} | {"seed": seed, "held_out": 0.05}
         split = self.settings(Arm(), turn, seed).split
-        values = {**own, **common, **self.study.pretraining, "split": split, **changes}
+        others = tuple(f"{name}." for name in PRETRAINED if name != objective)
+        pretraining = {name: value for name, value in self.study.pretraining.items() if not name.startswith(others)}
+        values = {**own, **common, **pretraining, "split": split, **changes}
         return mc.PretrainSettings.preset(objective=objective, **values)
 
     def pretrain(self, objective: str, turn: int, seed: int) -> Path:
         """Pretrain for half of the cost, going on where it was killed; once for all arms."""
         folder = self.folder / f"pretrained_{objective}" / f"{turn}-{seed}"
+        made = plain(asdict(self.pretraining_settings(objective, turn, seed)))
+        self.check_same(self.folder / f"pretrained_{objective}" / f"settings-{turn}-{seed}", made)
         if not (folder / "trained").exists():
             steps = round(self.study.steps / 2 / self.cost(f"pretraining {objective}"))
             settings = self.pretraining_settings(objective, turn, seed, steps=steps)

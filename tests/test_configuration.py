@@ -12,6 +12,7 @@ import yaml
 
 from medcontext.configuration import PRESETS
 from medcontext.errors import InputError
+from medcontext.pretrain_settings import PretrainSettings
 from medcontext.settings import MethodSettings, Settings, TeacherSettings
 
 METHODS = sorted(path.stem for path in (PRESETS / "method").glob("*.yaml"))
@@ -126,3 +127,21 @@ def test_the_papers_method_has_the_papers_values() -> None:
 def test_settings_are_there_without_torch() -> None:
     code = "import sys; from medcontext.settings import Settings; Settings(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_objective_brings_what_belongs_to_it_and_only_one_does(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("objective: simmim\nsteps: 7\n")
+    alone = PretrainSettings.parse(["--config", str(file)])
+    assert (alone.objective, alone.optimizer) == ("simmim", PretrainSettings.preset(objective="simmim").optimizer)
+    for options in (
+        ["--config", str(file), "--objective", "mae"],
+        ["--objective=mae", "--config", str(file), "--objective=mae"],
+    ):
+        both = PretrainSettings.parse(options)
+        assert (both.objective, both.steps) == ("mae", 7)
+        assert both.optimizer == PretrainSettings.preset(objective="mae").optimizer
+    other = PretrainSettings.parse(["--preset", "btcv_mae", "--objective", "pcrlv2", "--network", "pcrlv2"])
+    assert other.optimizer == PretrainSettings.preset(objective="pcrlv2").optimizer
+    own = PretrainSettings.parse(["--optimizer.lr", "0.5", "--objective", "pcrlv2"])
+    assert (own.optimizer.lr, own.optimizer.name) == (0.5, "sgd")

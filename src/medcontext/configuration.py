@@ -4,8 +4,9 @@ Below `medcontext.settings`, which says what the settings are.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -73,10 +74,10 @@ def named_options(arguments: Sequence[str], kind: type[Named]) -> list[str]:
     pairs = list(pairwise([*pieces, ""]))
     presets = [preset_path(kind.presets, name) for option, name in pairs if option == "--preset"]
     fitted: list[str] = []
-    options = [option for preset in presets for option in _preset_options(preset, kind, fitted)]
-    for option, name in pairs:
-        if option == "--objective":
-            options += _objective_options(name)
+    objectives = [name for option, name in pairs if option == "--objective"]
+    named = partial(_config_options, kind=kind, fitted=fitted, brings=not objectives)
+    options = [option for preset in presets for option in _preset_options(preset, named, fitted)]
+    options += [option for name in objectives for option in _objective_options(name)]
     remaining = iter(pieces)
     for piece in remaining:
         if piece == "--preset":
@@ -84,7 +85,7 @@ def named_options(arguments: Sequence[str], kind: type[Named]) -> list[str]:
         elif piece == "--method":
             options += [piece, str(preset_path("method", next(remaining, ""))), *fitted]
         elif piece == "--config" and Path(name := next(remaining, "")).is_file():
-            options += _config_options(Path(name), kind, fitted)
+            options += named(Path(name))
         elif piece == "--config":
             options += [piece, name]  # the parser will say that it is not there
         else:
@@ -126,21 +127,25 @@ def _objective_options(name: str) -> list[str]:
     return ["--config", str(preset_path("objective", name))]
 
 
-def _preset_options(preset: Path, kind: type[Named], fitted: list[str]) -> list[str]:
+def _preset_options(preset: Path, named: Callable[[Path], list[str]], fitted: list[str]) -> list[str]:
     """A preset as options; what it sets of the method joins `fitted`, which comes again after a method by name."""
-    options = _config_options(preset, kind, fitted)
+    options = named(preset)
     fitted += _method_options(preset)
     return options
 
 
-def _config_options(file: Path, kind: type[Named], fitted: list[str]) -> list[str]:
-    """A YAML file as options, in which preset, method and objective may be given by name, as on the command line."""
+def _config_options(file: Path, kind: type[Named], fitted: list[str], brings: bool) -> list[str]:
+    """A YAML file as options, in which preset, method and objective may be given by name, as on the command line.
+
+    Its objective `brings` what belongs to it, unless another is given beside the file.
+    """
     content = _read_config(file)
     rest, options = dict(content), []
     if "preset" in rest:
         name = _name(rest.pop("preset"), file, "preset")
-        options += _preset_options(preset_path(kind.presets, name), kind, fitted)
-    if "objective" in rest:
+        named = partial(_config_options, kind=kind, fitted=fitted, brings=brings)
+        options += _preset_options(preset_path(kind.presets, name), named, fitted)
+    if "objective" in rest and brings:
         options += _objective_options(_name(rest["objective"], file, "objective"))
     method = rest.get("method", {})
     if not isinstance(method, dict):

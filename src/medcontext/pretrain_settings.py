@@ -1,11 +1,13 @@
 """Every setting of a pretraining; those that it shares with a training are `medcontext.settings`'."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import ClassVar, Literal
 
 from medcontext.errors import InputError
 from medcontext.pretraining.settings import MAESettings, PCRLv2Settings, SimCLRSettings, SimMIMSettings
 from medcontext.settings import TrainingSettings
+
+OBJECTIVES = ("mae", "simmim", "simclr", "pcrlv2")
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,20 @@ class PretrainSettings(TrainingSettings):
                 "Give what is to be learnt: --objective mae, simmim, simclr or pcrlv2. (What has begun goes on by "
                 "--output PRE --resume alone, and there is none.)"
             )
+        for kind in fields(self):
+            default, others = kind.default_factory, kind.name in OBJECTIVES and kind.name != self.objective
+            if others and default is not MISSING and getattr(self, kind.name) != default():
+                raise InputError(
+                    f"--{kind.name}.* is for --objective {kind.name}, and here that is {self.objective}. Leave it out; "
+                    f"--{self.objective}.* has what there is to set."
+                )
         if not 0 <= self.held_out < 1:
             raise InputError(f"held_out is a fraction of the patients, 0 to below 1; got {self.held_out}.")
         if self.held_out_crops < 1:
             raise InputError(f"held_out_crops must be at least 1, got {self.held_out_crops}.")
-        if self.objective in ("simclr", "pcrlv2") and self.batch_size < 2:
+        if self.whole_batch and self.batch_size < 2:
             raise InputError(f"The objective {self.objective} needs a batch_size of at least 2, got {self.batch_size}.")
+
+    @property
+    def whole_batch(self) -> bool:
+        return self.objective in ("simclr", "pcrlv2")

@@ -159,7 +159,10 @@ class OptimizerSettings:
         if self.lr <= 0:
             raise InputError(f"optimizer.lr must be above 0, got {self.lr}.")
         if not 0 <= self.lr_end <= self.lr:
-            raise InputError(f"optimizer.lr_end must lie between 0 and optimizer.lr ({self.lr}), got {self.lr_end}.")
+            raise InputError(
+                f"optimizer.lr_end, the rate at the end, must lie between 0 and optimizer.lr ({self.lr:g}), got "
+                f"{self.lr_end:g}. Give both, such as --optimizer.lr {self.lr:g} --optimizer.lr_end 0."
+            )
         if not 0 <= self.momentum < 1:
             raise InputError(f"optimizer.momentum must be at least 0 and below 1, got {self.momentum}.")
         if self.nesterov and self.name == "sgd" and self.momentum == 0:
@@ -291,6 +294,11 @@ class TrainingSettings:
             InputError: if the file is missing or a field is unknown.
         """
         return read_yaml(path, cls)
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether the crops of a batch are looked at together, so that adding up smaller ones is something else."""
+        return False
 
     def write(self, path: Path) -> None:
         """Save every field as YAML."""

@@ -10,12 +10,13 @@ from PIL import Image
 
 import medcontext as mc
 from medcontext.cli import main
+from medcontext.errors import InputError
 from medcontext.networks import build_network
 from medcontext.pretrain_settings import PretrainSettings
 from medcontext.run import Pretraining, read_pretraining
 from medcontext.training import fit
 from medcontext.training.held_out import HeldOut
-from medcontext.training.pretrain import find_like
+from medcontext.training.pretrain import find_like, make_objective
 from medcontext.training.task import Task
 from tests.conftest import write_blobs
 from tests.training.commands import interrupt, logged, start_command
@@ -81,9 +82,12 @@ def test_every_objective_learns_from_scans_and_shows_what_it_makes_of_them(
     assert Image.open(output / "restored.png").size[0] > 300
     facts = json.loads((output / "pretraining.json").read_text())
     assert (facts["step"], facts["dataset"]) == (4, "Balls")
-    before, after = tensors(output, "best")["state_dict"], tensors(output)["state_dict"]
-    assert before.keys() == after.keys()
-    assert read_pretraining(output).settings.objective == objective
+    pretraining = read_pretraining(output)
+    torch.manual_seed(0)
+    start = make_objective(pretraining.settings, 1, CROP).moved()
+    after = tensors(output)["state_dict"]
+    assert start.keys() == after.keys() == tensors(output, "best")["state_dict"].keys()
+    assert sum(not torch.equal(value, after[name]) for name, value in start.items()) > len(start) / 2
 
 
 def test_the_encoder_starts_as_it_was_pretrained_and_the_rest_as_it_would_have(
@@ -106,13 +110,20 @@ def test_the_encoder_starts_as_it_was_pretrained_and_the_rest_as_it_would_have(
     assert facts["init"].startswith("mae on 5 scans, step 4 of ")
 
 
-def test_a_pretraining_that_was_stopped_ends_as_if_it_had_not_been(balls: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "objective", ["mae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("simclr", "pcrlv2"))]
+)
+def test_a_pretraining_that_was_stopped_ends_as_if_it_had_not_been(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    """Also one that was started by a relative path, and goes on by an absolute one."""
     common = ("--steps=4", "--validate_every=2", "--accumulate=2")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert main(arguments(balls, whole, "mae", *common)) == 0
+    monkeypatch.chdir(balls)
+    assert main(arguments(Path("imagesTr"), whole, objective, *common)) == 0
     with pytest.MonkeyPatch.context() as patch:
         interrupt(patch, "on_train_batch_end", step=3, of=HeldOut)
-        assert main(arguments(balls, broken, "mae", *common)) == 130
+        assert main(arguments(Path("imagesTr"), broken, objective, *common)) == 130
     assert json.loads((broken / "pretraining.json").read_text())["step"] == 2
     assert "medcontext pretrain --output" in (broken / "log.txt").read_text()
     assert main(["pretrain", "--output", str(broken), "--resume"]) == 0
@@ -120,6 +131,7 @@ def test_a_pretraining_that_was_stopped_ends_as_if_it_had_not_been(balls: Path, 
     assert one["objective"].keys() == other["objective"].keys()
     assert all(torch.equal(value, other["objective"][name]) for name, value in one["objective"].items())
     assert one["best"] == other["best"]
+    assert read_pretraining(whole).split == read_pretraining(broken).split
 
 
 def test_labels_are_never_read_and_test_cases_never_seen(balls: Path, tmp_path: Path) -> None:
@@ -172,9 +184,14 @@ def test_scans_are_prepared_like_those_of_a_run(balls: Path, tmp_path: Path) -> 
     again = tmp_path / "again"
     other = pretrain(balls, again, like=pre.folder)
     assert other.plan.hash == pre.plan.hash
-    plan, settings = find_like("btcv_unetr", PretrainSettings.preset(objective="mae"))
-    assert plan is None
-    assert (settings.prepare.spacing, settings.crop_size) == ((1.5, 1.5, 2.0), (96, 96, 96))
+    assert set(pre.split.train + pre.split.validation) == set(run.split.train)
+    given = find_like("btcv_unetr", PretrainSettings.preset(objective="mae", prepare={"spacing": (9, 9, 9)}))
+    assert given.plan is None
+    assert (given.settings.prepare.spacing, given.settings.crop_size) == ((1.5, 1.5, 2.0), (96, 96, 96))
+    assert given.settings.split == "btcv"
+    assert "whatever the settings or their preset say of --prepare" in given.remarks[0]
+    with pytest.raises(InputError, match="has the channels MRI, and --channels says CT"):
+        find_like(str(run.folder), PretrainSettings.preset(objective="mae"), ["CT"])
 
 
 @pytest.mark.slow
@@ -196,7 +213,8 @@ def test_hidden_voxels_of_scans_held_out_are_restored_better_than_by_their_mean(
         (["--held_out=1"], "held_out is a fraction of the patients"),
         (["--objective=bert"], "Unknown objective 'bert'"),
         (["--like=nothing"], "Unknown preset 'nothing'"),
-        (["--like=btcv_unetr", "--prepare.spacing=original"], "and so does --prepare"),
+        (["--simclr.temperature=0.2"], "--simclr.* is for --objective simclr, and here that is mae"),
+        (["--optimizer.lr=0.00001"], "Give both, such as --optimizer.lr 1e-05 --optimizer.lr_end 0"),
         (["--prepare.normalization=ct"], "takes the intensities of labelled voxels"),
         (["--channels", "T1", "T2"], "has the channels MRI, where T1, T2 are expected"),
         (["--mae.ratio=0.1"], "hides all or none"),
@@ -205,7 +223,8 @@ def test_hidden_voxels_of_scans_held_out_are_restored_better_than_by_their_mean(
 def test_what_cannot_be_is_refused_before_anything_is_written(
     balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: Sequence[str], words: str
 ) -> None:
-    assert main(arguments(balls, tmp_path / "pre", "mae", *more)) == 2
+    base = "simmim" if any("--objective" in option for option in more) else "mae"  # MAE's options are for it alone
+    assert main(arguments(balls, tmp_path / "pre", base, *more)) == 2
     said = message(capsys)
     assert words in said
     assert "reading the scans" not in said or "--prepare" in more[0]
@@ -255,9 +274,20 @@ def test_a_trainings_folder_is_not_a_pretrainings_and_the_reverse(
     assert main([*arguments(balls, run, "simmim"), *resume]) == 2
     assert "is a training's folder, not a pretraining's" in message(capsys)
     assert main(["train", "--output", str(pretrained), *resume]) == 2
-    assert "it is a pretraining, which segments nothing" in message(capsys)
+    assert "is a pretraining's folder, not a training's" in message(capsys)
     assert main(["pretrain", "--output", str(tmp_path / "none"), "--resume"]) == 2
     assert "Give what is to be learnt" in message(capsys)
+    young = tmp_path / "young"  # stopped before its first checkpoint
+    young.mkdir()
+    shutil.copy(pretrained / "pretraining.json", young)
+    assert main(["train", "--data", str(balls), "--output", str(young), "--resume", "--method=none"]) == 2
+    assert "is a pretraining's folder, not a training's" in message(capsys)
+    lost = shutil.copytree(pretrained, tmp_path / "lost")
+    (lost / "pretraining.json").unlink()
+    assert main(["pretrain", "--output", str(lost), "--resume"]) == 2
+    assert "there is no pretraining.json" in message(capsys)
+    assert main(["pretrain", "--output", str(pretrained), "--resume", "--like=btcv_unetr"]) == 2
+    assert "leave --like and --channels out" in message(capsys)
 
 
 @pytest.mark.slow

@@ -84,23 +84,25 @@ def _pretrain(
 ) -> "Pretraining":
     from medcontext.data.corpus import find_corpus, prepare_corpus
     from medcontext.training import pretrain as pieces
-    from medcontext.training.loop import preparing_workers
+    from medcontext.training.loop import check_room, preparing_workers
     from medcontext.training.resume import note_scans, resumable
 
     workers, cache = preparing_workers(settings), Path(inputs.cache) if inputs.cache else None
-    plan = earlier.plan if earlier else None
-    chosen = settings
-    if not earlier:
-        plan, chosen = pieces.find_like(inputs.like, settings)
+    like = pieces.Like(settings, earlier.plan) if earlier else pieces.find_like(inputs.like, settings, inputs.channels)
+    chosen, plan = like.settings, like.plan
     found = find_corpus(
         inputs.unlabelled,
         plan.channels if plan else inputs.channels,
-        split=settings.split,
-        fold=settings.fold,
-        seed=settings.seed,
+        split=chosen.split,
+        fold=chosen.fold,
+        seed=chosen.seed,
+        chosen=like.chosen,
+        before=earlier.facts.unlabelled.scans if earlier else (),
     )
+    channels = len(found[0].dataset.channels)
     crop = pieces.USUAL_CROP if chosen.crop_size == "auto" else chosen.crop_size
-    pieces.make_objective(chosen, len(found[0].dataset.channels), crop)  # refused before a scan is read
+    pieces.make_objective(chosen, channels, crop)  # refused before a scan is read
+    check_room(chosen, chosen.batch_size, channels, crop)
     with resumable(output, inputs, settings, place.first and not earlier):
         plan = plan or pieces.choose_plan(found, chosen, workers)
         corpus = prepare_corpus(
@@ -123,7 +125,7 @@ def _pretrain(
         run.write()
         inputs.write(output)
         log.keep()
-        remarks = [f"Goes on with another setting: {change}" for change in changed]
+        remarks = [*like.remarks, *(f"Goes on with another setting: {change}" for change in changed)]
         pieces.print_pretraining(run, corpus, task, remarks)
     pieces.fit(run, corpus.cases(held_out=False), task, progress, place)
     return run

@@ -90,13 +90,14 @@ def _train(
     from medcontext.run import INITIAL, initial_remarks, load_weights, make_network
     from medcontext.training import fit
     from medcontext.training.initial import check_unseen, note_initial
-    from medcontext.training.loop import preparing_workers
+    from medcontext.training.loop import check_room, preparing_workers
     from medcontext.training.resume import needed_cases, note_cases, note_scans, own_split, resumable, validated
 
     cache = Path(inputs.cache) if inputs.cache else None
     dataset = read_dataset(Path(inputs.data))
+    channels = len(dataset.channels)
     if settings.crop_size != "auto":
-        fit.check_room(settings, len(dataset.channels), settings.crop_size, bool(inputs.unlabelled))
+        check_room(settings, fit.crops_of_step(settings, bool(inputs.unlabelled)), channels, settings.crop_size)
     split = own_split(earlier, dataset) if earlier else fit.first_split(dataset, settings)
     found = find_unlabelled(inputs.unlabelled, dataset, split.rest)
     if place.first:
@@ -106,7 +107,7 @@ def _train(
         if place.first:
             warn(preparing_remarks(store, needed_cases(split, settings), split.train, run.plan))
         note_cases(run, store, dataset)
-        fit.check_room(settings, len(dataset.channels), run.crop_size, bool(inputs.unlabelled))
+        check_room(settings, fit.crops_of_step(settings, bool(inputs.unlabelled)), channels, run.crop_size)
         scans = Scans()
         if found:
             scans = prepare_unlabelled(

@@ -1,8 +1,10 @@
 """Scans to pretrain on: folders of them and, of data sets, the training part and what has no label."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.discovery.scans import find_scans
@@ -21,26 +23,25 @@ UNKNOWN = ("image",)  # the one channel of scans of which nothing is known
 
 @dataclass(frozen=True)
 class Corpus:
-    """Prepared scans, each known by one name.
+    """Prepared scans, each known by a name of its own.
 
     Args:
         scans: with where each comes from.
         names: of each.
-        held_out: names of those that are not learnt from.
+        held_out: of each, whether it is not learnt from.
     """
 
     scans: Scans
     names: tuple[str, ...]
-    held_out: frozenset[str]
+    held_out: tuple[bool, ...]
 
-    @property
-    def learnt(self) -> tuple[str, ...]:
-        return tuple(name for name in self.names if name not in self.held_out)
+    def named(self, held_out: bool) -> tuple[str, ...]:
+        """The names of those that are learnt from, or of the others."""
+        return tuple(name for name, away in zip(self.names, self.held_out, strict=True) if away == held_out)
 
     def cases(self, held_out: bool) -> list[StoredCase]:
         """Those that are learnt from, or the others."""
-        both = zip(self.names, self.scans.cases, strict=True)
-        return [case for name, case in both if (name in self.held_out) == held_out]
+        return [case for case, away in zip(self.scans.cases, self.held_out, strict=True) if away == held_out]
 
 
 def find_corpus(
@@ -50,6 +51,8 @@ def find_corpus(
     split: str | None = None,
     fold: int = 0,
     seed: int = 0,
+    chosen: Mapping[Path, Collection[str]] = MappingProxyType({}),
+    before: Sequence[tuple[str, str, str]] = (),
 ) -> list[Source]:
     """What each source has. No label is ever read; of a data set, no validation and no test case is taken.
 
@@ -60,12 +63,14 @@ def find_corpus(
         split: of the one data set among them, as `make_split` takes it; a file's name or a packaged split's.
         fold: of the split.
         seed: of the split, where there is no file.
+        chosen: the training cases of some data sets, by their folders, where these are known.
+        before: source, name and digest of the scans of a pretraining that goes on: it keeps these, whatever the split.
 
     Raises:
         InputError: if a source has no scans, or has other channels; if a split is given, and not for one data set.
     """
     datasets = {source: read_dataset(Path(source)) for source in dict.fromkeys(sources) if is_dataset(Path(source))}
-    if split and len([each for each in datasets.values() if each.cases]) != 1:
+    if split and not before and len([each for each in datasets.values() if each.cases]) != 1:
         raise InputError(
             f"--split {split} tells which cases of a data set are for training, and {len(datasets)} of these sources "
             f"are data sets: {listed(list(datasets))}. Give one, and folders beside it; or leave --split out."
@@ -74,39 +79,53 @@ def find_corpus(
     found = []
     for source in dict.fromkeys(sources):
         if source in datasets:
-            found.append(_training_part(source, datasets[source], split, fold, seed))
+            dataset = datasets[source]
+            if before:
+                whole = bare(dataset, dataset.name, dataset.root, [*dataset.cases, *dataset.unlabelled])
+                found.append(Source(source, whole))
+            else:
+                known = chosen.get(dataset.root.resolve())
+                found.append(_training_part(source, dataset, known, split, fold, seed))
         else:
             scans = find_scans([Path(source)], named or UNKNOWN)
             whole = Dataset(Path(source).resolve().name, Path(source), named or UNKNOWN, {}, scans.cases)
+            if not named and is_hounsfield(whole.cases):
+                whole = replace(whole, channels=("CT",))
             text = " ".join(f"Warning: {remark}" for remark in scans.remarks)
             found.append(Source(source, bare(whole, whole.name, whole.root, whole.cases), text))
-    if not named and is_hounsfield([case for each in found for case in each.dataset.cases]):
-        named = ("CT",)
-        found = [replace(each, dataset=replace(each.dataset, channels=named)) for each in found]
+    named = named or found[0].dataset.channels
     for each in found:
-        if [name.casefold() for name in each.dataset.channels] != [name.casefold() for name in named or UNKNOWN]:
+        if [name.casefold() for name in each.dataset.channels] != [name.casefold() for name in named]:
             raise InputError(
                 f"{each.name} has the channels {', '.join(each.dataset.channels)}, where {', '.join(named)} are "
-                "expected. Give scans with the same channels in the same order."
+                "expected. Give scans with the same channels in the same order; --channels names those of folders."
             )
-    return found
+    return [_kept(each, before) for each in found] if before else found
 
 
-def _training_part(source: str, dataset: Dataset, split: str | None, fold: int, seed: int) -> Source:
+def _training_part(
+    source: str, dataset: Dataset, known: Collection[str] | None, split: str | None, fold: int, seed: int
+) -> Source:
     cases: list[Case] = list(dataset.unlabelled)
-    passed = ""
+    said = [f"Warning: {remark}" for remark in dataset.remarks]
     if dataset.cases:
-        parts = make_split(dataset, file=split, seed=seed, fold=fold)
-        chosen = set(parts.train)
-        cases = [case for case in dataset.cases if case.name in chosen] + cases
-        passed = (
-            f"Of {source} the training part, {counted(len(chosen), 'case')} without their labels, and "
-            f"{len(dataset.unlabelled)} that have none; not its {len(parts.validation)} validation and "
-            f"{len(parts.test)} test cases."
+        chosen = set(known or make_split(dataset, file=split, seed=seed, fold=fold).train)
+        training = [case for case in dataset.cases if case.name in chosen]
+        said.append(
+            f"Of {source} the training part, {counted(len(training), 'case')} without their labels, and "
+            f"{len(cases)} that have none; not its {len(dataset.cases) - len(training)} validation and test cases."
         )
+        cases = training + cases
     if not cases:
         raise InputError(f"The data set {source} has no scans to pretrain on.")
-    return Source(source, bare(dataset, dataset.name, dataset.root, cases), passed)
+    return Source(source, bare(dataset, dataset.name, dataset.root, cases), " ".join(said))
+
+
+def _kept(source: Source, before: Sequence[tuple[str, str, str]]) -> Source:
+    """Of a source the scans that a pretraining has begun with; where it lies elsewhere now, by their names alone."""
+    own = {name for origin, name, _ in before if origin == source.name} or {name for _, name, _ in before}
+    cases = tuple(case for case in source.dataset.cases if case.name in own)
+    return replace(source, dataset=replace(source.dataset, cases=cases))
 
 
 def prepare_corpus(
@@ -137,12 +156,12 @@ def prepare_corpus(
     kept, doubled = keep_first(ready)
     if not kept:
         raise InputError(f"No scan is left of {', '.join(source.name for source in found)}: {listed(damaged)}.")
-    often = {name for name in (case.name for _, case in kept) if sum(case.name == name for _, case in kept) > 1}
-    places = {source.name: source.dataset.name.removesuffix("-unlabelled") for source in found}
-    names = [f"{places[origin]}/{case.name}" if case.name in often else case.name for origin, case in kept]
     owners = {(source.name, case.name): case.owner for source in found for case in source.dataset.cases}
     patients = [(origin, owners[origin, case.name]) for origin, case in kept]
-    order = sorted(set(patients), key=lambda patient: draw(seed, "held out", "/".join(patient)))
+    marks: dict[tuple[str, str], str] = {}  # of each patient one image, wherever it lies and whatever it is called
+    for patient, (_, case) in zip(patients, kept, strict=True):
+        marks[patient] = min(case.digest, marks.get(patient, case.digest))
+    order = sorted(marks, key=lambda patient: draw(seed, "held out", marks[patient]))
     count = max(1, round(held_out * len(order))) if held_out else 0
     if count >= len(order):
         raise InputError(
@@ -158,5 +177,15 @@ def prepare_corpus(
         damaged=tuple(damaged),
         doubled=tuple(doubled),
     )
-    held = frozenset(name for name, patient in zip(names, patients, strict=True) if patient in away)
-    return Corpus(scans, tuple(names), held)
+    return Corpus(scans, _names(found, kept), tuple(patient in away for patient in patients))
+
+
+def _names(found: Sequence[Source], scans: Sequence[tuple[str, StoredCase]]) -> tuple[str, ...]:
+    """A name for each scan; of those called alike, behind its folder's, which has a number where that is alike, too."""
+    folders = [source.dataset.name.removesuffix("-unlabelled") for source in found]
+    places = {
+        source.name: folder if folders.count(folder) == 1 else f"{folder}_{number}"
+        for number, (source, folder) in enumerate(zip(found, folders, strict=True), start=1)
+    }
+    count = Counter(case.name for _, case in scans)
+    return tuple(case.name if count[case.name] == 1 else f"{places[origin]}/{case.name}" for origin, case in scans)

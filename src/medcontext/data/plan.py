@@ -125,8 +125,8 @@ class Plan:
 
     @property
     def image_hash(self) -> str:
-        """The same of images alone, whatever is done with labels."""
-        return replace(self, labels={}, label_map={}).hash
+        """The same of images alone, whatever their channels are called and is done with labels."""
+        return replace(self, channels=(), labels={}, label_map={}).hash
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

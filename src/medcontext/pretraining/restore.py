@@ -154,7 +154,9 @@ class PCRLv2Objective(Objective):
     def show(self, images: Tensor, drawn: Choices) -> dict[str, Tensor]:
         boxes = [scan.first for scan in drawn.views]
         target, distorted = self.view(unit_range(images), boxes, self.settings.global_size, drawn.first)
-        return {"original": target, "masked": distorted, "restored": self.restore(self.features(distorted))}
+        restored = self.restore(self.features(distorted))
+        mean, deviation = target.mean((1, 2, 3, 4), keepdim=True), target.std((1, 2, 3, 4), keepdim=True)
+        return {"original": target, "masked": distorted * deviation + mean, "restored": restored}  # in its greys
 
 
 class Scale(nn.Module):

@@ -9,7 +9,7 @@ from medcontext.run import Training
 from medcontext.settings import TrainingSettings
 
 FREE = ("workers", "accelerator", "compile", "watch_cases", "loggers", "patience")  # without a trace in the weights
-CHANGEABLE = ("steps", "optimizer.lr")  # with one, and so noted in the run
+CHANGEABLE = ("steps", "optimizer.lr", "optimizer.lr_end")  # with one, and so noted in the run
 
 
 def changes(settings: TrainingSettings, run: Training) -> list[str]:

@@ -13,7 +13,6 @@ from medcontext.console import console
 from medcontext.data.cases import Dataset
 from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, shares_in_crops
 from medcontext.data.planning import make_plan
-from medcontext.data.pool import can_start_processes, shorten_sockets
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
@@ -30,9 +29,9 @@ from medcontext.training.log import versions
 from medcontext.training.loggers import check_loggers
 from medcontext.training.loop import loader, loading_workers, preparing_workers, run_steps
 from medcontext.training.own import make_loss, make_transform
-from medcontext.training.processes import Place, devices
+from medcontext.training.processes import Place
 from medcontext.training.resume import late_cases, needed_cases
-from medcontext.training.shared_memory import batch_bytes, check_workers
+from medcontext.training.shared_memory import batch_bytes
 from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
@@ -162,21 +161,10 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
     return {"labelled": first, "unlabelled": loader(crops, partners, workers, task, trainer)}
 
 
-def partners(settings: Settings) -> int:
-    """How many unlabelled crops belong beside a batch, as `MedContext.partners` has it."""
-    return max(1, round(settings.method.unlabelled.share * settings.batch_size))
-
-
-def check_room(settings: Settings, channels: int, crop: tuple[int, int, int], with_scans: bool) -> None:
-    """Refuse worker processes that cannot be started, or have too little room for their batches."""
-    if settings.workers == 0:
-        return
-    batch = batch_bytes(settings.batch_size + (partners(settings) if with_scans else 0), channels, crop)
-    shorten_sockets()
-    if settings.workers != "auto":
-        if not can_start_processes():
-            raise InputError(f"--workers {settings.workers}: no process can be started, for want of /dev/shm. Use 0.")
-        check_workers(settings.workers * devices(settings), batch)
+def crops_of_step(settings: Settings, with_scans: bool) -> int:
+    """How many crops a batch has, unlabelled ones beside it as `MedContext.partners` has it."""
+    partners = max(1, round(settings.method.unlabelled.share * settings.batch_size)) if with_scans else 0
+    return settings.batch_size + partners
 
 
 def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:

@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader
 
 from medcontext.console import console, shows_bars
 from medcontext.data.crops import CropDataset, ScanCrops, StepSampler
-from medcontext.data.pool import processors
+from medcontext.data.pool import can_start_processes, processors, shorten_sockets
 from medcontext.errors import InputError, NotEnoughMemory, Unfinished, counted, first_line, lacks_memory, memory_words
 from medcontext.run import Training
 from medcontext.settings import TrainingSettings
 from medcontext.training.bar import Bar
 from medcontext.training.loggers import log_outcome, open_loggers
-from medcontext.training.processes import Place
+from medcontext.training.processes import Place, devices
 from medcontext.training.saving import Saving
-from medcontext.training.shared_memory import fitting_workers
+from medcontext.training.shared_memory import batch_bytes, check_workers, fitting_workers
 from medcontext.training.steps import Steps
 from medcontext.training.telling import Telling
 
@@ -108,7 +108,9 @@ def too_large(run: Training, error: BaseException) -> str:
     """What to do where a step does not fit into memory."""
     size, crop = run.settings.batch_size, " x ".join(map(str, run.crop_size))
     cure = "--crop_size"
-    if size > 1:
+    if run.settings.whole_batch:
+        cure = "--batch_size, at least 2, or --crop_size"
+    elif size > 1:
         same = f"1 and {size * run.settings.accumulate} make steps as large"
         cure = f"--batch_size with more --accumulate ({same}), or --crop_size"
     return (
@@ -184,6 +186,17 @@ def loader(crops: CropDataset | ScanCrops, batch_size: int, workers: int, task: 
         pin_memory=on_gpu(trainer),
         persistent_workers=False,
     )
+
+
+def check_room(settings: TrainingSettings, crops: int, channels: int, crop: tuple[int, int, int]) -> None:
+    """Refuse worker processes that cannot be started, or have too little room for their batches of so many crops."""
+    if settings.workers == 0:
+        return
+    shorten_sockets()
+    if settings.workers != "auto":
+        if not can_start_processes():
+            raise InputError(f"--workers {settings.workers}: no process can be started, for want of /dev/shm. Use 0.")
+        check_workers(settings.workers * devices(settings), batch_bytes(crops, channels, crop))
 
 
 def preparing_workers(settings: TrainingSettings) -> int:

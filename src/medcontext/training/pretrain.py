@@ -1,7 +1,7 @@
 """The pieces of a pretraining, which `medcontext.commands.pretrain` puts together."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,14 @@ def asked(
     """
     if resume and (output / "run.json").is_file():
         raise InputError(f"{output} is a training's folder, not a pretraining's. Choose another --output.")
-    begun = read_pretraining(output) if resume and (output / RECORD).is_file() else None
-    inputs = given.over(Inputs.read(output)) if resume else given
+    there = (output / RECORD).is_file() or (output / "checkpoints" / "last.ckpt").is_file()
+    begun = read_pretraining(output) if resume and there else None
+    before = Inputs.read(output) if resume else Inputs()
+    inputs = given.over(before).absolute()
+    if begun and (inputs.like, inputs.channels) != (before.like, before.channels):
+        raise InputError(
+            f"{output} has its plan already, plan.json; leave --like and --channels out, or choose another output."
+        )
     if not inputs.unlabelled:
         if resume:
             raise InputError(f"There is no pretraining in {output} to go on with. Start one by --data DIR.")
@@ -74,30 +80,59 @@ def asked(
     return inputs, settings, begun, changes(settings, begun) if begun else []
 
 
-def find_like(name: str, settings: PretrainSettings) -> tuple[Plan | None, PretrainSettings]:
-    """What `--like` gives: the plan of a run, or a preset's preparing; and its crop, where the settings say none.
+@dataclass(frozen=True)
+class Like:
+    """What a pretraining shares with the training that is to start from it.
+
+    Args:
+        settings: of the pretraining, with what is shared.
+        plan: a run's; None where the settings say how to prepare.
+        chosen: the training cases of the run's data set, by its folder.
+        remarks: a sentence each.
+    """
+
+    settings: PretrainSettings
+    plan: Plan | None = None
+    chosen: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def find_like(name: str, settings: PretrainSettings, channels: Sequence[str] = ()) -> Like:
+    """The plan and the training cases of a run, or a preset's preparing and split; and its crop, if none is set.
 
     Args:
         name: a run's folder, a pretraining's, a preset of trainings, or nothing.
         settings: of the pretraining.
+        channels: that the scans are said to have.
 
     Raises:
-        InputError: if there is no such run or preset; if the settings say themselves how to prepare.
+        InputError: if there is no such run or preset, or it has other channels.
     """
     if not name:
-        return None, settings
+        return Like(settings)
+    crop, remarks = settings.crop_size, tuple[str, ...]()
     if settings.prepare != PrepareSettings():
-        raise InputError(f"--like {name} says how scans are prepared, and so does --prepare. Give one of them.")
-    plan, crop = None, settings.crop_size
+        remarks = (f"Scans are prepared like {name}, whatever the settings or their preset say of --prepare",)
     if Path(name).is_dir():
         other: Training = read_pretraining(Path(name)) if (Path(name) / RECORD).is_file() else read_run(Path(name))
+        if channels and tuple(channels) != other.plan.channels:
+            raise InputError(
+                f"--like {name} has the channels {', '.join(other.plan.channels)}, and --channels says "
+                f"{', '.join(channels)}. Leave the latter out."
+            )
         reasons = {key: f"as {name}" for key in other.plan.reasons if key != "label_map"}
         plan = replace(other.plan, labels={}, label_map={}, reasons=reasons)
-        return plan, replace(settings, crop_size=other.crop_size if crop == "auto" else crop)
+        crop = other.crop_size if crop == "auto" else crop
+        shared = replace(settings, crop_size=crop, prepare=other.settings.prepare)
+        training = other.split.train + other.facts.rest
+        chosen = {Path(other.facts.data): training} if other.facts.data else {}
+        return Like(shared, plan, chosen, remarks)
     preset_path("run", name)  # says what there is, where this is none
     preset = Settings.preset(name)
+    split = settings.split or preset.split
+    crop = preset.crop_size if crop == "auto" else crop
     prepare = replace(preset.prepare, label_map={})
-    return None, replace(settings, prepare=prepare, crop_size=preset.crop_size if crop == "auto" else crop)
+    return Like(replace(settings, prepare=prepare, crop_size=crop, split=split), remarks=remarks)
 
 
 def choose_plan(found: Sequence[Source], settings: PretrainSettings, workers: int) -> Plan:
@@ -116,7 +151,7 @@ def make_pretraining(
     facts = Facts(dataset=", ".join(dict.fromkeys(names)), crop_size=crop, versions=versions())
     if earlier:  # what it took, where it is logged
         facts = replace(earlier.facts, versions=facts.versions)
-    split = Split(corpus.learnt, tuple(sorted(corpus.held_out)), ())
+    split = Split(corpus.named(held_out=False), corpus.named(held_out=True), ())
     shapes = {case.digest: tuple(case.geometry.shape) for case in cases}
     return Pretraining(output, settings, plan, split, facts, shapes)
 
@@ -175,12 +210,13 @@ def print_pretraining(run: Pretraining, corpus: Corpus, task: PretrainTask, rema
     """Say what is about to happen, and what else there is to know."""
     settings, crop = run.settings, " x ".join(map(str, run.crop_size))
     channels = "" if run.plan.channels == UNKNOWN else f", {', '.join(run.plan.channels)}"
-    held = f"{counted(len(corpus.held_out), 'scan')} held out" if corpus.held_out else "none held out"
+    learnt, away = (len(corpus.named(held_out)) for held_out in (False, True))
+    held = f"{counted(away, 'scan')} held out" if away else "none held out"
     said = [*remarks, *corpus.scans.remarks()]
     moved = sum(tensor.numel() for tensor in task.objective.moved().values())
     lines: list[str | tuple[str, str]] = [
         (run.facts.dataset, "bold"),
-        f": {counted(len(corpus.learnt), 'scan')} to learn from, {held}{channels}\n",
+        f": {counted(learnt, 'scan')} to learn from, {held}{channels}\n",
         *(f"{remark}\n" for remark in said if remark),
         (settings.network, "bold"),
         f", {moved:,} parameters of its encoder, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",

@@ -12,7 +12,7 @@ from medcontext.data.splits import Split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import REST, Scans
 from medcontext.errors import InputError
-from medcontext.run import FILES, INPUTS, Inputs, Run, Training, UnlabelledFacts, read_run
+from medcontext.run import FILES, INPUTS, RECORD, Inputs, Run, Training, UnlabelledFacts, read_run
 from medcontext.settings import Settings, TrainingSettings
 from medcontext.training.changes import changes
 
@@ -45,6 +45,8 @@ def asked(
     Raises:
         InputError: if there are no data, or something differs that may not.
     """
+    if resume and (output / RECORD).is_file():
+        raise InputError(f"{output} is a pretraining's folder, not a training's. Choose another --output.")
     begun = earlier_run(output) if resume else None
     before = Inputs.read(output) if resume else Inputs()
     inputs = given.over(before)
@@ -64,6 +66,8 @@ def asked(
         )
     if inputs.init and not begun and not Path(inputs.init).exists():
         raise InputError(f"--init {inputs.init} not found. Give a run, a checkpoint of it, or another file of weights.")
+    if given.init_seen_tests and not inputs.init:
+        raise InputError("--init_seen_tests says what --init FILE may have seen; give that, too.")
     if given.init_partial and not inputs.init:
         raise InputError("--init_partial says how much of --init FILE must fit; give that, too.")
     if settings is None:
