@@ -94,6 +94,8 @@ def test_a_data_set_gives_its_training_part_and_folders_beside_it_all(balls: Pat
     assert all(case.label is None for case in drawn.dataset.cases)
     known, _ = find_corpus(sources, chosen={balls.resolve(): ("ball_6",)})
     assert [case.name for case in known.dataset.cases] == ["ball_6"]
+    other, _ = find_corpus(sources, official="btcv")  # another data set's
+    assert other.dataset.cases == drawn.dataset.cases
     kept, rest = find_corpus(sources, before=[(str(balls), "ball_3", "digest"), (str(balls), "ball_7", "digest")])
     assert [case.name for case in kept.dataset.cases] == ["ball_3", "ball_7"]
     assert [case.name for case in rest.dataset.cases] == []

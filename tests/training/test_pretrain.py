@@ -188,7 +188,7 @@ def test_scans_are_prepared_like_those_of_a_run(balls: Path, tmp_path: Path) -> 
     given = find_like("btcv_unetr", PretrainSettings.preset(objective="mae", prepare={"spacing": (9, 9, 9)}))
     assert given.plan is None
     assert (given.settings.prepare.spacing, given.settings.crop_size) == ((1.5, 1.5, 2.0), (96, 96, 96))
-    assert given.settings.split == "btcv"
+    assert (given.split, given.settings.split) == ("btcv", None)
     assert "whatever the settings or their preset say of --prepare" in given.remarks[0]
     with pytest.raises(InputError, match="has the channels MRI, and --channels says CT"):
         find_like(str(run.folder), PretrainSettings.preset(objective="mae"), ["CT"])

@@ -97,6 +97,7 @@ def _pretrain(
         fold=chosen.fold,
         seed=chosen.seed,
         chosen=like.chosen,
+        official=like.split,
         before=earlier.facts.unlabelled.scans if earlier else (),
     )
     channels = len(found[0].dataset.channels)

@@ -11,6 +11,7 @@ from medcontext.data.discovery.scans import find_scans
 from medcontext.data.discovery.values import is_hounsfield
 from medcontext.data.folders import listed
 from medcontext.data.formats import is_dataset, read_dataset
+from medcontext.data.known import KNOWN, SPLITS
 from medcontext.data.plan import Plan
 from medcontext.data.split_files import draw
 from medcontext.data.splits import make_split
@@ -52,6 +53,7 @@ def find_corpus(
     fold: int = 0,
     seed: int = 0,
     chosen: Mapping[Path, Collection[str]] = MappingProxyType({}),
+    official: str | None = None,
     before: Sequence[tuple[str, str, str]] = (),
 ) -> list[Source]:
     """What each source has. No label is ever read; of a data set, no validation and no test case is taken.
@@ -64,6 +66,7 @@ def find_corpus(
         fold: of the split.
         seed: of the split, where there is no file.
         chosen: the training cases of some data sets, by their folders, where these are known.
+        official: a packaged split, for its own data set where none is given.
         before: source, name and digest of the scans of a pretraining that goes on: it keeps these, whatever the split.
 
     Raises:
@@ -85,7 +88,8 @@ def find_corpus(
                 found.append(Source(source, whole))
             else:
                 known = chosen.get(dataset.root.resolve())
-                found.append(_training_part(source, dataset, known, split, fold, seed))
+                file = split or (official if official and KNOWN[SPLITS[official]].name == dataset.name else None)
+                found.append(_training_part(source, dataset, known, file, fold, seed))
         else:
             scans = find_scans([Path(source)], named or UNKNOWN)
             whole = Dataset(Path(source).resolve().name, Path(source), named or UNKNOWN, {}, scans.cases)

@@ -13,6 +13,7 @@ from medcontext.console import console
 from medcontext.data.corpus import UNKNOWN, Corpus
 from medcontext.data.crops import ScanCrops
 from medcontext.data.geometry import Shape3
+from medcontext.data.known import SPLITS
 from medcontext.data.plan import Plan, PrepareSettings
 from medcontext.data.planning import make_scan_plan
 from medcontext.data.splits import Split
@@ -88,12 +89,14 @@ class Like:
         settings: of the pretraining, with what is shared.
         plan: a run's; None where the settings say how to prepare.
         chosen: the training cases of the run's data set, by its folder.
+        split: the preset's, of the official data set that it is for.
         remarks: a sentence each.
     """
 
     settings: PretrainSettings
     plan: Plan | None = None
     chosen: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
+    split: str | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -126,13 +129,14 @@ def find_like(name: str, settings: PretrainSettings, channels: Sequence[str] = (
         shared = replace(settings, crop_size=crop, prepare=other.settings.prepare)
         training = other.split.train + other.facts.rest
         chosen = {Path(other.facts.data): training} if other.facts.data else {}
-        return Like(shared, plan, chosen, remarks)
+        return Like(shared, plan, chosen, remarks=remarks)
     preset_path("run", name)  # says what there is, where this is none
     preset = Settings.preset(name)
-    split = settings.split or preset.split
     crop = preset.crop_size if crop == "auto" else crop
     prepare = replace(preset.prepare, label_map={})
-    return Like(replace(settings, prepare=prepare, crop_size=crop, split=split), remarks=remarks)
+    official = preset.split if preset.split in SPLITS else None
+    split = settings.split or (None if official else preset.split)  # of a preset of one's own
+    return Like(replace(settings, prepare=prepare, crop_size=crop, split=split), split=official, remarks=remarks)
 
 
 def choose_plan(found: Sequence[Source], settings: PretrainSettings, workers: int) -> Plan:
