@@ -168,6 +168,7 @@ def test_every_objective_fits_its_network_and_crops() -> None:
         check_pretrainings(planned("table6", rows="pretrained=yes", pretrain_on=place))
 
 
+@pytest.mark.slow
 def test_those_of_a_smoke_test_fit_theirs() -> None:
     for table in ("table5", "table6"):
         cells = planned(table, rows="pretrained=yes", smoke=True, pretrain_on="train")

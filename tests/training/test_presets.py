@@ -102,7 +102,7 @@ def test_presets_of_data_sets_train_on_data_laid_out_so(official: Path, tmp_path
     train_official(official, tmp_path / "run", preset, AS_ON_A_GPU)
 
 
-@pytest.mark.parametrize("preset", TO_THE_END)
+@pytest.mark.parametrize("preset", slow(TO_THE_END, "swin_unetr"))
 def test_every_network_and_every_layout_is_trained_predicted_and_evaluated(
     official: Path, tmp_path: Path, preset: str
 ) -> None:

@@ -125,6 +125,7 @@ def test_every_validation_leaves_a_picture_of_each_case_in_tensorboard(run: Path
     assert pictures(run) == {"watch/ball_1": [20, 40], "watch/ball_3": [20, 40]}
 
 
+@pytest.mark.slow
 def test_looking_does_not_change_the_training(balls: Path, split: Path, tmp_path: Path) -> None:
     """With dropout and augmentation, which any random number drawn for a picture would change."""
     same = ["--steps=6", "--validate_every=2", f"--split={split}", "--network_args.dropout=0.3", "--accumulate=2"]
