@@ -247,13 +247,12 @@ SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
 STUDIES |= {
     "hippocampus_unetr": replace(
         STUDIES["hippocampus"],
-        steps=600,
+        steps=1500,
         common={**UNETR, "crop_size": (32, 48, 32)},
         pretraining={**DECODER, "batch_size": 4},
     ),
     "hippocampus_pcrlv2": replace(
         STUDIES["hippocampus"],
-        steps=600,
         common={**SMALL_CNN, "crop_size": (32, 48, 32)},
         pretraining={**VIEWS, "pcrlv2.global_boxes": ((32, 48, 32), (32, 40, 24), (24, 40, 32)), "batch_size": 4},
     ),
