@@ -33,6 +33,7 @@ from medcontext.configuration import plain
 from medcontext.data.cases import patient
 from medcontext.data.formats import read_dataset
 from medcontext.files import write_json
+from medcontext.pretrain_settings import OBJECTIVES
 
 PROBE = 150  # first steps of two trainings, side by side, by which a step's cost is measured
 WARM = 8  # of them, which do not count
@@ -91,7 +92,6 @@ def pretrained(objective: str, on_top: bool = False) -> dict[str, Arm]:
     }
 
 
-PRETRAINED = ("mae", "simmim", "simclr", "pcrlv2")
 HALF = {"method.share": 0.5, "method.clean": "rest"}
 ARMS = {
     "baseline": Arm(),
@@ -123,7 +123,7 @@ ARMS = {
     **{
         name: arm
         for on_top in (False, True)
-        for objective in PRETRAINED
+        for objective in OBJECTIVES
         for name, arm in pretrained(objective, on_top).items()
     },
 }
@@ -308,7 +308,7 @@ class Work:
         common = {name: value for name, value in self.study.common.items() if not name.startswith("augment.")}
         own = {name: COMMON[name] for name in ("workers", "accelerator")} | {"seed": seed, "held_out": 0.05}
         split = self.settings(Arm(), turn, seed).split
-        others = tuple(f"{name}." for name in PRETRAINED if name != objective)
+        others = tuple(f"{name}." for name in OBJECTIVES if name != objective)
         pretraining = {name: value for name, value in self.study.pretraining.items() if not name.startswith(others)}
         values = {**own, **common, **pretraining, "split": split, **changes}
         return mc.PretrainSettings.preset(objective=objective, **values)

@@ -83,6 +83,7 @@ def _pretrain(
     log: "Log",
 ) -> "Pretraining":
     from medcontext.data.corpus import find_corpus, prepare_corpus
+    from medcontext.listing import CROP
     from medcontext.training import pretrain as pieces
     from medcontext.training.loop import check_room, preparing_workers
     from medcontext.training.resume import note_scans, resumable
@@ -101,7 +102,7 @@ def _pretrain(
         before=earlier.facts.unlabelled.scans if earlier else (),
     )
     channels = len(found[0].dataset.channels)
-    crop = pieces.USUAL_CROP if chosen.crop_size == "auto" else chosen.crop_size
+    crop = CROP if chosen.crop_size == "auto" else chosen.crop_size
     pieces.make_objective(chosen, channels, crop)  # refused before a scan is read
     check_room(chosen, chosen.batch_size, channels, crop)
     with resumable(output, inputs, settings, place.first and not earlier):

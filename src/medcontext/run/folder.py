@@ -16,6 +16,7 @@ RUN/watch                 the watched cases' volumes, see `watched.py`
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,18 +121,32 @@ class Run(Training):
         }
 
 
+def check_files(folder: Path, files: Sequence[str], command: str, other: str = "") -> None:
+    """Refuse a folder that lacks some of the files that a command writes.
+
+    Args:
+        folder: to be read.
+        files: their names.
+        command: of `medcontext`.
+        other: what the folder is instead, where that is known.
+
+    Raises:
+        InputError: naming the files.
+    """
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
+        raise InputError(f"{folder} is not a folder that `medcontext {command}` wrote: {other or found}.")
+
+
 def read_run(folder: Path) -> Run:
     """The run in a folder.
 
     Raises:
         InputError: if the folder is not one that `medcontext train` wrote, or one of its files is damaged.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
-        if (folder / "pretraining.json").is_file():
-            found = "it is a pretraining, which segments nothing; a training starts from it by --init"
-        raise InputError(f"{folder} is not a folder that `medcontext train` wrote: {found}.")
+    other = "it is a pretraining, which segments nothing; a training starts from it by --init"
+    check_files(folder, FILES, Run.command, other if (folder / "pretraining.json").is_file() else "")
     settings = Settings.read(folder / "settings.yaml")
     plan, split, facts = (read_json(folder / name) for name in ("plan.json", "split.json", "run.json"))
     try:

@@ -24,7 +24,7 @@ from medcontext.errors import InputError
 from medcontext.files import read_json
 from medcontext.pretrain_settings import PretrainSettings
 from medcontext.run.facts import Facts
-from medcontext.run.folder import Training
+from medcontext.run.folder import Training, check_files
 
 RECORD = "pretraining.json"
 FILES = ("settings.yaml", "plan.json", "split.json", RECORD)
@@ -63,10 +63,7 @@ def read_pretraining(folder: Path) -> Pretraining:
     Raises:
         InputError: if the folder is not one that `medcontext pretrain` wrote, or one of its files is damaged.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        found = f"there is no {', '.join(missing)}" if folder.is_dir() else "there is no such folder"
-        raise InputError(f"{folder} is not a folder that `medcontext pretrain` wrote: {found}.")
+    check_files(folder, FILES, Pretraining.command)
     settings = PretrainSettings.read(folder / "settings.yaml")
     plan, split, facts = (read_json(folder / name) for name in FILES[1:])
     try:

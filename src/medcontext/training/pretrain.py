@@ -44,7 +44,6 @@ from medcontext.training.processes import Place
 from medcontext.training.shared_memory import batch_bytes
 
 VALIDATIONS = 10  # in a pretraining, where the settings do not say how often
-USUAL_CROP = (96, 96, 96)  # with which is tried what can be, before scans tell the crop
 OUTPUTS = 2  # of the network, whose last layer is not pretrained
 
 
