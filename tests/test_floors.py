@@ -13,7 +13,7 @@ SOURCE = Path(medcontext.__file__).parent
 # From the ground up. Names are modules or packages ("rooms") directly inside medcontext.
 FLOORS = [
     {"errors", "console"},
-    {"files", "options"},
+    {"files", "options", "extras"},
     {"method", "data", "pictures"},
     {"networks", "evaluation", "configuration", "phantom"},
     {"comparison", "pretraining"},
@@ -23,6 +23,7 @@ FLOORS = [
     {"inference"},
     {"reporting"},
     {"training"},
+    {"integrations"},
     {"commands"},
     {"demo", "experiments"},
     {"cli"},

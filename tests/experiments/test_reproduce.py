@@ -17,10 +17,11 @@ from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.experiments.cells import TableCell, make_cell
 from medcontext.experiments.conditions import Conditions
-from medcontext.experiments.launch import import_submitit, run_on_cluster
+from medcontext.experiments.launch import run_on_cluster
 from medcontext.experiments.smoke import split_file, write_data
 from medcontext.experiments.tables import Variant
 from medcontext.experiments.work import check_whole, failure, locked
+from medcontext.extras import need
 from medcontext.settings import Settings
 
 SMOKE = ("--scale=smoke", "--steps=1")
@@ -229,7 +230,7 @@ def test_submitits_local_executor_runs_cells(tmp_path: Path) -> None:
 def test_submitit_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"pip install medcontext\[slurm\]"):
-        import_submitit()
+        need("submitit")
 
 
 def test_a_step_costs_what_the_readme_says() -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from medcontext.console import console
@@ -15,6 +14,7 @@ from medcontext.experiments.cells import Cell
 from medcontext.experiments.only import pairs
 from medcontext.experiments.pace import Pace
 from medcontext.experiments.work import run_in_process
+from medcontext.extras import need
 
 NUMBERS = ("cpus_per_task", "gpus_per_node", "mem_gb", "nodes", "tasks_per_node", "timeout_min")
 GENERAL = (*NUMBERS, "name")
@@ -40,7 +40,7 @@ def job_parameters(launcher: str, slurm: Sequence[str], dry_run: bool = False) -
             parameters[name] = int(parameters[name])
     if launcher == "slurm":
         if not dry_run:
-            import_submitit()
+            need("submitit")
         return parameters
     if parameters:
         raise InputError(f"--slurm {' '.join(slurm)} is only used with --launcher slurm; add that, or leave it out.")
@@ -103,7 +103,7 @@ def run_on_cluster(
     Raises:
         InputError: if submitit is not installed, or the jobs cannot be submitted.
     """
-    submitit = import_submitit()
+    submitit = need("submitit")
     try:
         executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster)
         chosen = DEFAULTS | dict(parameters)
@@ -173,20 +173,7 @@ class Job:
 
     def checkpoint(self) -> Any:
         """When the cluster stops the job: queue it again; the cell goes on by itself."""
-        return import_submitit().helpers.DelayedSubmission(self)
-
-
-def import_submitit() -> ModuleType:
-    """The package that submits jobs.
-
-    Raises:
-        InputError: if it is not installed.
-    """
-    try:
-        import submitit
-    except ImportError:
-        raise InputError("submitit is not installed: pip install medcontext[slurm]") from None
-    return submitit
+        return need("submitit").helpers.DelayedSubmission(self)
 
 
 def report_failures(failed: Mapping[str, str], of: str, logs: Path) -> None:

@@ -1,6 +1,5 @@
 """Where curves and pictures go: CSV and TensorBoard in the run's folder; Weights & Biases and MLflow if asked for."""
 
-import importlib
 import math
 import os
 import re
@@ -16,11 +15,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 
 from medcontext.configuration import plain
 from medcontext.errors import InputError, first_line
+from medcontext.extras import EXTRAS, need
 from medcontext.files import writing
 from medcontext.run import Training
 
 PROJECT = "medcontext"  # and MLflow's experiment, unless their own variables name another
-OPTIONAL = {"wandb": "Weights & Biases", "mlflow": "MLflow"}
+OPTIONAL = ("wandb", "mlflow")
 
 
 def check_loggers(names: Sequence[str]) -> None:
@@ -29,12 +29,9 @@ def check_loggers(names: Sequence[str]) -> None:
     Raises:
         InputError: naming the extra that has it.
     """
-    for name, title in OPTIONAL.items():
+    for name in OPTIONAL:
         if name in names:
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                raise InputError(f"{title} is not installed: pip install medcontext[{name}]") from None
+            need(name)
 
 
 @contextmanager
@@ -56,12 +53,12 @@ def open_loggers(run: Training, first: bool) -> Iterator[list[Logger]]:
         logger.log_hyperparams(plain(asdict(run.settings)))
     failed = True
     try:
-        for name, title in OPTIONAL.items():
+        for name in OPTIONAL:
             if first and name in run.settings.loggers:
                 try:
                     loggers.append(open_wandb(run) if name == "wandb" else open_mlflow(run))
                 except Exception as error:  # a server may raise anything
-                    raise InputError(f"{title} cannot be used: {first_line(error)}") from error
+                    raise InputError(f"{EXTRAS[name][0]} cannot be used: {first_line(error)}") from error
         with _hushed_writer():
             yield loggers
         failed = False

@@ -1,0 +1,1 @@
+"""MedContext where people already train: nnU-Net, MONAI, Lightning."""
