@@ -38,6 +38,7 @@ class Command:
         values: what the help calls an option's value, where its type does not say it.
         usage: ways to call it, where they are not what its parameters say.
         first: the options that the help shows before all others.
+        foreign: whether its options are another tool's, and it reads them itself.
     """
 
     module: str
@@ -45,6 +46,7 @@ class Command:
     values: Mapping[str, str] = field(default_factory=dict)
     usage: Sequence[str] = ()
     first: Sequence[str] = ()
+    foreign: bool = False
 
 
 EVALUATIONS = "[NAME=]EVAL[,EVAL...]"
@@ -94,6 +96,7 @@ COMMANDS = {
     "check": Command("medcontext.commands.check", "data"),
     "prepare": Command("medcontext.commands.prepare"),
     "networks": Command("medcontext.commands.networks"),
+    "nnunet": Command("medcontext.integrations.nnunet.command", foreign=True),
     "demo": Command("medcontext.demo"),
     "reproduce": Command(
         "medcontext.experiments.reproduce",
@@ -188,6 +191,9 @@ def command(arguments: list[str]) -> None:
     from medcontext.configuration import named_options, settings_from
 
     function = getattr(importlib.import_module(COMMANDS[name].module), name)
+    if COMMANDS[name].foreign:
+        function(rest)
+        return
     parser = make_parser(name, function)
     parameters = inspect.signature(function).parameters
     settings = {name: kind for name, parameter in parameters.items() if (kind := settings_kind(parameter))}

@@ -221,7 +221,7 @@ def prepare_unlabelled(
         validated=tuple(case.name for case in kept if case.digest in validation),
         tested=tuple(case.name for case in kept if case.digest in test),
         unread=tuple(unread),
-        unlike=tuple(_unlike(kept, training)),
+        unlike=tuple(unlike({case.name: case.quantiles for case in kept}, [case.quantiles for case in training])),
     )
 
 
@@ -337,17 +337,24 @@ def _digest(case: Case, channels: tuple[str, ...], shapes: set[tuple[int, ...]])
         return None
 
 
-def _unlike(scans: Sequence[StoredCase], labelled: Sequence[StoredCase]) -> list[str]:
-    """Scans that are further from the nearest labelled one than these are from one another, and far at all."""
-    known = [case.quantiles for case in labelled]
+def unlike(scans: Mapping[str, np.ndarray], known: Sequence[np.ndarray]) -> list[str]:
+    """Scans that are further from the nearest labelled one than these are from one another, and far at all.
+
+    Args:
+        scans: the quantiles (C, Q) of each scan's prepared intensities by its name.
+        known: those of the labelled scans.
+
+    Returns:
+        Their names, with the distances.
+    """
     spread = [min(distance(one, two) for two in known if two is not one) for one in known if len(known) > 1]
     scale = float(np.mean([_deviation(each) for each in known])) or 1.0
     limit = max(2 * max(spread, default=0.0), FAR * scale)
     found = []
-    for case in scans:
-        nearest = min(distance(case.quantiles, each) for each in known)
+    for name, quantiles in scans.items():
+        nearest = min(distance(quantiles, each) for each in known)
         if nearest > limit:
-            found.append(f"{case.name} (distance {nearest:.2g}, labelled scans {max(spread, default=0.0):.2g})")
+            found.append(f"{name} (distance {nearest:.2g}, labelled scans {max(spread, default=0.0):.2g})")
     return found
 
 

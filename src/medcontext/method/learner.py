@@ -12,16 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medcontext.errors import InputError
 from medcontext.method.adapters import Adapter, VoxelAdapter
+from medcontext.method.batches import Label, clean_crops, crops, finest, first_head, parted, plain, shares_of, turned
 from medcontext.method.found import Found, Trust
-from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, consistency, heads
+from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, consistency
 from medcontext.method.masking import CubeMask, TubeMask, expand
 from medcontext.method.momentum import Momentum
 from medcontext.method.targets import Target, label_target, teacher_target
 from medcontext.method.teacher import EMATeacher
 from medcontext.method.unlabelled import Unlabelled
-
-Label = Tensor | Sequence[Tensor]
-"""(B, 1, H, W, D), integers 0 to K-1; or whatever the supervised loss takes, a tensor for each output, finest first."""
 
 
 class Losses(NamedTuple):
@@ -84,6 +82,9 @@ class MedContext(nn.Module):
             cost. The paper's is `all`.
         unlabelled: how scans without labels join, where `backward` is given some.
         expected: (K,), the share of each class (or region) among the voxels of a labelled scan, see `Found`.
+        read_label: what a host's label says, (finest label, K) to `Target`, where scans without labels join; by default
+            the label is (B, 1, H, W, D), integers 0 to K-1.
+        regions: whether the outputs are overlapping regions, each with a sigmoid, as `read_label` gives them.
 
     Raises:
         InputError: if a value is outside its range, no loss uses the mask, or settings contradict one another.
@@ -122,6 +123,8 @@ class MedContext(nn.Module):
         clean: Literal["all", "rest"] = "all",
         unlabelled: Unlabelled = Unlabelled(view="none"),  # noqa: B008 (frozen)
         expected: Tensor | None = None,
+        read_label: Callable[[Tensor, int], Target] | None = None,
+        regions: bool = False,
     ) -> None:
         super().__init__()
         if beta < 0:
@@ -141,7 +144,9 @@ class MedContext(nn.Module):
         self.mask = mask
         self.adapter = None if mask is None else adapter or VoxelAdapter(in_channels)
         self.supervised = DeepSupervision(supervised or DiceCE())
-        self.targeted = DeepSupervision(TargetDiceCE(regions=self.membership is not None))
+        self.regions = regions or self.membership is not None
+        self.read_label = read_label or self._read_label
+        self.targeted = DeepSupervision(TargetDiceCE(self.regions))
         self.total_steps = total_steps
         self.momentum = momentum
         self.beta = beta
@@ -154,7 +159,7 @@ class MedContext(nn.Module):
         self.share = share
         self.clean = clean
         self.unlabelled = unlabelled
-        self.found = Found(expected, background=self.membership is None)
+        self.found = Found(expected, background=not self.regions)
         self.observing = True  # whether a step notes `trust`, for curves
         self.trust: Trust | None = None  # of the last such step with unlabelled scans
         self.keeping = False  # whether `outputs` are kept, for metrics of the training
@@ -163,7 +168,7 @@ class MedContext(nn.Module):
 
     @property
     def membership(self) -> Tensor | None:
-        """(R, K) booleans, which class belongs to which region, where regions are segmented."""
+        """(R, K) booleans, which class belongs to which region, where our own loss segments regions."""
         return getattr(self.supervised.loss, "membership", None)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
@@ -366,19 +371,18 @@ class MedContext(nn.Module):
         partners = functools.partial(self._filled, image[last], crops(label, last), varied)
         return whole + [functools.partial(partners, mask, answer) for mask in masks]
 
+    def _read_label(self, label: Tensor, classes: int) -> Target:
+        return label_target(label, classes, self.membership)
+
     def _answer(self, scans: Tensor, label: Tensor) -> tuple[Target, Tensor | None]:
         """The target that the teacher's answer on whole scans (M, C, H, W, D) makes; its logits where these count."""
-        rule, membership = self.unlabelled, self.membership
+        rule = self.unlabelled
         logits = first_head(self.teacher(scans), scans)
-        labels = class_shares(label, logits.shape[1] if membership is None else membership.shape[1])
-        if membership is None:
-            said = class_shares(logits.max(1).indices, logits.shape[1])
-        else:
-            labels = membership.to(labels) @ labels
-            said = (logits > 0).float().flatten(2).mean(dim=(0, 2))
-        known = self.found.update(self._average(said), self._average(labels))
-        regions = membership is not None
-        target = teacher_target(logits, threshold=rule.threshold, soft=rule.target == "soft", regions=regions)
+        target = teacher_target(logits, threshold=rule.threshold, soft=rule.target == "soft", regions=self.regions)
+        said = teacher_target(logits, threshold=0.0, regions=self.regions) if rule.target == "soft" else target
+        said = said._replace(weight=torch.ones_like(said.weight))  # also where it is not sure
+        labels = self.read_label(label, logits.shape[1])
+        known = self.found.update(self._average(shares_of(said)), self._average(shares_of(labels)))
         target = target.kept_open(known) if rule.keep_open else target
         return target, logits if rule.target == "consistency" else None
 
@@ -396,7 +400,7 @@ class MedContext(nn.Module):
         clean, outputs = parted(outputs, seen)
         self._observe(outputs, target, ~mask)
         weighted = target._replace(weight=target.weight * self.current_weight())
-        labelled = label_target(finest(label)[seen:], target.share.shape[1], self.membership)
+        labelled = self.read_label(finest(label)[seen:], target.share.shape[1])
         loss = self.targeted(outputs, weighted.filled(mask, labelled))
         whole = self.supervised(clean, crops(label, slice(seen))) if seen else torch.zeros_like(loss)
         if seen:
@@ -438,10 +442,10 @@ class MedContext(nn.Module):
         logits = first_head(outputs, target.share)
         said = (target.share > 0.5) & theirs  # (M, K, H, W, D)
         sure = said & (target.weight > 0)
-        if self.membership is None:
-            same = logits.max(1, keepdim=True).indices == target.share.max(1, keepdim=True).indices
-        else:
+        if self.regions:
             same = logits > 0
+        else:
+            same = logits.max(1, keepdim=True).indices == target.share.max(1, keepdim=True).indices
         volume = (0, *range(2, logits.dim()))
         self.trust = Trust(
             share=((target.weight > 0) & theirs).float().sum() / (target.weight.shape[1] * theirs.sum().clamp_min(1)),
@@ -472,56 +476,6 @@ class MedContext(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.found.restore(state.get("found", {"updates": 0}))  # older checkpoints lack it
-
-
-def clean_crops(batch: int, second: int, clean: str, share: float) -> int:
-    """How many of a batch's crops are seen as they are, the first ones, where so many get a second view.
-
-    A batch too small to be shared is seen whole: with a share below 1 some labelled crop is always seen as it is.
-
-    >>> clean_crops(4, 2, "rest", 0.5), clean_crops(1, 1, "rest", 0.5), clean_crops(4, 4, "rest", 1.0)
-    (2, 1, 0)
-    """
-    rest = batch - second
-    return rest if clean == "rest" and (rest or share == 1) else batch
-
-
-def first_head(outputs: Any, image: Tensor) -> Tensor:
-    """The full-resolution output of a network for a volume (B, C, H, W, D) or an image (B, C, H, W)."""
-    return heads(outputs, axes=image.dim() - 2)[0]
-
-
-def plain(tensor: Any) -> Any:
-    """A tensor without what its kind adds, such as MONAI's MetaTensor, and so would every loss and gradient."""
-    return tensor.as_subclass(Tensor) if isinstance(tensor, Tensor) else tensor
-
-
-def crops(label: Label, which: slice) -> Label:
-    """The labels of some of a batch's crops."""
-    return label[which] if isinstance(label, Tensor) else [each[which] for each in label]
-
-
-def finest(label: Label) -> Tensor:
-    """The label at full resolution."""
-    return label if isinstance(label, Tensor) else label[0]
-
-
-def parted(outputs: Any, first: int) -> tuple[Any, Any]:
-    """A network's outputs, of any number of heads, for the first crops of a batch and for the others."""
-    if isinstance(outputs, Tensor):
-        return outputs[:first], outputs[first:]
-    parts = [parted(each, first) for each in outputs]
-    return [clean for clean, _ in parts], [other for _, other in parts]
-
-
-def turned(crops: Tensor, first: int) -> Tensor:
-    """Each crop from the first on in the place of the next, the last one in that first's."""
-    return torch.cat([crops[:first], crops[first:].roll(1, 0)])
-
-
-def class_shares(label: Tensor, classes: int) -> Tensor:
-    """(K,): the share of each class among the voxels of class indices of any shape."""
-    return torch.bincount(label.flatten().long(), minlength=classes) / label.numel()
 
 
 def risen(step: float, length: float) -> float:

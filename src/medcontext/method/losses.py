@@ -4,6 +4,7 @@ Letters: B batch, K classes, H W D volume, of images H W.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -40,7 +41,7 @@ class DiceCE(nn.Module):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Loss of logits (B, K, H, W, D) against labels (B, 1, H, W, D) with values 0 to K-1; a scalar."""
-        with torch.autocast(logits.device.type, enabled=False):
+        with full_precision(logits.device):
             return self.loss(logits if logits.dtype == torch.float64 else logits.float(), label)
 
 
@@ -62,7 +63,7 @@ class RegionDiceCE(nn.Module):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Loss of logits (B, R, H, W, D) against class labels (B, 1, H, W, D) with values 0 to K-1; a scalar."""
-        with torch.autocast(logits.device.type, enabled=False):
+        with full_precision(logits.device):
             logits = logits if logits.dtype == torch.float64 else logits.float()
             inside = self.membership[:, label[:, 0].long()].movedim(0, 1).to(logits.dtype)  # (R, B, ...) -> (B, R, ...)
             return self.dice(logits, inside) + F.binary_cross_entropy_with_logits(logits, inside)
@@ -85,7 +86,7 @@ class TargetDiceCE(nn.Module):
 
     def forward(self, logits: Tensor, target: Target) -> Tensor:
         """Loss of logits (B, K, H, W, D); a scalar, 0 where no voxel counts."""
-        with torch.autocast(logits.device.type, enabled=False):
+        with full_precision(logits.device):
             logits = logits if logits.dtype == torch.float64 else logits.float()
             share, weight = target.share.to(logits.dtype), target.weight.to(logits.dtype)
             left = None if target.open is None else target.open.to(logits.dtype)
@@ -119,21 +120,24 @@ class DeepSupervision(nn.Module):
 
     Args:
         loss: takes logits (B, K, ...) and labels (B, 1, ...), or a `Target`.
+        weights: of the outputs, finest first; 0 spares one. Halving where nothing is said.
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss: nn.Module, weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.loss = loss
+        self.weights = weights
 
     def forward(self, outputs: Any, label: Tensor | Target | Sequence[Tensor]) -> Tensor:
         if not isinstance(label, Tensor | Target):
             return self.loss(outputs, label)
         outputs = heads(outputs, axes=(label.share if isinstance(label, Target) else label).dim() - 2)
-        weights = [0.5**level for level in range(len(outputs))]
+        weights = [0.5**level for level in range(len(outputs))] if self.weights is None else self.weights
         resize = Target.resized if isinstance(label, Target) else resize_label
         terms = [
             weight * self.loss(logits, resize(label, logits.shape[2:]))  # type: ignore[arg-type]
             for weight, logits in zip(weights, outputs, strict=True)
+            if weight
         ]
         return torch.stack(terms).sum() / sum(weights)
 
@@ -175,7 +179,7 @@ def consistency(student: Tensor, teacher: Tensor, kind: Literal["paper", "refere
         >>> consistency(torch.zeros_like(t), t).item(), consistency(torch.zeros_like(t), t, "reference").item()
         (1.0, 2.5)
     """
-    with torch.autocast(student.device.type, enabled=False):
+    with full_precision(student.device):
         if student.dtype != torch.float64:
             student, teacher = student.float(), teacher.float()
         teacher = teacher.detach()
@@ -184,3 +188,9 @@ def consistency(student: Tensor, teacher: Tensor, kind: Literal["paper", "refere
         difference = (student - teacher).flatten(1).square().sum(1)  # (B, K*H*W*D) -> (B,)
         size = teacher.flatten(1).square().sum(1).clamp_min(torch.finfo(teacher.dtype).tiny)
         return (difference / size).mean()
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """No autocast; not asked for where a device knows none, for which torch refuses even to switch it off."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()

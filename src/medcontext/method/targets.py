@@ -55,23 +55,41 @@ class Target(NamedTuple):
         return Target(nearest(self.share), nearest(self.weight), None if self.open is None else nearest(self.open))
 
 
-def label_target(label: Tensor, classes: int, membership: Tensor | None = None) -> Target:
+def label_target(label: Tensor, classes: int, membership: Tensor | None = None, ignore: int | None = None) -> Target:
     """The target of labelled voxels: nothing is open, all counts alike.
 
     Args:
         label: (B, 1, H, W, D), integers 0 to K-1.
         classes: K.
         membership: (R, K) booleans, which class belongs to which region, where regions are segmented.
+        ignore: the value of voxels of which nothing is known.
 
     Example:
         >>> label_target(torch.tensor([[[[[0, 2]]]]]), 3).share.flatten(2).tolist()
         [[[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]]
     """
+    label = label.long()
+    weight = torch.ones_like(label, dtype=torch.float32)
+    if ignore is not None:
+        weight, label = (label != ignore).float(), label.masked_fill(label == ignore, 0)
     if membership is None:
-        share = _one_hot(label.long(), classes)
+        share = _one_hot(label, classes)
     else:
-        share = membership[:, label[:, 0].long()].movedim(0, 1).float()  # (R, B, H, W, D) -> (B, R, H, W, D)
-    return Target(share, torch.ones_like(share[:, :1]))
+        share = membership[:, label[:, 0]].movedim(0, 1).float()  # (R, B, H, W, D) -> (B, R, H, W, D)
+    return Target(share, weight)
+
+
+def region_target(label: Tensor, regions: int) -> Target:
+    """The target of voxels that are labelled by a map for each region.
+
+    Args:
+        label: (B, R, H, W, D), 0 and 1 or booleans; one map more where the last one says of which voxels nothing is
+            known, as nnU-Net's ignore label.
+        regions: R.
+    """
+    share = label[:, :regions].float()
+    unknown = label[:, regions:].float() if label.shape[1] > regions else torch.zeros_like(share[:, :1])
+    return Target(share, 1 - unknown)
 
 
 def teacher_target(logits: Tensor, *, threshold: float, soft: bool = False, regions: bool = False) -> Target:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from medcontext.data.geometry import Shape3
 from medcontext.method import CubeMask, MedContext, Momentum, ReferenceMomentum, TubeMask
+from medcontext.method.adapters import Adapter
 from medcontext.networks import token_adapter
 from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, TeacherSettings
 
@@ -39,6 +41,8 @@ def make_learner(
     steps_per_epoch: int,
     supervised: nn.Module | None = None,
     expected: torch.Tensor | None = None,
+    adapter: Adapter | None = None,
+    **host: Any,
 ) -> MedContext:
     """MedContext around a network, as the settings say.
 
@@ -52,12 +56,13 @@ def make_learner(
         steps_per_epoch: optimizer steps, for the `reference` preset.
         supervised: the supervised loss, equation 3 by default.
         expected: the share of each class in a labelled scan, where scans without labels join.
+        adapter: one that is there already; made as the settings say, if not.
+        host: further arguments of `MedContext`, of a host that has labels of its own kind.
     """
     mask = make_mask(settings.mask) if settings.masking else None
     if mask is not None:
         mask.grid(crop_size)  # refuses a patch that does not divide the crop, before training
-    adapter = None
-    if mask is not None and settings.mask.space == "tokens":
+    if adapter is None and mask is not None and settings.mask.space == "tokens":
         adapter = token_adapter(network_name, network, settings.mask.initial)
     teacher = settings.teacher
     return MedContext(
@@ -80,6 +85,7 @@ def make_learner(
         clean=settings.clean,
         unlabelled=settings.unlabelled,
         expected=expected,
+        **host,
     )
 
 

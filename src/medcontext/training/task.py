@@ -98,6 +98,6 @@ class Task(Steps):
         values = {"unlabelled/trusted": trust.share}
         for key in ("sure", "agreement", "known"):
             each = getattr(trust, key)
-            values[f"unlabelled/{key}"] = (each if self.learner.membership is not None else each[1:]).nanmean()
+            values[f"unlabelled/{key}"] = (each if self.learner.regions else each[1:]).nanmean()
             values |= {f"unlabelled/{key}/{name}": value for name, value in zip(self.structures, each, strict=False)}
         return values

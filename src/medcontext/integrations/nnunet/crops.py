@@ -1,0 +1,118 @@
+"""nnU-Net's loader of training crops, with crops of scans without labels beside them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as host
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from torch import Tensor
+
+
+class PairedDataLoader(nnUNetDataLoader):
+    """Beside the last labelled crops of a batch, each a crop at about the same place of a scan without labels.
+
+    The batch is in random order: nnU-Net puts the crops with foreground last, and each kind shall have partners.
+
+    Args:
+        data: the labelled cases; what follows it is as in nnU-Net's loader.
+        scans: prepared scans, an nnU-Net data set.
+        partners: from the crops of a batch to how many of them have partners.
+        scan_transforms: nnU-Net's training transforms, for a scan alone.
+    """
+
+    def __init__(
+        self, data: Any, *args: Any, scans: Any, partners: Callable[[int], int], scan_transforms: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(data, *args, **kwargs)
+        self.scans = scans
+        self.partners = partners(self.batch_size)
+        self.scan_transforms = scan_transforms
+        self.places: list[np.ndarray] = []
+
+    def get_bbox(self, data_shape: Any, *args: Any, **kwargs: Any) -> tuple[list[int], list[int]]:
+        low, high = super().get_bbox(data_shape, *args, **kwargs)
+        centre = (np.array(low) + np.array(high)) / 2
+        self.places.append(np.clip(centre / np.array(data_shape), 0, 1))
+        return low, high
+
+    def generate_train_batch(self) -> dict[str, Any]:
+        self.places = []
+        batch = super().generate_train_batch()
+        order = np.random.permutation(self.batch_size)  # noqa: NPY002 (nnU-Net's own source of chance)
+        target = batch["target"]
+        return {
+            "data": batch["data"][order],
+            "target": [each[order] for each in target] if isinstance(target, list) else target[order],
+            "keys": [batch["keys"][index] for index in order],
+            "unlabelled": torch.stack([self.scan_at(self.places[index]) for index in order[-self.partners :]]),
+        }
+
+    def scan_at(self, place: np.ndarray) -> Tensor:
+        """A crop (C, h, w, d), or (C, h, w), of some scan, with its centre at a place of it, 0 to 1 along each axis."""
+        name = self.scans.identifiers[np.random.choice(len(self.scans.identifiers))]  # noqa: NPY002
+        image, mask, _, _ = self.scans.load_case(name)
+        shape = np.array(image.shape[1:])
+        centre = np.minimum(place * shape, shape - 1).astype(int)
+        # Where nnU-Net centres a crop on a voxel of a class, that is the voxel.
+        low, high = super().get_bbox(shape, True, {0: np.array([[0, *centre]])})
+        box = [list(bounds) for bounds in zip(low, high, strict=True)]
+        crop = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
+        inside = torch.from_numpy(crop_and_pad_nd(mask, box, -1, cast_cropped_to=np.int16)).to(torch.int16)
+        if self.patch_size_was_2d:
+            crop, inside = crop[:, 0], inside[:, 0]
+        return self.scan_transforms(image=crop, segmentation=inside)["image"]
+
+
+class Pairing:
+    """While it lasts, the trainer's loader of training crops is a `PairedDataLoader`.
+
+    nnU-Net makes its loaders in one long function, which trainers seldom replace; the class is all that differs.
+
+    Args:
+        trainer: whose `training_cases` the loader is told by.
+        scans: prepared scans.
+        partners: from the crops of a batch to how many have partners.
+    """
+
+    def __init__(self, trainer: Any, scans: Any, partners: Callable[[int], int]) -> None:
+        self.trainer = trainer
+        self.scans = scans
+        self.partners = partners
+        self.used = False
+
+    def __enter__(self) -> "Pairing":
+        host.nnUNetDataLoader = self.make
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        host.nnUNetDataLoader = nnUNetDataLoader
+
+    def make(self, data: Any, *args: Any, **kwargs: Any) -> nnUNetDataLoader:
+        if data is not self.trainer.training_cases:
+            return nnUNetDataLoader(data, *args, **kwargs)
+        self.used = True
+        return PairedDataLoader(
+            data,
+            *args,
+            scans=self.scans,
+            partners=self.partners,
+            scan_transforms=scan_transforms(self.trainer),
+            **kwargs,
+        )
+
+
+def scan_transforms(trainer: Any) -> Any:
+    """The trainer's training transforms for an image of which nothing but its place is known."""
+    rotation, flat, _, mirror = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    return trainer.get_training_transforms(
+        trainer.configuration_manager.patch_size,
+        rotation,
+        None,
+        mirror,
+        flat,
+        use_mask_for_norm=trainer.configuration_manager.use_mask_for_norm,
+        foreground_labels=trainer.label_manager.foreground_labels,
+    )

@@ -1,0 +1,323 @@
+"""A training of nnU-Net's with the method: what comes before its trainer in a class's bases.
+
+Written against nnU-Net 2.8; the comments say what of it makes a line necessary.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+
+from medcontext.data.augment import Augment
+from medcontext.errors import InputError
+from medcontext.integrations.nnunet.crops import Pairing
+from medcontext.integrations.nnunet.scans import find_prepared
+from medcontext.method import Losses, MedContext, VoxelAdapter
+from medcontext.method.losses import DeepSupervision
+from medcontext.method.targets import label_target, region_target
+from medcontext.settings import STRONG, MethodSettings, Settings
+from medcontext.training.assemble import make_learner
+
+Base: Any = nnUNetTrainer if TYPE_CHECKING else object
+
+CLIP = 12.0  # as nnU-Net's `train_step` has it
+AXES = {0: 1, 1: 2, 2: 0}  # H, W and D, through the plane, among the axes of nnU-Net, which has the coarsest first
+STATE = "medcontext"  # in a checkpoint
+
+
+class MedContextMixin(Base):
+    """`class Mine(MedContextMixin, nnUNetTrainerDA5)` trains as that trainer does, with the method.
+
+    Its data, augmentation, loss, optimizer, schedule and checkpoints stay nnU-Net's; the whole view's loss is nnU-Net's
+    own, to the digit. Settings are attributes of the class, because nnU-Net allows a trainer no arguments of its own.
+
+    Args:
+        method: a name, as `medcontext train --method` takes it, or settings. A mask's `axis` counts as everywhere here:
+            2 is through the plane, whichever axis that is in nnU-Net; its `patch_size` becomes the nearest that divides
+            nnU-Net's patch.
+        vary: further changes of intensity of unlabelled crops as the student sees them.
+        epochs: their number; nnU-Net's 1000 where nothing is said.
+        clip: largest gradient norm, where the trainer has a `train_step` of its own, which this one replaces.
+    """
+
+    method: ClassVar[str | MethodSettings] = "medcontext"
+    vary = STRONG
+    epochs: ClassVar[int | None] = None
+    clip: ClassVar[float | None] = None
+
+    network: Any
+    is_ddp: bool
+    learner: MedContext
+    adapter: VoxelAdapter | None = None
+    restored = False  # whether the teacher's weights are a checkpoint's
+
+    def initialize(self) -> None:
+        if self.epochs is not None:
+            self.num_epochs = self.epochs
+        self.settings = _settings(self.method)
+        self._check_host()
+        super().initialize()
+        self.learner = self._make_learner()
+        self.varied = Augment(self.vary)
+
+    def _check_host(self) -> None:
+        replaced = next(base for base in _hosts(type(self)) if "train_step" in vars(base))
+        if replaced is not nnUNetTrainer and self.clip is None:
+            raise InputError(
+                f"{replaced.__name__} has a train_step of its own, which MedContext's replaces. If that is what you "
+                f"want, say so by the gradient norm at which it is to clip: clip = {CLIP:g} in {type(self).__name__}."
+            )
+
+    def configure_optimizers(self, *args: Any, **kwargs: Any) -> Any:
+        # Also called by `initialize` before a checkpoint is read, and by trainers in stages for each of these: the
+        # embedding is in every optimizer from the start.
+        optimizer, scheduler = super().configure_optimizers(*args, **kwargs)
+        if self.settings.masking:
+            self.adapter = self.adapter or VoxelAdapter(self.num_input_channels).to(self.device)
+            _add_group(optimizer, scheduler, self.adapter)
+        return optimizer, scheduler
+
+    def _make_learner(self) -> MedContext:
+        patch = tuple(self.configuration_manager.patch_size)
+        settings = self.settings
+        if settings.masking:
+            mask = fitted_mask(settings.mask, patch)
+            if mask.patch_size != settings.mask.patch_size:
+                self.print_to_log_file(f"MedContext: hidden patches of {mask.patch_size}, which divide {patch}")
+            settings = replace(settings, mask=mask)
+        manager = self.label_manager
+        learner = make_learner(
+            settings,
+            self.network,
+            "nnU-Net's",
+            in_channels=self.num_input_channels,  # of a cascade with the previous segmentation, hidden like the image
+            crop_size=patch,
+            total_steps=self.num_epochs * self.num_iterations_per_epoch,
+            steps_per_epoch=self.num_iterations_per_epoch,
+            supervised=self.loss,
+            adapter=self.adapter,
+            read_label=region_target if manager.has_regions else partial(label_target, ignore=manager.ignore_label),
+            regions=manager.has_regions,
+        )
+        if weights := getattr(self.loss, "weight_factors", None):
+            learner.targeted = DeepSupervision(learner.targeted.loss, weights)
+        self._answer_once(learner.teacher.network)
+        return learner
+
+    def _answer_once(self, teacher: nn.Module) -> None:
+        """Switch the teacher's deep supervision off, the way that a trainer has for its network."""
+        student, several = self.network, self.is_ddp
+        self.network, self.is_ddp = teacher, False
+        try:
+            self.set_deep_supervision_enabled(False)
+        finally:
+            self.network, self.is_ddp = student, several
+
+    def get_tr_and_val_datasets(self) -> Any:
+        training, validation = super().get_tr_and_val_datasets()
+        self.training_cases = training
+        return training, validation
+
+    def get_dataloaders(self) -> Any:
+        scans = find_prepared(self)
+        if scans is None:
+            return super().get_dataloaders()
+        pairing = Pairing(self, scans, self.learner.partners)
+        with pairing:
+            loaders = super().get_dataloaders()
+        if not pairing.used:
+            raise InputError(
+                f"{type(self).__name__} makes loaders of its own kind, in which scans without labels cannot join. "
+                "Train with unlabelled=Unlabelled(view='none') in its method's settings."
+            )
+        return loaders
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        self.learner.total_steps = self.num_epochs * self.num_iterations_per_epoch
+        if not self.restored:  # weights of a pretraining came after `initialize`
+            self.learner.restart_teacher()
+        self.print_to_log_file(f"MedContext: {described(self.settings)}, {self.learner.total_steps} steps")
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        image, label = self._moved(batch["data"]), self._moved(batch["target"])
+        last = (self.learner.step + 1) % self.num_iterations_per_epoch == 0
+        self.learner.observing = last
+        scans: Any = self._scans(batch["unlabelled"]) if "unlabelled" in batch else {}
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            losses = self.learner.backward(image, label, backward=self._backward, **scans)
+        self._step()
+        self.learner.update_teacher()
+        # nnU-Net's curves show `loss`: of the whole view, as in its validation.
+        terms = losses._asdict()
+        return {**{name: value.float().cpu().numpy() for name, value in terms.items()}, "loss": self._shown(losses)}
+
+    def _shown(self, losses: Losses) -> Any:
+        seen = losses.whole if float(losses.whole) else losses.loss  # a batch of filled crops alone has no whole view
+        return seen.float().cpu().numpy()
+
+    def _moved(self, value: Any) -> Any:
+        if isinstance(value, Sequence):
+            return [self._moved(each) for each in value]
+        return value.to(self.device, non_blocking=True)
+
+    def _scans(self, crops: Tensor) -> dict[str, Tensor]:
+        """Unlabelled crops, as the teacher and as the student sees them."""
+        if not self.learner.joined():
+            return {}
+        crops = self._moved(crops)
+        return {"unlabelled": crops, "varied": self.varied.images(crops, self.learner.step)}
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()  # as nnU-Net does
+
+    def _backward(self, loss: Tensor) -> None:
+        with torch.autocast("cuda", enabled=False) if self.device.type == "cuda" else nullcontext():
+            (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
+
+    def _step(self) -> None:
+        scaler, limit = self.grad_scaler, CLIP if self.clip is None else self.clip
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(list(self.learner.trainable_parameters()), limit)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        super().on_train_epoch_end([{"loss": step["loss"]} for step in train_outputs])
+        # nnU-Net's logger takes none but its own curves.
+        terms = {name: [float(step[name]) for step in train_outputs] for name in Losses._fields[1:]}
+        text = ", ".join(f"{name} {sum(values) / len(values):.4f}" for name, values in terms.items() if any(values))
+        trust = self.learner.trust
+        trusted = f"; the teacher is sure on {float(trust.share):.0%} of the unlabelled voxels" if trust else ""
+        self.print_to_log_file(f"MedContext: {text}{trusted}")
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's, with the teacher, whole or not at all; beside the best and the final one the teacher's alone."""
+        partial_file = Path(f"{filename}.part")
+        partial_file.unlink(missing_ok=True)
+        super().save_checkpoint(str(partial_file))
+        if not partial_file.is_file():  # not the first process, or none is wanted
+            return
+        checkpoint = torch.load(partial_file, map_location="cpu", weights_only=False)
+        checkpoint["trainer_name"] = known_trainer(type(self))
+        learner = self.learner
+        checkpoint[STATE] = {
+            "teacher": learner.teacher.network.state_dict(),
+            "adapter": None if learner.adapter is None else learner.adapter.state_dict(),
+            "progress": learner.get_extra_state(),
+        }
+        _replace(checkpoint, partial_file, filename)
+        if not filename.endswith("checkpoint_latest.pth"):  # the only one that nnU-Net deletes
+            teacher = {**checkpoint, "network_weights": checkpoint.pop(STATE)["teacher"]}
+            teacher = {key: value for key, value in teacher.items() if key not in (STATE, "optimizer_state")}
+            _replace(teacher, partial_file, f"{filename.removesuffix('.pth')}_teacher.pth")
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        """Go on from our checkpoint, or from a stock trainer's: its teacher then is a copy of what it had learnt."""
+        if not self.was_initialized:
+            self.initialize()
+        checkpoint = filename_or_checkpoint
+        if not isinstance(checkpoint, dict):
+            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=False)
+        state = checkpoint.pop(STATE, None)
+        if state is not None and (state["adapter"] is None) != (self.adapter is None):
+            raise InputError(
+                f"The checkpoint {filename_or_checkpoint} is of a training with another method: go on with the trainer "
+                "that wrote it, or start anew."
+            )
+        if state is None and self.adapter is not None:
+            _await_embedding(checkpoint["optimizer_state"])
+        with tempfile.TemporaryDirectory() as folder:  # 2.8.1 takes a path alone
+            file = Path(folder) / "checkpoint.pth"
+            torch.save(checkpoint, file)
+            super().load_checkpoint(str(file))
+        if state is None:
+            self.print_to_log_file("MedContext: a checkpoint without a teacher; it starts as a copy of the network")
+            self.learner.restart_teacher()
+            self.learner.step = self.current_epoch * self.num_iterations_per_epoch
+        else:
+            self.learner.teacher.network.load_state_dict(state["teacher"])
+            if self.adapter is not None:
+                self.adapter.load_state_dict(state["adapter"])
+            self.learner.set_extra_state(state["progress"])
+        self.restored = True
+
+
+def fitted_mask(mask: Any, patch: tuple[int, ...]) -> Any:
+    """The mask on nnU-Net's axes, its patches the nearest that divide nnU-Net's patch.
+
+    >>> from medcontext.settings import MaskSettings
+    >>> fitted_mask(MaskSettings(), (40, 56, 40)).patch_size, fitted_mask(MaskSettings(), (40, 56, 40)).axis
+    ((40, 14, 20), 0)
+    >>> fitted_mask(MaskSettings(), (56, 40)).patch_size
+    (14, 20)
+    """
+    if len(patch) == 3:
+        size = mask.patch_size
+        if not isinstance(size, int):
+            size = tuple(size[axis] for axis in sorted(AXES, key=AXES.__getitem__))
+        mask = replace(mask, axis=AXES[mask.axis], patch_size=size)
+    return mask.fitted(patch)
+
+
+def described(settings: MethodSettings) -> str:
+    """The method in a few words, for nnU-Net's log."""
+    mask = settings.mask
+    return f"method {settings.name}" + (f", {mask.ratio:g} of the {mask.shape}s hidden" if settings.masking else "")
+
+
+def known_trainer(trainer: type) -> str:
+    """The class by which nnU-Net alone, without this package, makes the same network again."""
+    stock = next(base for base in trainer.__mro__ if base.__module__.startswith("nnunetv2."))
+    same = trainer.build_network_architecture is stock.build_network_architecture  # type: ignore[attr-defined]
+    return (stock if same else trainer).__name__
+
+
+def _settings(method: str | MethodSettings) -> MethodSettings:
+    settings = Settings.preset(method=method).method if isinstance(method, str) else method
+    if settings.masking and settings.mask.space == "tokens":
+        raise InputError("nnU-Net's networks have no tokens to hide: set the mask's space to voxels.")
+    return settings
+
+
+def _hosts(trainer: type) -> list[type]:
+    """The classes behind the mixin."""
+    bases = trainer.__mro__
+    return list(bases[bases.index(MedContextMixin) + 1 :])
+
+
+def _add_group(optimizer: torch.optim.Optimizer, scheduler: Any, adapter: VoxelAdapter) -> None:
+    """Let the embedding be optimised like the network, in a last group of its own."""
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if id(adapter.embedding) in known:
+        return
+    first = optimizer.param_groups[0]
+    optimizer.add_param_group(
+        {**{key: value for key, value in first.items() if key != "params"}, "params": [adapter.embedding]}
+    )
+    if hasattr(scheduler, "base_lrs"):  # of torch's own schedules, one for each group
+        scheduler.base_lrs.append(scheduler.base_lrs[0])
+
+
+def _await_embedding(state: dict[str, Any]) -> None:
+    """Give a stock optimizer's state the group of the embedding, of which it knows nothing yet."""
+    number = sum(len(group["params"]) for group in state["param_groups"])
+    state["param_groups"].append({**state["param_groups"][0], "params": [number]})
+
+
+def _replace(checkpoint: dict[str, Any], partial_file: Path, filename: str) -> None:
+    torch.save(checkpoint, partial_file)
+    os.replace(partial_file, filename)

@@ -1,0 +1,68 @@
+"""Batches taken apart and put together: which crops get which view, labels and outputs that may be lists.
+
+Letters: B batch, C channels, K classes, H W D volume, of images H W.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medcontext.method.losses import heads
+from medcontext.method.targets import Target
+
+Label = Tensor | Sequence[Tensor]
+"""(B, 1, H, W, D), integers 0 to K-1; or whatever the supervised loss takes, a tensor for each output, finest first."""
+
+
+def clean_crops(batch: int, second: int, clean: str, share: float) -> int:
+    """How many of a batch's crops are seen as they are, the first ones, where so many get a second view.
+
+    A batch too small to be shared is seen whole: with a share below 1 some labelled crop is always seen as it is.
+
+    >>> clean_crops(4, 2, "rest", 0.5), clean_crops(1, 1, "rest", 0.5), clean_crops(4, 4, "rest", 1.0)
+    (2, 1, 0)
+    """
+    rest = batch - second
+    return rest if clean == "rest" and (rest or share == 1) else batch
+
+
+def first_head(outputs: Any, image: Tensor) -> Tensor:
+    """The full-resolution output of a network for a volume (B, C, H, W, D) or an image (B, C, H, W)."""
+    return heads(outputs, axes=image.dim() - 2)[0]
+
+
+def plain(tensor: Any) -> Any:
+    """A tensor without what its kind adds, such as MONAI's MetaTensor, and so would every loss and gradient."""
+    return tensor.as_subclass(Tensor) if isinstance(tensor, Tensor) else tensor
+
+
+def crops(label: Label, which: slice) -> Label:
+    """The labels of some of a batch's crops."""
+    return label[which] if isinstance(label, Tensor) else [each[which] for each in label]
+
+
+def finest(label: Label) -> Tensor:
+    """The label at full resolution."""
+    return label if isinstance(label, Tensor) else label[0]
+
+
+def parted(outputs: Any, first: int) -> tuple[Any, Any]:
+    """A network's outputs, of any number of heads, for the first crops of a batch and for the others."""
+    if isinstance(outputs, Tensor):
+        return outputs[:first], outputs[first:]
+    parts = [parted(each, first) for each in outputs]
+    return [clean for clean, _ in parts], [other for _, other in parts]
+
+
+def turned(crops: Tensor, first: int) -> Tensor:
+    """Each crop from the first on in the place of the next, the last one in that first's."""
+    return torch.cat([crops[:first], crops[first:].roll(1, 0)])
+
+
+def shares_of(target: Target) -> Tensor:
+    """(K,): the share of each class (or region) among the voxels that a target knows."""
+    weight = target.weight.expand_as(target.share)
+    volume = (0, *range(2, weight.dim()))
+    return (weight * target.share).sum(volume) / weight.sum(volume).clamp_min(1)
