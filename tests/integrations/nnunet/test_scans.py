@@ -88,6 +88,15 @@ def test_they_join_the_training(ready: Path, world: World, configuration: str) -
     assert "MedContext: 3 scans without labels" in log
 
 
+def test_they_join_when_the_teacher_is_worth_asking(ready: Path, world: World) -> None:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    trainer = started(world, ours(nnUNetTrainer, method=MethodSettings(unlabelled=Unlabelled(start=0.5, threshold=0))))
+    terms = [trainer.train_step(batch) for batch in batches(trainer, 3)]  # of four
+    assert [float(step["unlabelled"]) > 0 for step in terms] == [False, False, True]
+    assert [float(step["masked"]) for step in terms] == [0, 0, 0], "a plain start"
+
+
 def test_a_training_with_them_goes_on_where_it_was_killed(ready: Path, world: World) -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 

@@ -172,9 +172,9 @@ class MedContextMixin(Base):
 
     def _scans(self, crops: Tensor) -> dict[str, Tensor]:
         """Unlabelled crops, as the teacher and as the student sees them."""
-        if not self.learner.joined():
-            return {}
         crops = self._moved(crops)
+        if not self.learner.joined():
+            return {"unlabelled": crops}
         return {"unlabelled": crops, "varied": self.varied.images(crops, self.learner.step)}
 
     def _autocast(self) -> AbstractContextManager:

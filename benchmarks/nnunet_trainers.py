@@ -1,0 +1,283 @@
+"""Does nnU-Net become better with MedContext at equal cost?
+
+    make nnunet
+    python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds 0 1
+
+Hippocampus MRI: fold 0 of splits_final.json has 5 cases to train on and 60 to validate on, those that study.py reports;
+110 more lie without labels in imagesUn. Stock nnUNetTrainer, and MedContext's with these scans and on labels alone: the
+same plan, fold, loaders, augmentation, loss and optimizer; each makes as many steps as cost what stock's do, measured side
+by side. nnU-Net's own validation, mirrored too, predicts the cases; `medcontext evaluate` scores its folder. The plan is
+nnU-Net's own with an eighth of the features and 2 crops in a batch, which two processor cores can train out. A training
+goes on where it was killed.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import time
+import types
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).parent))
+from nnunet_peer import PACKAGES, link
+from study import STUDIES, Work, alone
+
+import medcontext as mc
+from medcontext.data.formats import read_dataset
+from medcontext.files import write_json
+
+NAME = "Dataset001_Hippocampus"
+CONFIGURATION = "3d_fullres"
+FEATURES = [4, 8, 16, 32]
+EPOCHS = 20
+PRIMUS = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs timm, and so torchvision
+ARMS = {
+    "stock": "nnUNetTrainer",
+    "medcontext": "nnUNetTrainerMedContextFine",
+    "labels alone": "nnUNetTrainerMedContextFineLabelled",
+}
+PROBE = 12  # steps of each trainer, by turns, by which a step's cost is measured
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders of one study.
+
+    Args:
+        folder: of all.
+        seed: whose results.
+    """
+
+    folder: Path
+    seed: int = 0
+
+    def surroundings(self) -> None:
+        """nnU-Net reads these when it is imported."""
+        folders = {"raw": "raw", "preprocessed": "preprocessed", "results": f"results-{self.seed}"}
+        for name, folder in folders.items():
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+            os.environ[f"nnUNet_{name}"] = str(self.folder / folder)
+        os.environ.update(nnUNet_compile="f", nnUNet_def_n_proc="1")
+        sys.modules[PRIMUS] = types.ModuleType(PRIMUS)
+        torch.set_num_threads(1)
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw" / NAME
+
+    @property
+    def prepared(self) -> Path:
+        return self.folder / "preprocessed" / NAME
+
+    def results(self, arm: str) -> Path:
+        return self.folder / f"results-{self.seed}" / NAME / f"{ARMS[arm]}__nnUNetPlans__{CONFIGURATION}"
+
+    def scores(self, arm: str) -> Path:
+        return self.folder / f"scores-{arm.replace(' ', '_')}-{self.seed}"
+
+    def trainer(self, arm: str, steps: int) -> Any:
+        """Of an arm, with so many steps, its augmentation in this process."""
+        self.surroundings()
+        os.environ.update(nnUNet_n_proc_DA="0")  # so that one process's time is all of it
+        torch.manual_seed(self.seed)
+        np.random.seed(self.seed)  # noqa: NPY002 (nnU-Net's own source of chance)
+        random.seed(self.seed)
+        plans = json.loads((self.prepared / "nnUNetPlans.json").read_text()) | {"continue_training": False}
+        dataset = json.loads((self.prepared / "dataset.json").read_text())
+        trainer = kind(arm)(plans, CONFIGURATION, 0, dataset, torch.device("cpu"))
+        trainer.num_epochs = EPOCHS
+        trainer.num_iterations_per_epoch = round(steps / EPOCHS)
+        trainer.num_val_iterations_per_epoch = 1
+        trainer.save_every = 1
+        return trainer
+
+
+def kind(arm: str) -> type:
+    """The class of an arm's trainer; patches of 8 voxels, as in all studies of the hippocampus here."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from medcontext.integrations.nnunet import MedContextMixin
+    from medcontext.method import Unlabelled
+    from medcontext.settings import MaskSettings, MethodSettings
+
+    if arm == "stock":
+        return nnUNetTrainer
+    scans = Unlabelled() if arm == "medcontext" else Unlabelled(view="none")
+    method = MethodSettings(mask=MaskSettings(patch_size=8), unlabelled=scans)
+    return type(ARMS[arm], (MedContextMixin, nnUNetTrainer), {"method": method})
+
+
+def write_raw(work: Work, place: Place) -> None:
+    """The labelled cases and, in imagesUn, the others' images; the folds."""
+    parts = work.study.parts(work.names, 0)
+    dataset = read_dataset(work.data)
+    for case in dataset.cases:
+        labelled = case.name in (*parts.train, *parts.report)
+        if labelled or case.name in parts.rest:
+            link(case.images[0], place.raw / ("imagesTr" if labelled else "imagesUn") / f"{case.name}_0000.nii.gz")
+        if labelled:
+            link(case.label, place.raw / "labelsTr" / f"{case.name}.nii.gz")
+    content = {
+        "channel_names": {"0": "MRI"}, "labels": dataset.labels, "file_ending": ".nii.gz",
+        "numTraining": len(parts.train) + len(parts.report),
+    }  # fmt: skip
+    write_json(place.raw / "dataset.json", content)
+    write_json(place.prepared / "splits_final.json", [{"train": parts.train, "val": parts.report}])
+
+
+def plan(place: Place) -> None:
+    """nnU-Net's fingerprint, plan and prepared cases, and the scans of imagesUn."""
+    place.surroundings()
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+
+    from medcontext.integrations.nnunet.scans import Place as Prepared
+    from medcontext.integrations.nnunet.scans import prepare
+
+    extract_fingerprints([1], num_processes=1)
+    plan_experiments([1])
+    file = place.prepared / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    configuration = plans["configurations"][CONFIGURATION]
+    architecture = configuration["architecture"]["arch_kwargs"]
+    architecture["features_per_stage"] = FEATURES[: architecture["n_stages"]]
+    configuration["batch_size"] = 2
+    write_json(file, plans)
+    preprocess([1], configurations=(CONFIGURATION,), num_processes=(1,))
+    prepare(Prepared(NAME, "nnUNetPlans", CONFIGURATION), workers=1)
+
+
+def measure(place: Place) -> None:
+    """Write what a step of each arm costs in stock's, by turns in one process: before and after scans join."""
+    trainers = {arm: place.trainer(arm, 10**4) for arm in ARMS}
+    used: dict[str, list[float]] = {}
+    for trainer in trainers.values():
+        trainer.on_train_start()
+        trainer.on_train_epoch_start()
+    for turn in range(2 * PROBE):
+        for arm, trainer in trainers.items():
+            if turn == PROBE and arm == "medcontext":
+                trainer.learner.step = trainer.learner.total_steps // 2
+            batch = next(trainer.dataloader_train)
+            start = time.process_time()
+            trainer.train_step(batch)
+            used.setdefault(f"{arm} {turn // PROBE}", []).append(time.process_time() - start)
+    loading = []
+    for arm, trainer in trainers.items():
+        start = time.process_time()
+        for _ in range(PROBE):
+            next(trainer.dataloader_train)
+        loading.append((arm, (time.process_time() - start) / PROBE))
+    load = dict(loading)
+    mean = {key: sum(values[2:]) / len(values[2:]) for key, values in used.items()}
+    stock = (mean["stock 0"] + mean["stock 1"]) / 2 + load["stock"]
+    costs = {key: (value + load[key.rpartition(" ")[0]]) / stock for key, value in mean.items()}
+    write_json(place.folder / "costs.json", {"costs": costs, "stock_seconds": stock})
+    shutil.rmtree(place.folder / f"results-{place.seed}")
+
+
+def steps(place: Place, arm: str, stock: int) -> int:
+    """As many as cost what stock's do; a quarter of them before scans without labels join."""
+    costs = json.loads((place.folder / "costs.json").read_text())["costs"]
+    start = 0.25 if arm == "medcontext" else 0.0
+    return round(stock / (start * costs[f"{arm} 0"] + (1 - start) * costs[f"{arm} 1"]))
+
+
+def train(place: Place, arm: str, number: int) -> None:
+    """Train, going on after a killed process from the last epoch, and validate."""
+    start = time.time()
+    trainer = place.trainer(arm, number)
+    folder = Path(trainer.output_folder)
+    for name in ("checkpoint_final.pth", "checkpoint_latest.pth"):
+        if (folder / name).exists():
+            trainer.load_checkpoint(str(folder / name))
+            break
+    if not (folder / "checkpoint_final.pth").exists():
+        trainer.run_training()
+    trainer.perform_actual_validation()
+    made = EPOCHS * trainer.num_iterations_per_epoch
+    write_json(folder / "made.json", {"steps": made, "minutes": (time.time() - start) / 60})
+
+
+def run(place: Place, arm: str, stock: int) -> None:
+    """Train and score an arm; what is done is not done again."""
+    if not (place.results(arm) / "fold_0" / "made.json").exists():
+        alone(train, place, arm, steps(place, arm, stock))
+    if not (place.scores(arm) / "summary.json").exists():
+        alone(mc.evaluate, place.results(arm), place.raw, place.scores(arm))
+
+
+def report(options: argparse.Namespace, places: list[Place]) -> str:
+    models = {arm: [p.scores(arm) for p in places if (p.scores(arm) / "summary.json").exists()] for arm in ARMS}
+    models = {arm: done for arm, done in models.items() if done}
+    output = options.work / "comparison"
+    mc.compare(models, output, overwrite=True)
+    costs = json.loads((options.work / "costs.json").read_text())
+    made = {
+        arm: [json.loads((p.results(arm) / "fold_0" / "made.json").read_text()) for p in places[: len(done)]]
+        for arm, done in models.items()
+    }
+    lines = [
+        f"| {arm} | {ARMS[arm]} | {each[0]['steps']} | {', '.join(str(round(one['minutes'])) for one in each)} |"
+        for arm, each in made.items()
+    ]
+    shown = ", ".join(f"{key.replace(' 0', ' before').replace(' 1', ' after')} {value:.2f}"
+                      for key, value in costs["costs"].items())  # fmt: skip
+    versions = ", ".join(f"{name} {version(name)}" for name in ("medcontext", "torch", "nnunetv2"))
+    return f"""# nnU-Net's trainer with MedContext, hippocampus MRI
+
+`python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds
+{" ".join(map(str, options.seeds))} --steps {options.steps}`
+
+5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES}, 2 crops
+in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of the others the same twice):
+{shown}. {versions}; {options.machine}.
+
+| arm | trainer | steps | minutes of each seed, beside other work |
+|---|---|---|---|
+{chr(10).join(lines)}
+
+{(output / "comparison.md").read_text()}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--steps", type=int, default=2000, help="of the stock trainer")
+    parser.add_argument("--machine", default="cpu")
+    parser.add_argument("--report", action="store_true", help="only collect what is done")
+    options = parser.parse_args()
+    if not PACKAGES.is_dir():
+        sys.exit("nnU-Net is not there: make nnunet")
+    places = [Place(options.work.resolve(), seed) for seed in options.seeds]
+    if not options.report:
+        first = places[0]
+        if not (first.prepared / "nnUNetPlans_3d_fullres_unlabelled.json").exists():
+            write_raw(Work(STUDIES["hippocampus"], options.data, options.work), first)
+            alone(plan, first)
+        if not (first.folder / "costs.json").exists():
+            alone(measure, first)
+        for place in places:
+            for arm in options.arms:
+                run(place, arm, options.steps)
+    text = report(options, places)
+    file = Path(__file__).parent / "results" / f"nnunet_trainers_{options.machine}_{date.today().isoformat()}"
+    file.with_suffix(".md").write_text(text)
+    shutil.copy(options.work / "comparison" / "comparison.csv", file.with_suffix(".csv"))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
