@@ -30,7 +30,7 @@ lint: .venv/installed
 types: .venv/installed
 	$(BIN)/mypy
 
-check: lint types slow test
+check: lint types nnunet slow test
 
 # Real nnU-Net beside this environment, not in it: its requirements would bring another torch.
 nnunet: .nnunet/installed

@@ -3,6 +3,8 @@ import math
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medcontext import MedContext, TubeMask, Unlabelled
 from medcontext.errors import InputError
+from medcontext.method.targets import region_target
 from tests.method.conftest import SUBJECTS, BatchNormNet
 
 SUBJECT = SUBJECTS["unet"]
@@ -248,6 +251,15 @@ def learner_of_images(**options: object) -> MedContext:
     return MedContext(nn.Conv2d(1, 3, 3, padding=1), mask=TubeMask(patch_size=4), total_steps=10, **options)
 
 
+class Function(nn.Module):
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *arguments: Any) -> torch.Tensor:
+        return self.function(*arguments)
+
+
 class OwnLoss(nn.Module):
     """As a host's: takes all outputs and a target for each."""
 
@@ -269,6 +281,35 @@ def test_a_hosts_own_loss_gets_its_list_of_targets_as_it_is() -> None:
     assert with_scans.backward(image, targets, unlabelled=torch.randn(1, 1, 8, 8)).unlabelled > 0
     with pytest.raises(InputError, match="labels as one tensor, not a list"):
         learner_of_images(supervised=OwnLoss(), fill="labelled").backward(image, targets)
+
+
+def test_a_host_says_what_its_labels_mean() -> None:
+    """As nnU-Net's: maps of regions, and one of voxels of which nothing is known."""
+    maps = (torch.rand(2, 3, 8, 8) > 0.5).float()
+    maps[:, 2] = 0
+    image, scans = torch.randn(2, 1, 8, 8), torch.randn(1, 1, 8, 8)
+
+    def loss(outputs: torch.Tensor, targets: list[torch.Tensor]) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(outputs, targets[0][:, :2])
+
+    torch.manual_seed(0)
+    learner = MedContext(
+        nn.Conv2d(1, 2, 3, padding=1),
+        mask=TubeMask(patch_size=4),
+        total_steps=10,
+        supervised=Function(loss),
+        unlabelled=Unlabelled(start=0, threshold=0),
+        read_label=region_target,
+        regions=True,
+    )
+    hidden = torch.ones(1, 1, 2, 2, dtype=torch.bool)  # the filled crop is the labelled one
+    filled = learner(image, [maps], hidden, unlabelled=scans)
+    expected = learner.targeted(learner.network(image[1:]), region_target(maps[1:], 2))
+    torch.testing.assert_close(filled.unlabelled, expected)
+    maps[:, 2] = 1  # nothing is known
+    assert learner(image, [maps], hidden, unlabelled=scans).unlabelled == 0
+    assert learner.trust is not None
+    assert learner.trust.known.shape == (2,)
 
 
 def test_the_outputs_on_the_whole_view_are_kept_if_wanted() -> None:

@@ -3,8 +3,9 @@ import torch
 from monai.losses import DiceCELoss
 
 from medcontext.method import DiceCE
+from medcontext.method.batches import shares_of
 from medcontext.method.losses import DeepSupervision, RegionDiceCE, TargetDiceCE
-from medcontext.method.targets import Target, label_target, teacher_target
+from medcontext.method.targets import Target, label_target, region_target, teacher_target
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(2, 3, 4, 4, 2, generator=GENERATOR, dtype=torch.float64)
@@ -95,3 +96,22 @@ def test_deep_supervision_takes_targets_at_each_resolution() -> None:
     loss = DeepSupervision(TargetDiceCE())(outputs, target)
     assert loss.item() == pytest.approx(TargetDiceCE()(outputs[0], target).item(), rel=1e-5)
     assert isinstance(target.resized(torch.Size((2, 2, 2))), Target)
+
+
+def test_ignored_voxels_of_a_label_have_no_weight() -> None:
+    label = torch.tensor([0, 2, 3, 1]).view(1, 1, 2, 2)
+    target = label_target(label, 3, ignore=3)
+    assert target.weight.flatten().tolist() == [1, 1, 0, 1]
+    assert target.share[0, :, 1, 1].tolist() == [0, 1, 0]
+    torch.testing.assert_close(shares_of(target), torch.full((3,), 1 / 3))
+    assert label.max() == 3, "the label itself is left alone"
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int16, torch.float32])
+def test_maps_of_regions_and_of_what_is_unknown(dtype: torch.dtype) -> None:
+    maps = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 1]]).view(1, 3, 3, 1).to(dtype)  # two regions, the unknown
+    target = region_target(maps, 2)
+    assert target.share[0, :, :, 0].tolist() == [[1, 1, 0], [1, 0, 0]]
+    assert target.weight.flatten().tolist() == [1, 1, 0]
+    torch.testing.assert_close(shares_of(target), torch.tensor([1.0, 0.5]))
+    assert region_target(maps[:, :2], 2).weight.flatten().tolist() == [1, 1, 1]
