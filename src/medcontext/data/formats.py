@@ -239,7 +239,10 @@ def _nnunet(manifest: dict[str, Any], file: Path, channels: int) -> tuple[list[C
     """nnU-Net v2: the cases are found in the folders, unless "dataset" maps them to files."""
     root, ending = file.parent, manifest.get("file_ending", NIFTI_SUFFIXES[0])
     if ending not in NIFTI_SUFFIXES:
-        raise InputError(f'{file}, "file_ending": got "{ending}"; medcontext reads {" and ".join(NIFTI_SUFFIXES)}.')
+        raise InputError(
+            f'{file}, "file_ending": got "{ending}"; medcontext reads {" and ".join(NIFTI_SUFFIXES)}. Convert images '
+            "and labels, and correct it."
+        )
     unlabelled, problems = _channel_cases(root / "imagesTs", ending, channels)
     more, wrong = _channel_cases(root / "imagesUn", ending, channels)
     unlabelled, problems = unlabelled + more, problems + wrong

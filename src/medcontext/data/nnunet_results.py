@@ -60,7 +60,18 @@ def find_nnunet(folder: Path) -> NnunetPredictions | None:
     Raises:
         InputError: if no fold has predictions, if two folds have one case, or if there are several trainings.
     """
-    folder = Path(os.path.abspath(folder))  # its name says what it is
+    # Names and what lies around say what a folder is, whichever of the two a link leads to.
+    places = dict.fromkeys((folder.resolve(), Path(os.path.abspath(folder))))
+    return next((found for place in places if (found := _find(place)) is not None), None)
+
+
+def is_trainer(folder: Path) -> bool:
+    """Whether a folder is that of a training, with its folds inside."""
+    described = (folder / PLANS).is_file() and (folder / DATASET).is_file()
+    return described and any(_FOLD.fullmatch(item.name) and item.is_dir() for item in folder.iterdir())
+
+
+def _find(folder: Path) -> NnunetPredictions | None:
     if is_trainer(folder):
         return _all_folds(folder)
     if _is_fold(folder):
@@ -80,12 +91,6 @@ def find_nnunet(folder: Path) -> NnunetPredictions | None:
             f"{folder / several[0]}."
         )
     return None
-
-
-def is_trainer(folder: Path) -> bool:
-    """Whether a folder is that of a training, with its folds inside."""
-    described = (folder / PLANS).is_file() and (folder / DATASET).is_file()
-    return described and any(_FOLD.fullmatch(item.name) and item.is_dir() for item in folder.iterdir())
 
 
 def _is_fold(folder: Path) -> bool:
