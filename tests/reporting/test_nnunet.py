@@ -3,16 +3,18 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medcontext.commands.evaluate import evaluate
 from medcontext.comparison.read import read_study
 from medcontext.errors import InputError
-from medcontext.reporting.content import make_page, read_content
+from medcontext.reporting.content import make_page, methods, read_content
 from medcontext.reporting.figures import training_figures
 from medcontext.reporting.nnunet import read_epochs, read_nnunet
-from medcontext.reporting.trainings import find_trainings
-from tests.nnunet import CASES, NAME, prediction_of, save, write_log, write_raw, write_results
+from medcontext.reporting.trainings import Training, find_trainings
+from tests.nnunet import CASES, LABELS, NAME, label_of, prediction_of, save, write_log, write_raw, write_results
+from tests.reporting.evaluations import make_training
 
 
 @pytest.fixture
@@ -54,6 +56,27 @@ def test_the_page_has_a_column_for_every_fold(scores: Path) -> None:
         "versions": "torch 2.13.0+cu129",
     }
     assert '"patch_size"' in page.methods["settings"][1][1]
+
+
+def test_beside_ours_the_folds_of_nnunet_are_named_alone(scores: Path, tmp_path: Path) -> None:
+    ours = Training("ours", make_training(tmp_path / "run"), {}, {})
+    theirs, _ = find_trainings(read_study([f"nnunet={scores}"], least=1))
+    assert methods([*theirs, ours])["columns"] == ["nnunet, fold 0", "nnunet, fold 1", "ours, seed 0"]
+    assert methods([theirs[1], ours])["columns"] == ["nnunet", "ours, seed 0"]
+
+
+def test_the_viewer_shows_nothing_where_nothing_was_scored(tmp_path: Path) -> None:
+    labels = LABELS | {"ignore": 3}
+    raw, trainer = write_raw(tmp_path, labels), write_results(tmp_path, {"0": [1]}, labels)
+    truth = label_of(1)
+    truth[:, 5:] = 3
+    save(raw / "labelsTr" / "block_1.nii.gz", truth)
+    scores = evaluate(trainer, raw, tmp_path / "scores", workers=1)
+    files = read_content([str(scores.folder)]).files["block_1"]
+    assert set(np.unique(files.read_truth())) == {0, 1, 2}
+    (shown,) = files.read_predictions()
+    assert (shown == np.where(truth == 3, 0, prediction_of(1))).all()
+    assert not (shown == prediction_of(1)).all()
 
 
 def test_the_curves_are_drawn_by_step(scores: Path) -> None:

@@ -161,8 +161,10 @@ def methods(trainings: Sequence[Shown]) -> dict[str, object]:
     """The table for the methods section, and every setting of each training."""
     if not trainings:
         return {}
-    folds = len({each.fold for each in trainings}) > 1
-    names = [each.title + f", fold {each.fold}" * folds for each in trainings]
+    folds: dict[str, set[int | str]] = {}
+    for each in trainings:
+        folds.setdefault(each.model, set()).add(each.fold)
+    names = [each.title + f", fold {each.fold}" * (len(folds[each.model]) > 1) for each in trainings]
     return {
         "columns": names,
         "rows": methods_rows(trainings),
