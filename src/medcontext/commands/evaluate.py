@@ -34,7 +34,7 @@ def evaluate(
 
     Args:
         predictions: folder of segmentations, named by case, or the files of one folder, as `predict` returned them; or
-            nnU-Net's folder of a training, whose validation cases of all folds are scored, or of a fold
+            the results of nnU-Net: a training's folder, for the validation cases of all folds, or a fold's
         labels: folder of label files with the same names, or a data set (folder or JSON file)
         output: folder of the scores, new or empty
         protocol: standard: millimetres, a miss or a false alarm gets the worst score; legacy: the paper's conventions

@@ -1,5 +1,6 @@
 """Which segmentations are to be scored: ours, nnU-Net's as they lie, or anybody's."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,10 @@ def provenance(nnunet: NnunetPredictions) -> dict[str, Any]:
     """What `summary.json` notes for reports: the training's folder, its folds, and their checkpoints by content."""
     if nnunet.trainer is None:
         return {"trainer": None, "folds": {}}
-    checkpoints = {fold: nnunet.trainer / f"fold_{fold}" / CHECKPOINT for fold in nnunet.folds}
-    hashes = {fold: file_hash(file) if file.is_file() else None for fold, file in checkpoints.items()}
+    hashes: dict[str, str | None] = dict.fromkeys(nnunet.folds)
+    for fold in nnunet.folds:
+        with suppress(OSError):  # deleted since, or not ours to read: scores do not need it
+            hashes[fold] = file_hash(nnunet.trainer / f"fold_{fold}" / CHECKPOINT)
     return {"trainer": str(nnunet.trainer), "folds": hashes}
 
 
