@@ -50,7 +50,7 @@ def test_the_page_has_a_column_for_every_fold(scores: Path) -> None:
         "intensities": "ZScoreNormalization",
         "loss": "DC_and_CE_loss, deep supervision",
         "optimizer": "SGD, learning rate 0.01 (PolyLRScheduler), momentum 0.99, nesterov, weight decay 3e-05",
-        "weights scored": f"checkpoint_final.pth ({sha256[:8]})",
+        "weights scored": f"checkpoint_final.pth ({sha256[:8]}), or the best by --val_best",
         "hardware": "NVIDIA H100 80GB HBM3",
         "time": "0:30:00 of training, 0.50 GPU hours",
         "versions": "torch 2.13.0+cu129",
@@ -147,6 +147,15 @@ def test_without_what_is_not_certain_the_rest_is_shown(trainer: Path) -> None:
     assert "cases" not in training.known
     (trainer / "plans.json").write_text("{}")
     assert read_nnunet("a", trainer, "0", None).known["steps"] == "750 of batch 9, in 3 epochs of 250"
+
+
+def test_post_processing_is_said(tmp_path: Path, trainer: Path) -> None:
+    predictions = trainer / "crossval_results_folds_0_1" / "postprocessed"
+    for number in range(4):
+        save(predictions / f"{CASES[number]}.nii.gz", prediction_of(number))
+    scores = evaluate(predictions, write_raw(tmp_path), tmp_path / "scores", workers=1)
+    trainings, _ = find_trainings(read_study([str(scores.folder)], least=1))
+    assert [each.known["post-processing"] for each in trainings] == ["nnU-Net's, chosen on the scored cases"] * 2
 
 
 def test_a_configuration_takes_over_from_another(trainer: Path) -> None:

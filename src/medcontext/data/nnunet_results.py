@@ -38,6 +38,7 @@ class NnunetPredictions:
         taken: what they are, for a person.
         trainer: the folder of the training; None of `nnUNetv2_predict`, which does not note it.
         folds: `0`, `1`, ..., or `all`, whose networks predicted.
+        postprocessed: whether nnU-Net dropped components, by what was best for these very cases.
         remarks: what was left out, a sentence each.
     """
 
@@ -47,6 +48,7 @@ class NnunetPredictions:
     taken: str
     trainer: Path | None = None
     folds: tuple[str, ...] = ()
+    postprocessed: bool = False
     remarks: tuple[str, ...] = ()
 
 
@@ -138,7 +140,7 @@ def _of_folds(taken: Sequence[Path], remarks: list[str]) -> NnunetPredictions:
         f"the validation cases of {', '.join(fold.name for fold in taken)} of {taken[0].parent.name}",
         taken[0].parent,
         tuple(names),
-        tuple(remarks),
+        remarks=tuple(remarks),
     )
 
 
@@ -146,7 +148,7 @@ def _together(folder: Path, trainer: Path, folds: tuple[str, ...], chosen: bool)
     """Of several folds in one folder; what was post-processed was post-processed as was best for these very cases."""
     part = "validation" if chosen and ALL not in folds else _part(folds)
     taken = f"the validation cases of folds {', '.join(folds)} of {trainer.name}{', post-processed' * chosen}"
-    return NnunetPredictions((folder,), part, trainer, taken, trainer, folds)
+    return NnunetPredictions((folder,), part, trainer, taken, trainer, folds, chosen)
 
 
 def _part(folds: Sequence[str]) -> str:

@@ -83,7 +83,7 @@ def provenance(nnunet: NnunetPredictions) -> dict[str, Any]:
     for fold in nnunet.folds:
         with suppress(OSError):  # deleted since, or not ours to read: scores do not need it
             hashes[fold] = file_hash(nnunet.trainer / f"fold_{fold}" / CHECKPOINT)
-    return {"trainer": str(nnunet.trainer), "folds": hashes}
+    return {"trainer": str(nnunet.trainer), "folds": hashes, "postprocessed": nnunet.postprocessed}
 
 
 def _segmentations(folder: Path) -> dict[str, Path]:

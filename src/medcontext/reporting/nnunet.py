@@ -48,6 +48,7 @@ class NnunetTraining:
         epochs: see `read_epochs`.
         split: numbers of training and validation cases; None where the log does not say.
         sha256: of the checkpoint; None where there is none.
+        postprocessed: whether its predictions were post-processed, by what was best for them.
     """
 
     model: str
@@ -58,6 +59,7 @@ class NnunetTraining:
     epochs: Epochs
     split: tuple[int, int] | None
     sha256: str | None
+    postprocessed: bool = False
 
     @property
     def title(self) -> str:
@@ -129,7 +131,8 @@ class NnunetTraining:
             "intensities": ", ".join(configuration.get("normalization_schemes", [])),
             "loss": _loss(debug.get("loss", "")),
             "optimizer": _optimizer(debug),
-            "weights scored": f"{CHECKPOINT} ({self.sha256[:8]})" if self.sha256 else "",
+            "weights scored": f"{CHECKPOINT} ({self.sha256[:8]}), or the best by --val_best" if self.sha256 else "",
+            "post-processing": "nnU-Net's, chosen on the scored cases" * self.postprocessed,
             "hardware": debug.get("gpu_name") or debug.get("device", "").upper(),
             "time": self._time(),
             "versions": f"torch {debug['torch_version']}" if "torch_version" in debug else "",
@@ -151,7 +154,9 @@ class NnunetTraining:
         return f"{text}, {seconds / 3600:.2f} {'GPU' if 'gpu_name' in self.debug else 'CPU process'} hours"
 
 
-def read_nnunet(model: str, trainer: Path, fold: str, sha256: str | None) -> NnunetTraining:
+def read_nnunet(
+    model: str, trainer: Path, fold: str, sha256: str | None, postprocessed: bool = False
+) -> NnunetTraining:
     """One fold of a training.
 
     Args:
@@ -159,6 +164,7 @@ def read_nnunet(model: str, trainer: Path, fold: str, sha256: str | None) -> Nnu
         trainer: the folder of the training.
         fold: 0, 1, ... or all.
         sha256: of the checkpoint when its predictions were evaluated; None if there was none.
+        postprocessed: see `NnunetTraining`.
 
     Raises:
         InputError: if files are not there or damaged, or the fold was trained anew since.
@@ -176,7 +182,7 @@ def read_nnunet(model: str, trainer: Path, fold: str, sha256: str | None) -> Nnu
             raise InputError(f"{folder / 'debug.json'} does not say {key}; the training is not shown.")
     epochs, split = read_epochs(folder)
     debug = {key: value for key, value in debug.items() if isinstance(value, str) and value != "None"}
-    return NnunetTraining(model, folder, fold, plans, debug, epochs, split, sha256)
+    return NnunetTraining(model, folder, fold, plans, debug, epochs, split, sha256, postprocessed)
 
 
 def read_epochs(fold: Path) -> tuple[Epochs, tuple[int, int] | None]:

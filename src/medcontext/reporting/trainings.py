@@ -115,7 +115,8 @@ def _readers(model: str, evaluation: Evaluation) -> list[Callable[[], Shown]]:
             f"{evaluation.summary['predictions']} is of nnUNetv2_predict, which does not note by which training; it is "
             "not shown."
         )
-    return [partial(read_nnunet, model, Path(nnunet["trainer"]), *fold) for fold in nnunet["folds"].items()]
+    read = partial(read_nnunet, model, Path(nnunet["trainer"]), postprocessed=bool(nnunet.get("postprocessed")))
+    return [partial(read, *fold) for fold in nnunet["folds"].items()]
 
 
 def read_prediction(evaluation: Evaluation) -> dict[str, Any]:
