@@ -13,6 +13,7 @@ from monai.networks.nets import SwinUNETR
 from medcontext.cli import main
 from medcontext.networks import build_network
 from medcontext.run import read_run
+from tests.nnunet import write_raw, write_results
 from tests.training.commands import TINY, logged
 from tests.training.test_pretrain import OBJECTIVES
 
@@ -23,7 +24,7 @@ SMALL = (*TINY, "--steps=2", "--validation_cases=1", "--loggers=[csv]", "--worke
 def commands(page: str, start: str, end: str) -> list[list[str]]:
     """The words of every `medcontext` command between two texts of a page."""
     text = (ROOT / page).read_text(encoding="utf-8").partition(start)[2].partition(end)[0]
-    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("medcontext ")]
 
 
@@ -51,6 +52,20 @@ def test_the_readmes_way_in_a_shell(desk: Path) -> None:
         small = [*SMALL, "--few_shot=2"] if words[0] == "train" else []
         assert main([*words, *small]) == 0, words
     assert (desk / "SCORES" / "metrics.csv").is_file()
+
+
+@pytest.mark.slow
+def test_scores_and_a_report_of_nnunets_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = "Dataset004_Hippocampus"
+    write_raw(tmp_path).rename(tmp_path / "nnUNet_raw" / folder)
+    write_results(tmp_path, {"0": [0, 1, 2], "1": [3, 4, 5]}).parent.rename(tmp_path / "nnUNet_results" / folder)
+    evaluate, *others = commands("docs/nnunet.md", "## Scores, comparisons", "\n## ")
+    assert main(evaluate) == 0
+    shutil.copytree("EVAL", "SCORES")
+    for words in others:
+        assert main(words) == 0, words
+    assert "PlainConvUNet" in Path("report.html").read_text()
 
 
 @pytest.mark.slow

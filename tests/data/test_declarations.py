@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medcontext.data.declarations import read_channels, read_declared_regions, read_labels
+from medcontext.data.declarations import read_channels, read_declared_regions, read_ignored, read_labels
 from medcontext.errors import InputError
 
 FILE = Path("dataset.json")
@@ -50,6 +50,19 @@ def test_channels_that_cannot_be_used(manifest: dict[str, Any], message: str) ->
     assert message in str(error.value)
 
 
+def test_an_ignored_value_is_no_structure_and_no_region() -> None:
+    plain: dict[str, Any] = {"labels": {"background": 0, "liver": 1, "ignore": 2}}
+    assert read_ignored(plain, FILE) == 2
+    assert read_labels(plain, FILE, may_ignore=True) == {"background": 0, "liver": 1}
+    regions: dict[str, Any] = {"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}}
+    labels = read_labels(regions, FILE, may_ignore=True)
+    assert labels == {"background": 0, "label 1": 1, "label 2": 2}
+    assert read_declared_regions(regions, FILE, labels) == {"whole": (1, 2), "core": (2,)}
+    assert read_ignored({"labels": {"background": 0, "liver": 1}}, FILE) is None
+    with pytest.raises(InputError, match="'ignore' and 'liver' have one value, 1"):
+        read_labels({"labels": {"liver": 1, "ignore": 1}}, FILE, may_ignore=True)
+
+
 @pytest.mark.parametrize(
     "labels",
     [
@@ -75,6 +88,10 @@ def test_labels_in_either_direction_are_sorted_by_value(labels: dict[str, Any]) 
         ({"background": 1, "liver": 2}, "'background' has the value 1. The value 0 is the background"),
         ({"background": 0, "whole": [1, 2.5], "core": 2}, "a region has the value 2.5"),
         ({"background": 0, "liver": 1, "ignore": 2}, "the label 'ignore' (2) is not supported"),
+        ({"0": "background", "1": "liver", "2": "Ignore"}, "the label 'ignore' (2) is not supported"),
+        ({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, "the label 'ignore' (3) is not supported"),
+        ({"background": 0, "liver": 1, "ignore": 0}, "'ignore' is 0; give a whole number from 1"),
+        ({"background": 0, "liver": 1, "ignore": [2, 3]}, "'ignore' is [2, 3]; give a whole number from 1"),
         ({"liver": -1}, "give a name and a whole number from 0"),
         ({"liver": 1.5}, "give a name and a whole number from 0"),
         ({"liver": True}, "give a name and a whole number from 0"),

@@ -28,12 +28,13 @@ def evaluate(
     Both HD95, in the labels' own geometry. Writes `metrics.csv` (one row per case and structure; `dsc` is a fraction
     from 0 to 1) and `summary.json`, both or neither, and prints a table. Labels that have no prediction are listed in
     the summary, not scored. The labels' values are mapped by the "label_map" of their data set, and by that of the
-    training, which is noted beside its predictions.
+    training, which is noted beside its predictions. Where a label has nnU-Net's `ignore` value, nothing is scored.
 
     From a script, call it under `if __name__ == "__main__":` or with `workers=1`, as anything that starts processes.
 
     Args:
-        predictions: folder of segmentations, named by case, or the files of one folder, as `predict` returned them
+        predictions: folder of segmentations, named by case, or the files of one folder, as `predict` returned them; or
+            the results of nnU-Net: a training's folder, for the validation cases of all folds, or a fold's
         labels: folder of label files with the same names, or a data set (folder or JSON file)
         output: folder of the scores, new or empty
         protocol: standard: millimetres, a miss or a false alarm gets the worst score; legacy: the paper's conventions
@@ -52,9 +53,10 @@ def evaluate(
     import medcontext
     from medcontext.data.pool import processors
     from medcontext.evaluation.evaluate import describe, named_structures, score_pairs, show
-    from medcontext.evaluation.pairs import find_labels, find_predictions, match
+    from medcontext.evaluation.pairs import find_labels, match, with_test_labels
+    from medcontext.evaluation.predictions import find_predictions, provenance, warn_of_training_cases
     from medcontext.evaluation.protocols import get_protocol
-    from medcontext.evaluation.structures import label_map_of
+    from medcontext.evaluation.structures import ignored_by, label_map_of
     from medcontext.evaluation.summary import Scores, make_rows
     from medcontext.files import output_folder
 
@@ -65,19 +67,24 @@ def evaluate(
     if folder.resolve() == labels.resolve():
         raise InputError(f"Predictions and labels are the same folder, {folder}; give two.")
     found = find_labels(labels)
-    predicted = {name: path for name, path in find_predictions(folder).items() if not files or path in files}
-    pairs, unpredicted = match(predicted, found, images)
-    label_map = label_map_of(labels, found, folder)
-    names, source = named_structures(structures, labels, found, folder, label_map)
+    given = find_predictions(folder)
+    warn_of_training_cases(given, found)
+    found = with_test_labels(found, given.files)
+    predicted = {name: path for name, path in given.files.items() if not files or path in files}
+    pairs, unpredicted = match(predicted, found, images, given.parts)
+    meaning = labels, found, given.declared
+    label_map, ignored = label_map_of(*meaning), ignored_by(*meaning)
+    names, source = named_structures(structures, *meaning, label_map, ignored)
     output_folder(output, overwrite=overwrite)
-    cases = score_pairs(pairs, names, rules, processors() if workers is None else workers, label_map)
+    cases = score_pairs(pairs, names, rules, processors() if workers is None else workers, label_map, ignored)
     summary = {
         "medcontext": medcontext.__version__,
         "predictions": str(folder.resolve()),
         "labels": str(labels.resolve()),
         "images": None if images is None else str(images.resolve()),
         "structures_from": source,
-        **describe(cases, pairs, names, rules, label_map),
+        **({} if given.nnunet is None else {"nnunet": provenance(given.nnunet)}),
+        **describe(cases, pairs, names, rules, label_map, ignored),
         "labels_without_prediction": unpredicted,
     }
     scores = Scores(output, summary, make_rows(cases))

@@ -88,11 +88,11 @@ def _check_alike(models: Sequence[Model]) -> None:
     for model in models:
         for seed, other in enumerate(model.evaluations):
             first = models[0].evaluations[seed if one_by_one else 0]
-            for key in ("protocol", "units"):
-                if other.summary[key] != first.summary[key]:
+            for key in ("protocol", "units", "ignored"):
+                its, firsts = other.summary.get(key), first.summary.get(key)
+                if its != firsts:
                     raise InputError(
-                        f"{other.folder} has {key} {other.summary[key]}, {first.folder} has {first.summary[key]}; "
-                        "evaluate both alike."
+                        f"{other.folder} has {key} {its}, {first.folder} has {firsts}; evaluate both alike."
                     )
             _refuse_difference(first, other, "case")
             _refuse_difference(first, other, "structure")

@@ -60,6 +60,7 @@ class Dataset:
             region consists of, larger regions first, such as `{"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}`.
         label_map: values in the label files that stand for others, such as `{255: 0}`; `labels` are what is left.
         remarks: what a person should know of its files, a sentence each, such as which were passed over.
+        ignored: the value of voxels that nobody labelled, nnU-Net's `ignore` label; None where every voxel is labelled.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Dataset:
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     label_map: dict[int, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    ignored: int | None = None
 
     @property
     def structures(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ from medcontext.data.label_map import LabelMap, check_targets, names_left, read_
 from medcontext.data.regions import Regions, read_regions, written_values
 from medcontext.errors import InputError
 
-BACKGROUND = "background"
+BACKGROUND, IGNORE = "background", "ignore"
 
 _CHANNEL_KEYS = ("channels", "channel_names", "modality")  # ours, nnU-Net v2's, the Decathlon's
 
@@ -43,25 +43,36 @@ def read_channels(manifest: dict[str, Any], file: Path) -> tuple[str, ...]:
     return tuple(declared)
 
 
-def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
+def read_labels(manifest: dict[str, Any], file: Path, may_ignore: bool = False) -> dict[str, int]:
     """The declared labels as name to value, whichever way round the file has them, background first.
 
     Where nnU-Net's regions are declared, the values have no names of their own: they are called `label 1` and so on.
-    What "label_map" sends elsewhere is not among them.
+    What "label_map" sends elsewhere is not among them, nor is nnU-Net's `ignore` label.
+
+    Args:
+        manifest: what the file holds.
+        file: for messages.
+        may_ignore: whether there may be an `ignore` label, see `read_ignored`.
 
     >>> read_labels({"labels": {"0": "background", "500": "spleen", "200": "liver"}}, Path("dataset.json"))
     {'background': 0, 'liver': 200, 'spleen': 500}
 
     Raises:
         InputError: if there are none; if a value is not a whole number from 0, or a name or value occurs
-            twice; if 0 is not the background; for nnU-Net's `ignore` label; if "label_map" cannot be used.
+            twice; if 0 is not the background; for an `ignore` label that may not be; if "label_map" cannot be used.
     """
-    declared = manifest.get("labels")
+    declared, ignored = manifest.get("labels"), read_ignored(manifest, file)
     if not isinstance(declared, dict) or not declared:
         raise InputError(
             f'{file} declares no labels; add "labels" with the value of each structure, for example '
             '{"background": 0, "liver": 1}.'
         )
+    if ignored is not None and not may_ignore:
+        raise InputError(
+            f"{file}, \"labels\": the label 'ignore' ({ignored}) is not supported: every voxel must be labelled. Give "
+            "those voxels a structure or the background, and remove 'ignore'."
+        )
+    declared = _without_ignored(declared)
     if _nnunet_regions(declared):
         parts = [value for key, value in declared.items() if key != BACKGROUND]
         found = {number for value in parts for number in (value if isinstance(value, list) else [value])}
@@ -69,6 +80,10 @@ def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
         declared = {BACKGROUND: 0, **{f"label {value}": value for value in sorted(found)}}
     pairs = [_name_and_value(key, value, file) for key, value in declared.items()]
     names, values = [name for name, _ in pairs], [value for _, value in pairs]
+    if ignored in values:
+        raise InputError(
+            f"{file}, \"labels\": 'ignore' and '{names[values.index(ignored)]}' have one value, {ignored}."
+        )
     twice = [(n, v) for n, v in pairs if names.count(n) > 1 or values.count(v) > 1]
     if twice:
         those = ", ".join(f"'{name}' = {value}" for name, value in twice)
@@ -81,6 +96,24 @@ def read_labels(manifest: dict[str, Any], file: Path) -> dict[str, int]:
         left = f'"label_map" {label_map} leaves nothing but' if label_map else '"labels" has only'
         raise InputError(f"{file}, {left} the background; declare at least one structure.")
     return {BACKGROUND: 0, **structures}
+
+
+def read_ignored(manifest: dict[str, Any], file: Path) -> int | None:
+    """The value of nnU-Net's `ignore` label, of voxels that nobody labelled; None where there is none.
+
+    >>> read_ignored({"labels": {"background": 0, "liver": 1, "ignore": 2}}, Path("dataset.json"))
+    2
+
+    Raises:
+        InputError: if it is not a whole number from 1.
+    """
+    declared = manifest.get("labels")
+    for name, value in (_either_way(*pair) for pair in (declared.items() if isinstance(declared, dict) else ())):
+        if name.lower() == IGNORE:
+            if isinstance(value, bool) or not _is_number(str(value)) or int(value) == 0:
+                raise InputError(f"{file}, \"labels\": 'ignore' is {value!r}; give a whole number from 1.")
+            return int(value)
+    return None
 
 
 def read_declared_map(manifest: dict[str, Any], file: Path) -> LabelMap:
@@ -106,9 +139,9 @@ def read_declared_regions(manifest: dict[str, Any], file: Path, labels: dict[str
         InputError: if they cannot be used (see `read_regions`), or if "regions_class_order" asks for other values
             than those that predictions are written in.
     """
-    found = manifest.get("regions", {})
-    if _nnunet_regions(manifest["labels"]):
-        found = {name: value for name, value in manifest["labels"].items() if name != BACKGROUND}
+    found, declared = manifest.get("regions", {}), _without_ignored(manifest["labels"])
+    if _nnunet_regions(declared):
+        found = {name: value for name, value in declared.items() if name != BACKGROUND}
     regions = read_regions(found, tuple(labels.values()), str(file))
     order = manifest.get("regions_class_order")
     if order is not None and regions and tuple(order) != written_values(regions):
@@ -131,18 +164,22 @@ def _refuse_odd_values(values: set[Any], file: Path) -> None:
 
 def _name_and_value(key: str, value: Any, file: Path) -> tuple[str, int]:
     where = f'{file}, "labels"'
-    name, number = (value, key) if isinstance(value, str) and not _is_number(value) else (key, value)
-    if name.lower() == "ignore":
-        raise InputError(
-            f"{where}: the label 'ignore' ({number}) is not supported: every voxel must be labelled. Give those "
-            "voxels a structure or the background, and remove 'ignore'."
-        )
+    name, number = _either_way(key, value)
     if isinstance(number, bool) or not _is_number(str(number)) or _is_number(name):
         raise InputError(
             f"{where}: got {key!r}: {value!r}; give a name and a whole number from 0, such as "
             '"liver": 1 or "1": "liver".'
         )
     return name, int(number)
+
+
+def _either_way(key: str, value: Any) -> tuple[str, Any]:
+    """Name and value, of {"liver": 1} and of {"1": "liver"}."""
+    return (value, key) if isinstance(value, str) and not _is_number(value) else (key, value)
+
+
+def _without_ignored(declared: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in declared.items() if _either_way(key, value)[0].lower() != IGNORE}
 
 
 def _is_number(text: str) -> bool:

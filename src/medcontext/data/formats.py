@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.declarations import read_channels, read_declared_map, read_declared_regions, read_labels
+from medcontext.data.declarations import (
+    read_channels,
+    read_declared_map,
+    read_declared_regions,
+    read_ignored,
+    read_labels,
+)
 from medcontext.data.folders import (
     group_channels,
     missing_channels,
@@ -40,31 +46,32 @@ Accepted are
 (BraTS2021_00000/BraTS2021_00000_flair.nii.gz, _t1, _t1ce, _t2 and _seg)."""
 
 
-def read_dataset(path: Path) -> Dataset:
+def read_dataset(path: Path, may_ignore: bool = False) -> Dataset:
     """Read what a data set consists of. No image is opened.
 
     Args:
         path: a Decathlon or nnU-Net v2 raw folder, one of BTCV, ACDC or BraTS 2021, or a JSON file (see `ACCEPTED`).
+        may_ignore: whether labels may be left out at places, by nnU-Net's `ignore` label; only scores can do that.
 
     Raises:
         InputError: if the layout is not one of these; if there are no cases; if listed files do not exist, a
             label is missing, or a case occurs twice (all of them in one message); for labels or channels that
             cannot be used.
     """
-    dataset, problems = scan_dataset(path)
+    dataset, problems = scan_dataset(path, may_ignore)
     if problems:
         raise InputError(f"Data set {path}: {shortened(problems)}.")
     return dataset
 
 
-def scan_dataset(path: Path) -> tuple[Dataset, list[str]]:
+def scan_dataset(path: Path, may_ignore: bool = False) -> tuple[Dataset, list[str]]:
     """As `read_dataset`, but cases that cannot be used are left out and reported, one sentence each.
 
     Raises:
         InputError: if nothing can be read at all.
     """
     scan = scan_official(path) if path.is_dir() and not (path / MANIFEST).is_file() else None
-    dataset, problems = scan or _described(_find_manifest(path))
+    dataset, problems = scan or _described(_find_manifest(path), may_ignore)
     sound = list(_without_problems([*dataset.cases, *dataset.unlabelled], problems))
     labelled = tuple(case for case in sound if case.label is not None)
     return replace(dataset, cases=labelled, unlabelled=tuple(c for c in sound if c.label is None)), problems
@@ -105,12 +112,12 @@ def read_list(file: Path) -> list[Path] | list[Case] | None:
     return sound
 
 
-def _described(file: Path) -> tuple[Dataset, list[str]]:
+def _described(file: Path, may_ignore: bool) -> tuple[Dataset, list[str]]:
     """What a JSON file describes."""
     manifest = read_json(file)
     if not isinstance(manifest, dict):
         raise InputError(f"{file} does not describe a data set: it holds a {type(manifest).__name__}. {ACCEPTED}")
-    channels, labels = read_channels(manifest, file), read_labels(manifest, file)
+    channels, labels = read_channels(manifest, file), read_labels(manifest, file, may_ignore)
     name = manifest.get("name") or (file.parent.resolve().name if file.name == MANIFEST else file.stem)
     regions = read_declared_regions(manifest, file, labels)
     listed = "cases" in manifest or not ("file_ending" in manifest or "channel_names" in manifest)
@@ -129,7 +136,7 @@ def _described(file: Path) -> tuple[Dataset, list[str]]:
     if not cases and not unlabelled and not problems:
         raise InputError(f"No labelled cases in {file}. {ACCEPTED}")
     label_map = read_declared_map(manifest, file)
-    parts = tuple(cases), tuple(unlabelled), regions, label_map, tuple(remarks)
+    parts = tuple(cases), tuple(unlabelled), regions, label_map, tuple(remarks), read_ignored(manifest, file)
     return Dataset(str(name), file.parent, channels, labels, *parts), problems
 
 
@@ -232,7 +239,10 @@ def _nnunet(manifest: dict[str, Any], file: Path, channels: int) -> tuple[list[C
     """nnU-Net v2: the cases are found in the folders, unless "dataset" maps them to files."""
     root, ending = file.parent, manifest.get("file_ending", NIFTI_SUFFIXES[0])
     if ending not in NIFTI_SUFFIXES:
-        raise InputError(f'{file}, "file_ending": got "{ending}"; medcontext reads {" and ".join(NIFTI_SUFFIXES)}.')
+        raise InputError(
+            f'{file}, "file_ending": got "{ending}"; medcontext reads {" and ".join(NIFTI_SUFFIXES)}. Convert images '
+            "and labels, and correct it."
+        )
     unlabelled, problems = _channel_cases(root / "imagesTs", ending, channels)
     more, wrong = _channel_cases(root / "imagesUn", ending, channels)
     unlabelled, problems = unlabelled + more, problems + wrong

@@ -1,7 +1,7 @@
 """Which prediction belongs to which label."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medcontext.console import warn
@@ -47,36 +47,35 @@ def find_labels(labels: Path) -> Dataset | dict[str, Path]:
     if not labels.exists():
         raise InputError(f"Labels not found: {labels}")
     if labels.is_file() or _is_dataset(labels):
-        dataset = read_dataset(labels)
+        dataset = read_dataset(labels, may_ignore=True)
         warn(dataset.remarks)
         return dataset
     files = nifti_files(labels)
     if not files:
-        raise _nothing_in(labels, "labels", "Give a folder of label files, or a data set's folder or JSON file.")
+        raise nothing_in(labels, "labels", "Give a folder of label files, or a data set's folder or JSON file.")
     others = passed_over(labels)
     warn([passed_over_text(labels, others)] if others else [])
-    return _by_name(files, labels)
+    return by_name(files, labels)
 
 
-def find_predictions(predictions: Path) -> dict[str, Path]:
-    """The predicted segmentations of a folder by case name, sorted.
+def with_test_labels(labels: Dataset | dict[str, Path], predicted: Iterable[str]) -> Dataset | dict[str, Path]:
+    """The labels, with those of nnU-Net's labelsTs if any of them is of a predicted case.
 
-    Raises:
-        InputError: if there are none.
+    No training sees them: the data set has their scans, imagesTs, among those without labels.
     """
-    if not predictions.is_dir():
-        found = "a file" if predictions.exists() else "not there"
-        raise InputError(f"The predictions folder {predictions} is {found}; give a folder of .nii.gz files.")
-    files = nifti_files(predictions)
-    if not files:
-        raise _nothing_in(predictions, "predictions", "Give the folder that `medcontext predict` wrote.")
-    others = [name for name in passed_over(predictions) if name != "probabilities/"]  # `predict` writes these
-    warn([passed_over_text(predictions, others)] if others else [])
-    return _by_name(files, predictions)
+    if not isinstance(labels, Dataset):
+        return labels
+    files = by_name(nifti_files(labels.root / "labelsTs"), labels.root / "labelsTs")
+    tested = [replace(case, label=files[case.name]) for case in labels.unlabelled if case.name in files]
+    wanted = {case.name for case in tested}.intersection(predicted)
+    return replace(labels, cases=(*labels.cases, *tested)) if wanted else labels
 
 
 def match(
-    predictions: dict[str, Path], labels: Dataset | dict[str, Path], images: Path | None = None
+    predictions: Mapping[str, Path],
+    labels: Dataset | dict[str, Path],
+    images: Path | None = None,
+    parts: Mapping[str, str] | None = None,
 ) -> tuple[list[Pair], list[str]]:
     """Pair predictions with labels by case name and check that each pair lies on one grid.
 
@@ -87,6 +86,7 @@ def match(
         predictions: file by case name.
         labels: a data set, or file by case name.
         images: folder with the images, called `<case>.nii.gz` or `<case>_0000.nii.gz`; a data set has its own.
+        parts: that cases had in the training, where they are known.
 
     Returns:
         The pairs, sorted by name, and the names of the labels that have no prediction.
@@ -107,8 +107,7 @@ def match(
     if images is not None:
         scans = _images_by_case(images, predictions)
     warn(header_doubts(file for name in sorted(predictions) for file in (files[name], predictions[name])))
-    parts = read_parts(next(iter(predictions.values())).parent)
-    pairs = []
+    parts, pairs = parts or {}, []
     for name in sorted(predictions):
         headers = read_header(files[name]), read_header(predictions[name])
         check_same_grid(*headers, names=(f"label {files[name]}", f"prediction {predictions[name]}"))
@@ -127,13 +126,6 @@ def match(
     return pairs, sorted(set(files) - set(predictions))
 
 
-def read_parts(predictions: Path) -> dict[str, str]:
-    """Which part each case had in the training, as `medcontext predict` noted it; nothing where it did not."""
-    record = read_json(predictions / MANIFEST) if (predictions / MANIFEST).is_file() else {}
-    parts = record.get("parts") if isinstance(record, dict) else None
-    return {name: part for name, part in parts.items() if isinstance(part, str)} if isinstance(parts, dict) else {}
-
-
 def _is_dataset(folder: Path) -> bool:
     """A folder of label files may hold a dataset.json too, which then only declares their values."""
     if not (folder / MANIFEST).is_file():
@@ -142,7 +134,12 @@ def _is_dataset(folder: Path) -> bool:
     return not nifti_files(folder) or (isinstance(manifest, dict) and bool({"cases", "training"} & set(manifest)))
 
 
-def _by_name(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+def by_name(files: Iterable[Path], folder: Path) -> dict[str, Path]:
+    """Files by their cases' names.
+
+    Raises:
+        InputError: if two of them are one case's.
+    """
     named: dict[str, Path] = {}
     for file in files:
         other = named.setdefault(case_name(file), file)
@@ -154,7 +151,7 @@ def _by_name(files: Iterable[Path], folder: Path) -> dict[str, Path]:
 def _images_by_case(folder: Path, names: Iterable[str]) -> dict[str, tuple[Path, ...]]:
     if not folder.is_dir():
         raise InputError(f"The images folder {folder} is not a folder.")
-    files = _by_name(nifti_files(folder), folder)
+    files = by_name(nifti_files(folder), folder)
     channels: dict[str, tuple[Path, ...]] = {}
     for name, file in files.items():  # sorted, so the channels come in order
         stem, _, number = name.rpartition("_")
@@ -176,7 +173,8 @@ def _refuse_missing(names: Iterable[str], known: Iterable[str], problem: str, ru
         )
 
 
-def _nothing_in(folder: Path, what: str, remedy: str) -> InputError:
+def nothing_in(folder: Path, what: str, remedy: str) -> InputError:
+    """An error for a folder without segmentations, which says what else is there."""
     if not folder.is_dir():
         return InputError(f"{folder} is not a folder of {what}. {remedy}")
     inside = sorted(item.name for item in folder.iterdir() if item.is_dir())

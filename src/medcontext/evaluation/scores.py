@@ -104,6 +104,15 @@ def _is_case(entry: Any) -> bool:
     )
 
 
+def _is_nnunet(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("trainer"), str | None)
+        and isinstance(entry.get("folds"), dict)
+        and all(isinstance(each, str | None) for each in entry["folds"].values())
+    )
+
+
 def _is_list(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(type(each) is kind for each in value)
 
@@ -122,9 +131,11 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "conventions": ("texts by their names", lambda value: isinstance(value, dict)),
     "predictions": ("a folder", lambda value: isinstance(value, str)),
+    "nnunet": ("a training's folder, and the checksums of its folds", _is_nnunet),
+    "ignored": ("a whole number", lambda value: value is None or type(value) is int),
     "label_map": (
         "whole numbers by whole numbers",
         lambda value: isinstance(value, dict) and all(key.isdecimal() and type(value[key]) is int for key in value),
     ),
 }
-MAY_LACK = ("values", "cases", "conventions", "predictions", "label_map")  # those of other tools
+MAY_LACK = ("values", "cases", "conventions", "predictions", "nnunet", "ignored", "label_map")  # those of other tools

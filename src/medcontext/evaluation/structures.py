@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medcontext.data.cases import Dataset
-from medcontext.data.declarations import read_declared_map, read_declared_regions, read_labels
+from medcontext.data.declarations import read_declared_map, read_declared_regions, read_ignored, read_labels
 from medcontext.data.formats import MANIFEST
 from medcontext.data.label_map import LabelMap, follow, names_left, read_label_map
 from medcontext.data.regions import Regions
@@ -64,14 +64,32 @@ def label_map_of(labels: Path, found: Dataset | Mapping[str, Path], predictions:
     return follow(own, read_label_map(learnt, str(record)))
 
 
-def refuse_mapped(structures: Structures, label_map: LabelMap) -> None:
-    """Refuse structures with a value that the labels no longer hold.
+def ignored_by(labels: Path, found: Dataset | Mapping[str, Path], predictions: Path) -> int | None:
+    """The value of label voxels that are not scored, nnU-Net's `ignore` label; None where all are.
+
+    It is declared with the labels or, where nothing is, with the predictions.
+
+    Raises:
+        InputError: if a declaration cannot be read.
+    """
+    if isinstance(found, Dataset):
+        return found.ignored
+    file = _beside(labels) or predictions / MANIFEST
+    return read_ignored(_object(file), file) if file.is_file() else None
+
+
+def refuse_mapped(structures: Structures, label_map: LabelMap, ignored: int | None = None) -> None:
+    """Refuse structures with a value that the labels no longer hold, or that says that nobody labelled a voxel.
 
     Raises:
         InputError: naming the first.
     """
     for name, values in structures.items():
         for value in values:
+            if value == ignored:
+                raise InputError(
+                    f"structures: '{name}' is {value}, the 'ignore' label of voxels that are not scored. Leave it out."
+                )
             if value in label_map and value not in label_map.values():
                 raise InputError(
                     f"structures: '{name}' is {value}, which label_map sends to {label_map[value]}. Give values as "
@@ -170,7 +188,7 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> tuple[dict[str, int], Regions]:
     manifest = _object(file)
-    labels = read_labels(manifest, file)
+    labels = read_labels(manifest, file, may_ignore=True)
     regions = read_declared_regions(manifest, file, labels)
     return {name: value for name, value in labels.items() if value != 0}, regions
 

@@ -18,7 +18,8 @@ from medcontext.reporting.downloads import downloads
 from medcontext.reporting.figures import difference_figures, score_figures, training_figures
 from medcontext.reporting.page import MOST_VALUES, Page, ShownCase
 from medcontext.reporting.result_tables import result_tables
-from medcontext.reporting.trainings import Training, find_trainings, methods_rows
+from medcontext.reporting.shown import Shown
+from medcontext.reporting.trainings import find_trainings, methods_rows
 from medcontext.reporting.volumes import CaseFiles
 
 LISTED = 6  # cases of a ranking
@@ -40,7 +41,7 @@ class Content:
 
     study: Study
     comparisons: Sequence[Comparison]
-    trainings: Sequence[Training]
+    trainings: Sequence[Shown]
     unknown: Sequence[str]
     files: Mapping[str, CaseFiles]
     values: Mapping[str, tuple[int, ...]]
@@ -96,6 +97,7 @@ def case_files(study: Study) -> dict[str, CaseFiles]:
         for model in study.models
     ]
     label_map = {int(value): target for value, target in study.summary.get("label_map", {}).items()}
+    ignored = study.summary.get("ignored")
     names = [name for name in entries[0] if all(name in listed for listed in entries)]
     found = {}
     for name in names:
@@ -104,7 +106,8 @@ def case_files(study: Study) -> dict[str, CaseFiles]:
             model: Path(listed[name]["prediction"]) for model, listed in zip(study.names, entries, strict=True)
         }
         image = Path(images[0]) if images else None
-        found[name] = CaseFiles(name, image, Path(entries[0][name]["label"]), predictions, label_map=label_map)
+        truth = Path(entries[0][name]["label"])
+        found[name] = CaseFiles(name, image, truth, predictions, label_map=label_map, ignored=ignored)
     return found
 
 
@@ -154,20 +157,18 @@ def make_page(content: Content, cases: Sequence[ShownCase], viewer_note: str = "
     )
 
 
-def methods(trainings: Sequence[Training]) -> dict[str, object]:
+def methods(trainings: Sequence[Shown]) -> dict[str, object]:
     """The table for the methods section, and every setting of each training."""
     if not trainings:
         return {}
-    folds = len({each.run.settings.fold for each in trainings}) > 1
-    names = [
-        f"{each.model}, seed {each.run.settings.seed}" + f", fold {each.run.settings.fold}" * folds
-        for each in trainings
-    ]
-    settings = [(each.run.folder / "settings.yaml").read_text(encoding="utf-8") for each in trainings]
+    folds: dict[str, set[int | str]] = {}
+    for each in trainings:
+        folds.setdefault(each.model, set()).add(each.fold)
+    names = [each.title + f", fold {each.fold}" * (len(folds[each.model]) > 1) for each in trainings]
     return {
         "columns": names,
         "rows": methods_rows(trainings),
-        "settings": list(zip(names, settings, strict=True)),
+        "settings": [(name, each.every_setting) for name, each in zip(names, trainings, strict=True)],
     }
 
 
@@ -175,11 +176,11 @@ def _subtitle(content: Content) -> str:
     study = content.study
     parts = [_cases(study)]
     if content.trainings:
-        run = content.trainings[0].run
-        counts = sorted({len(each.run.split.train) for each in content.trainings})
-        parts.insert(0, run.facts.dataset)
-        parts.append(f"trained on {' and '.join([*map(str, counts[:-1]), counted(counts[-1], 'scan')])}")
-        parts.append(", ".join(dict.fromkeys(each.run.settings.network for each in content.trainings)))
+        counts = sorted({each.scans for each in content.trainings if each.scans})
+        parts.insert(0, content.trainings[0].dataset)
+        if counts:
+            parts.append(f"trained on {' and '.join([*map(str, counts[:-1]), counted(counts[-1], 'scan')])}")
+        parts.append(", ".join(dict.fromkeys(each.network for each in content.trainings)))
     parts.append(counted(study.seeds, "seed") + " of each model" * (len(study.models) > 1))
     return " · ".join(parts)
 

@@ -26,7 +26,7 @@ from medcontext.comparison.study import ALL, Study
 from medcontext.errors import counted
 from medcontext.pictures.panel import FAINT, INK
 from medcontext.pictures.save import literal, save_figure
-from medcontext.reporting.trainings import Curve, Training
+from medcontext.reporting.shown import Curve, Shown
 
 # Of Okabe and Ito's colours those that stand out on black and on white.
 MODEL_COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
@@ -38,6 +38,9 @@ DPI = 200
 
 CURVES = {
     "train/loss": "loss",
+    "train/nnunet_loss": "nnU-Net's loss, training crops",
+    "val/nnunet_loss": "nnU-Net's loss, validation crops",
+    "val/nnunet_dice": "nnU-Net's pseudo Dice, validation crops",
     "train/whole": "Dice-CE, whole view",
     "train/masked": "Dice-CE, masked view",
     "train/consistency": "consistency with the teacher",
@@ -52,8 +55,7 @@ CURVES = {
     "beta": "beta, weight of the consistency",
     "lr": "learning rate",
 }
-PERCENT = re.compile(r"val/dice|unlabelled/(trusted|agreement|known)")  # shares, drawn from 0 to 100
-OF_MASKING = ("train/masked", "train/consistency", "beta")  # a baseline logs them too, but has none
+PERCENT = re.compile(r"val/(dice|nnunet_dice)|unlabelled/(trusted|agreement|known)")  # shares, drawn from 0 to 100
 
 
 def difference_figures(comparisons: Sequence[Comparison]) -> dict[str, Figure]:
@@ -170,16 +172,12 @@ def _places(axes: Axes, study: Study, metric: str) -> dict[str, list[dict[str, f
     }
 
 
-def training_figures(trainings: Sequence[Training]) -> dict[str, Figure]:
+def training_figures(trainings: Sequence[Shown]) -> dict[str, Figure]:
     """What was logged while training, a figure a quantity."""
     names = list(dict.fromkeys(training.model for training in trainings))
     figures = {}
     for quantity, title in CURVES.items():
-        curves = [
-            (names.index(each.model), each.curves[quantity])
-            for each in trainings
-            if quantity in each.curves and (each.run.settings.method.masking or quantity not in OF_MASKING)
-        ]
+        curves = [(names.index(each.model), each.drawn[quantity]) for each in trainings if quantity in each.drawn]
         if not any(value for _, curve in curves for _, value in curve):
             continue  # no training has that part
         figure, axes = _figure(2.9)
@@ -197,12 +195,12 @@ def training_figures(trainings: Sequence[Training]) -> dict[str, Figure]:
 
 
 def _draw_curve(axes: Axes, curve: Curve, model: int, quantity: str) -> None:
-    """What was logged; what is of training crops faint, and over it the mean of the points about each point."""
+    """What was logged; what is of crops faint, and over it the mean of the points about each point."""
     steps, values = np.array(curve).T
     values = 100 * values if PERCENT.match(quantity) else values
     reach = len(values) // 40
     colour, style = MODEL_COLOURS[model % 6], STYLES[model % 6]
-    if quantity.startswith(("train/", "unlabelled/")) and reach:
+    if quantity.startswith(("train/", "unlabelled/", "val/nnunet")) and reach:
         axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
         # The window gets narrower towards both ends, so that it is about its point everywhere.
         sums = np.concatenate([[0.0], np.cumsum(values)])

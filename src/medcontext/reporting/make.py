@@ -8,7 +8,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 
 from medcontext.comparison.read import Given
 from medcontext.console import console, track
-from medcontext.data.nifti import read_header, read_label
+from medcontext.data.nifti import read_header
 from medcontext.errors import InputError, counted
 from medcontext.files import output_folder, write_text
 from medcontext.pictures.mosaic import MosaicCase, draw_mosaic
@@ -157,7 +157,8 @@ def _mosaic_case(files: CaseFiles) -> MosaicCase:
     turn = io_orientation(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(turn[:, 0])]
     image, truth = (apply_orientation(array, turn) for array in (first_channel(files.image), files.read_truth()))
-    predictions = {name: apply_orientation(read_label(path)[0], turn) for name, path in files.predictions.items()}
+    turned = [apply_orientation(prediction, turn) for prediction in files.read_predictions()]
+    predictions = dict(zip(files.predictions, turned, strict=True))
     x, y, z = (float(size) for size in spacing)
     return MosaicCase(files.name, image, truth, predictions, (x, y, z))
 

@@ -3,9 +3,10 @@
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ from medcontext.errors import InputError, counted
 from medcontext.evaluation.scores import Evaluation
 from medcontext.files import file_hash, read_json
 from medcontext.inference.origin import RECORD
+from medcontext.reporting.nnunet import read_nnunet
+from medcontext.reporting.shown import Curve, Shown
 from medcontext.run import Facts, Run, UnlabelledFacts, read_run
 from medcontext.settings import MethodSettings
 
-Curve = list[tuple[int, float]]
-"""Steps and values."""
+OF_MASKING = ("train/masked", "train/consistency", "beta")  # a baseline logs them too, but has none
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training behind a model's predictions.
+    """One training of ours behind a model's predictions; see `Shown`.
 
     Args:
         model: its name in the report.
@@ -37,29 +39,84 @@ class Training:
     curves: dict[str, Curve]
     prediction: dict[str, Any]
 
+    @property
+    def title(self) -> str:
+        return f"{self.model}, seed {self.run.settings.seed}"
 
-def find_trainings(study: Study) -> tuple[list[Training], list[str]]:
-    """The trainings of all models and seeds, and a sentence on each that is not known.
+    @property
+    def fold(self) -> int:
+        return self.run.settings.fold
+
+    @property
+    def dataset(self) -> str:
+        return self.run.facts.dataset
+
+    @property
+    def scans(self) -> int:
+        return len(self.run.split.train)
+
+    @property
+    def network(self) -> str:
+        return self.run.settings.network
+
+    @property
+    def known(self) -> dict[str, str]:
+        return _facts(self)
+
+    @property
+    def every_setting(self) -> str:
+        return (self.run.folder / "settings.yaml").read_text(encoding="utf-8")
+
+    @property
+    def drawn(self) -> dict[str, Curve]:
+        masking = self.run.settings.method.masking
+        return {name: curve for name, curve in self.curves.items() if masking or name not in OF_MASKING}
+
+
+def find_trainings(study: Study) -> tuple[list[Shown], list[str]]:
+    """The trainings of all models and seeds, ours and nnU-Net's, and a sentence on each that is not known.
 
     Predictions of another tool have none; a run may have been moved since, trained on, or be damaged. None of that is
     an error.
     """
-    found: list[Training] = []
+    found: list[Shown] = []
     unknown: list[str] = []
     for model in study.models:
         for evaluation in model.evaluations:
             try:
-                prediction = read_prediction(evaluation)
+                readers = _readers(model.name, evaluation)
             except InputError as error:
                 unknown.append(f"{model.name}: {error}")
                 continue
-            for network in prediction["networks"]:  # several where an ensemble predicted, or each fold its own cases
-                made = {**prediction, "networks": [network]} if "cases" in network else prediction
+            for read in readers:
                 try:
-                    found.append(read_training(model.name, network, made))
+                    found.append(read())
                 except InputError as error:
                     unknown.append(f"{model.name}: {error}")
     return found, unknown
+
+
+def _readers(model: str, evaluation: Evaluation) -> list[Callable[[], Shown]]:
+    """For each training behind an evaluation what reads it; several where an ensemble predicted, or folds their cases.
+
+    Raises:
+        InputError: if the predictions do not say what made them.
+    """
+    nnunet = evaluation.summary.get("nnunet")
+    if nnunet is None:
+        prediction = read_prediction(evaluation)
+        made = [
+            (network, {**prediction, "networks": [network]} if "cases" in network else prediction)
+            for network in prediction["networks"]
+        ]
+        return [partial(read_training, model, network, its) for network, its in made]
+    if nnunet["trainer"] is None:
+        raise InputError(
+            f"{evaluation.summary['predictions']} is of nnUNetv2_predict, which does not note by which training; it is "
+            "not shown."
+        )
+    read = partial(read_nnunet, model, Path(nnunet["trainer"]), postprocessed=bool(nnunet.get("postprocessed")))
+    return [partial(read, *fold) for fold in nnunet["folds"].items()]
 
 
 def read_prediction(evaluation: Evaluation) -> dict[str, Any]:
@@ -158,9 +215,9 @@ def as_number(text: Any) -> float:
         return math.nan
 
 
-def methods_rows(trainings: Sequence[Training]) -> list[tuple[str, list[str]]]:
+def methods_rows(trainings: Sequence[Shown]) -> list[tuple[str, list[str]]]:
     """What the methods section of a paper needs: a row a fact, a column a training."""
-    columns = [_facts(training) for training in trainings]
+    columns = [training.known for training in trainings]
     names = list(dict.fromkeys(name for column in columns for name in column))
     return [(name, [column.get(name, "") for column in columns]) for name in names]
 

@@ -37,6 +37,7 @@ class CaseFiles:
         truth: the label.
         predictions: model to segmentation.
         label_map: values in the label's file that stand for others.
+        ignored: the value in the label's file where nothing was scored; None where all was.
         own_images: models that saw another image, such as one with parts hidden, which is shown below theirs.
     """
 
@@ -46,10 +47,23 @@ class CaseFiles:
     predictions: Mapping[str, Path]
     own_images: Mapping[str, Path] = field(default_factory=dict)
     label_map: Mapping[int, int] = field(default_factory=dict)
+    ignored: int | None = None
 
     def read_truth(self) -> np.ndarray:
         """The label (X, Y, Z), as it was scored."""
-        return apply_map(read_label(self.truth)[0], dict(self.label_map))
+        truth = read_label(self.truth)[0]
+        return apply_map(self._scored(truth, truth), dict(self.label_map))
+
+    def read_predictions(self) -> list[np.ndarray]:
+        """The segmentations (X, Y, Z), as they were scored."""
+        predictions = [read_label(path)[0] for path in self.predictions.values()]
+        if self.ignored is None:
+            return predictions
+        truth = read_label(self.truth)[0]
+        return [self._scored(each, truth) for each in predictions]
+
+    def _scored(self, values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return values if self.ignored is None else np.where(truth == self.ignored, 0, values)
 
     def check_grid(self, *paths: Path) -> None:
         """Raise InputError where a file does not lie on the label's grid."""
@@ -86,14 +100,14 @@ def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> CaseVolume
         InputError: if a label or prediction is missing or damaged, or lies on another grid than the label. An image
             that is such only leaves its place black, and a note.
     """
-    predictions = {str(index): path for index, path in enumerate(case.predictions.values())}
     header = read_header(case.truth)
     images = {"image": case.image} if case.image else {}
     images |= {
         f"image-{i}": case.own_images[name] for i, name in enumerate(case.predictions) if name in case.own_images
     }
     case.check_grid(*case.predictions.values())
-    labels = {"truth": case.read_truth(), **{key: read_label(path)[0] for key, path in predictions.items()}}
+    predictions = {str(index): prediction for index, prediction in enumerate(case.read_predictions())}
+    labels = {"truth": case.read_truth(), **predictions}
     box = labelled_box(list(labels.values()))
     affine = header.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
