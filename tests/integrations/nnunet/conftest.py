@@ -129,6 +129,7 @@ def prepare(world: World, name: str, *configurations: str) -> None:
 
     manager = PlansManager(str(world.prepared / name / "nnUNetPlans.json"))
     dataset = json.loads((world.prepared / name / "dataset.json").read_text())
+    shutil.copytree(world.raw / name / "labelsTr", world.prepared / name / "gt_segmentations", dirs_exist_ok=True)
     for each in configurations:
         configuration = manager.get_configuration(each)
         folder = world.prepared / name / configuration.data_identifier

@@ -17,10 +17,13 @@ from medcontext.integrations.nnunet.command import trainer_folder
 from tests.integrations.nnunet.conftest import World, prepare
 
 pytestmark = pytest.mark.slow
+EXAMPLE = Path(__file__).parents[3] / "examples" / "nnunet"
 TINY = """
-from medcontext.integrations.nnunet.trainers import nnUNetTrainerMedContext
+import sys
+sys.path.append(FOLDER)
+from nnunet_own_trainer import nnUNetTrainerDA5MedContext
 
-class nnUNetTrainerMedContextTiny(nnUNetTrainerMedContext):
+class nnUNetTrainerMedContextTiny(nnUNetTrainerDA5MedContext):
     epochs = 2
 
     def initialize(self):
@@ -50,9 +53,9 @@ def predict(world: World, output: Path, *options: str, known: bool = False) -> n
 
 @pytest.fixture(scope="module")
 def fold(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a training by `medcontext nnunet train`, validated by nnU-Net."""
+    """The folder of a training by `medcontext nnunet train`, the example's but for its length, validated by nnU-Net."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "tiny_trainer.py").write_text(TINY)
+    (folder / "tiny_trainer.py").write_text(TINY.replace("FOLDER", repr(str(EXAMPLE))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_extTrainer", str(folder))
         assert main(["nnunet", "preprocess", "1", "-np", "1"]) == 0

@@ -166,6 +166,16 @@ def test_scans_that_are_not_prepared_are_not_passed_over(ready: Path, world: Wor
         extra.unlink()
 
 
+def test_scans_that_were_taken_away_are_not_used(ready: Path, world: World, tmp_path: Path) -> None:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    file = world.raw / BALLS / "imagesUn" / "scan_2_0000.nii.gz"
+    shutil.move(file, tmp_path)
+    with pytest.raises(InputError, match=r"no longer in .*imagesUn: scan_2\."):
+        started(world, ours(nnUNetTrainer, method=AT_ONCE))
+    shutil.move(tmp_path / file.name, file)
+
+
 def test_another_plan_is_noticed(ready: Path, world: World) -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 

@@ -254,6 +254,19 @@ def test_da5_and_residual_encoders(world: World, stock: type) -> None:
     assert float(step["masked"]) > 0
 
 
+def test_a_scaler_changes_nothing_but_the_scale(world: World, stock: type) -> None:
+    plain, scaled = started(world, ours(stock)), started(world, ours(stock))
+    scaled.network.load_state_dict(plain.network.state_dict())
+    scaled.learner.restart_teacher()
+    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for number, batch in enumerate(batches(plain, 2)):
+        for trainer in (plain, scaled):
+            torch.manual_seed(number)
+            trainer.train_step(copy.deepcopy(batch))
+    for one, other in zip(plain.network.parameters(), scaled.network.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_loaders_can_be_sent_to_other_processes(world: World, stock: type) -> None:
     trainer = started(world, ours(stock))
     pickle.dumps(trainer.dataloader_train.data_loader)

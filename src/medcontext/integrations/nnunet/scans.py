@@ -133,11 +133,17 @@ def find_prepared(trainer: Any) -> Any:
         say("MedContext: no scans without labels; those in imagesUn of the raw data set would join")
         return None
     command = f"medcontext nnunet preprocess {place.dataset} -c {place.configuration} -p {place.plans}"
-    if index is None or set(waiting) - set(index.scans) - set(index.left_out):
-        new = sorted(set(waiting) - (set() if index is None else {*index.scans, *index.left_out}))
+    done = set() if index is None else {*index.scans, *index.left_out}
+    if new := sorted(set(waiting) - done):
         raise InputError(
             f"{counted(len(new), 'scan')} of {place.raw / FOLDER} {'is' if len(new) == 1 else 'are'} not prepared: "
             f"{listed(new)}. Run {command}, or train without them with -tr nnUNetTrainerMedContextLabelled."
+        )
+    assert index is not None  # else all that is waiting is new
+    if waiting and (gone := sorted(set(index.scans) - set(waiting))):
+        raise InputError(
+            f"Prepared, but no longer in {place.raw / FOLDER}: {listed(gone)}. Put them back, or run {command}, which "
+            "forgets them."
         )
     if index.plan != plan_digest(place):
         raise InputError(f"The scans in {place.folder} were prepared by another plan. Run {command}.")
