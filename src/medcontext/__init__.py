@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medcontext.commands.check import check
     from medcontext.commands.compare import compare
     from medcontext.commands.evaluate import evaluate
+    from medcontext.commands.export import export
     from medcontext.commands.init import init
     from medcontext.commands.postprocess import postprocess
     from medcontext.commands.predict import predict
@@ -55,6 +56,7 @@ __all__ = [
     "compare",
     "cross_validate",
     "evaluate",
+    "export",
     "init",
     "load_weights",
     "postprocess",

@@ -136,14 +136,14 @@ def build_network(
         torch.Size([1, 3, 32, 32, 32])
     """
     network = _build(name, in_channels, out_channels, crop_size, args or {})
-    problem = _problem(network, in_channels, out_channels, crop_size)
+    problem = size_problem(network, in_channels, out_channels, crop_size)
     if problem is None:
         return network
     advice = "check crop_size and network_args"
     for multiple in (8, 16, 32, 64):
         h, w, d = (max(1, -(-extent // multiple)) * multiple for extent in crop_size)
         larger = _build(name, in_channels, out_channels, (h, w, d), args or {})
-        if _problem(larger, in_channels, out_channels, (h, w, d)) is None:
+        if size_problem(larger, in_channels, out_channels, (h, w, d)) is None:
             advice = f"use a crop_size of {(h, w, d)}"
             break
     raise InputError(f"Network '{name}' cannot take crop_size {crop_size}: {problem}; {advice}.")
@@ -246,7 +246,7 @@ def _match(factory: Callable[..., Any], facts: dict[tuple[str, ...], Any], args:
     return matched
 
 
-def _problem(network: nn.Module, in_channels: int, out_channels: int, crop_size: Shape3) -> str | None:
+def size_problem(network: nn.Module, in_channels: int, out_channels: int, crop_size: Shape3) -> str | None:
     """What is wrong with this crop, found by propagating shapes alone (PyTorch's meta device)."""
     try:
         network = copy.deepcopy(network).to("meta").eval()
