@@ -80,7 +80,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_what_cannot_be_written_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(run.folder)
-    assert "give --onnx KEY" in refused(capsys, folder)
+    assert "give --onnx FILE" in refused(capsys, folder)
     assert "call it net.onnx" in refused(capsys, folder, "--onnx=net.pt2")
     there = tmp_path / "there.onnx"
     there.write_text("mine")
