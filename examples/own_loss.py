@@ -1,4 +1,4 @@
-"""Your own supervised loss, of logits (B, K, H, W, D) and labels (B, 1, H, W, D), in place of equation 3's Dice-CE.
+"""A plain loop with your own network and your own loss, of logits (B, K, H, W, D) and labels (B, 1, H, W, D).
 
 python examples/own_loss.py [--steps 200]
 """
@@ -7,8 +7,8 @@ import argparse
 
 import torch
 from monai.losses import TverskyLoss
-from monai.networks.nets import UNet
 from own_loop import make_batch
+from own_network import Small
 from torch import Tensor, nn
 
 from medcontext import MedContext, TubeMask
@@ -31,9 +31,8 @@ def main() -> None:
     steps = parser.parse_args().steps
 
     torch.manual_seed(0)
-    network = UNet(3, in_channels=1, out_channels=3, channels=(8, 16, 32), strides=(2, 2))
     learner = MedContext(
-        network, mask=TubeMask(patch_size=8, ratio=0.4), supervised=TverskyCE(), total_steps=steps
+        Small(1, 3), mask=TubeMask(patch_size=8, ratio=0.4), supervised=TverskyCE(), total_steps=steps
     )  # both views are segmented with it; networks with deep supervision have it at every resolution
     optimizer = torch.optim.AdamW(learner.trainable_parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)

@@ -29,7 +29,7 @@ KEY = "medcontext"
 TOLERANCE = 1e-3
 """The largest difference from torch, as a fraction of the largest logit (of 1 where all are smaller)."""
 
-PATIENCE = 300.0
+PATIENCE = 120.0
 """Seconds to find out how to leave the size open."""
 
 AXES = {0: "batch", 2: "height", 3: "width", 4: "depth"}
