@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from medcontext import predict
 from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.inference import export as exports
@@ -15,7 +17,7 @@ from medcontext.inference.export import KEY, export_network
 from medcontext.inference.export_onnx import OnnxNetwork
 from medcontext.inference.export_torch import TorchNetwork
 from medcontext.run import Run, load_network, make_network
-from tests.inference.runs import LABELS, make_run, random_run, save_networks
+from tests.inference.runs import LABELS, levels_image, make_run, random_run, read, save, save_networks
 from tests.method.conftest import SUBJECTS
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -71,6 +73,21 @@ def test_the_file_says_what_goes_in_and_comes_out(form: str, run: Run, files: di
     assert facts["prepare"]["orientation"] == "RAS"
     assert facts["window"] == {"size": [8, 8, 8], "overlap": 0.5, "blending": "gaussian", "mirror": False}
     assert facts["network"]["weights"] == "teacher"
+
+
+def test_the_pages_way_without_medcontext_gives_predicts_segmentation(
+    run: Run, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, _ = levels_image((13, 7, 20))
+    scan = save(tmp_path / "scan.nii.gz", image, np.diag([-1.0, 1, 1, 1]))
+    predicted = predict(run, scan, tmp_path / "out", checkpoint="best", weights="teacher")
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace('"network.onnx"', repr(str(files["onnx"]))), {})
+    expected = read(predicted[0])
+    assert len(np.unique(expected)) == 4
+    assert (read(tmp_path / "label.nii.gz") == expected).mean() > 0.999
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
