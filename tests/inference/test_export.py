@@ -11,9 +11,11 @@ from torch import nn
 
 from medcontext import predict
 from medcontext.cli import main
+from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.inference import export as exports
 from medcontext.inference.export import KEY, export_network
+from medcontext.inference.export_facts import describe, sample
 from medcontext.inference.export_onnx import OnnxNetwork
 from medcontext.inference.export_torch import TorchNetwork
 from medcontext.run import Run, load_network, make_network
@@ -88,6 +90,25 @@ def test_the_pages_way_without_medcontext_gives_predicts_segmentation(
     expected = read(predicted[0])
     assert len(np.unique(expected)) == 4
     assert (read(tmp_path / "label.nii.gz") == expected).mean() > 0.999
+
+
+def test_it_is_compared_on_a_validation_case_where_the_data_are_there(balls: Path, tmp_path: Path) -> None:
+    labels = {"left": 200, "right": 500}
+    run = make_run(tmp_path / "run", channels=("MRI",), labels=labels, split=Split(("ball_0",), ("ball_1",), ()))
+    run.facts.data = str(balls)
+    crop, what = sample(run)
+    assert what == "a validation case"
+    assert np.array_equal(crop[0, 0], read(balls / "imagesTr" / "ball_1.nii.gz")[6:14, 8:16, 2:10])
+    run.facts.data = str(tmp_path / "gone")
+    assert sample(run)[1] == "noise"
+
+
+def test_regions_say_what_they_consist_of_and_what_is_written(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    run.facts.regions = {"organs": (200, 500, 600), "pair": (500, 600), "spleen": (600,)}
+    output = describe(run, run.folder / "run.json", "student")["output"]
+    assert output["activation"] == "sigmoid"
+    assert output["regions"][1] == {"name": "pair", "values": [500, 600], "written": 500}
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -169,7 +190,7 @@ def test_a_network_whose_way_depends_on_values_is_one_error() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "dynunet", "unetr", "swin_unetr", "nnformer", "pcrlv2", "resenc"])
 def test_every_network_is_exported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "PATIENCE", 60)
+    monkeypatch.setattr(exports, "PATIENCE", 40)  # of the windows, for hours
     subject = SUBJECTS[name]
     outcome = export_network(OnnxNetwork, subject.build(), torch.randn(1, 1, *subject.crop), regions=False)
     assert outcome.agreement.good

@@ -179,6 +179,11 @@ class WithoutEmbedding(Mine):
         return torch.optim.SGD(self.network.parameters(), lr=0.1)
 
 
+class OwnStep(Mine):
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        LightningModule.optimizer_step(self, *args, **kwargs)
+
+
 class WithTeacher(Mine):
     """As people write it; the teacher has no gradients."""
 
@@ -191,8 +196,18 @@ def test_what_would_be_ignored_is_refused() -> None:
         fit(Manual())
     with pytest.raises(InputError, match=r"self\.learner\.trainable_parameters\(\)"):
         fit(WithoutEmbedding())
+    with pytest.raises(InputError, match=r"OwnStep\.optimizer_step does not come here"):
+        fit(OwnStep())
     with pytest.raises(InputError, match="max_steps or max_epochs"):
         fit(Mine(), max_steps=-1, max_epochs=-1)
+
+
+def test_a_module_that_was_trained_is_trained_on_by_another_trainer() -> None:
+    module = Mine()
+    for _ in range(2):
+        fit(module)
+    assert module.learner.step == module.learner.total_steps == 2 * STEPS
+    copy.deepcopy(module)
 
 
 def test_an_optimizer_of_all_parameters_does_not_move_the_teacher() -> None:

@@ -30,7 +30,7 @@ TOLERANCE = 1e-3
 """The largest difference from torch, as a fraction of the largest logit (of 1 where all are smaller)."""
 
 PATIENCE = 120.0
-"""Seconds to find out how to leave the size open."""
+"""Seconds of the processor to find out how to leave the size open."""
 
 AXES = {0: "batch", 2: "height", 3: "width", 4: "depth"}
 """Of an image (B, C, H, W, D), those that an export may leave open."""
@@ -228,13 +228,13 @@ def patience() -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise OutOfPatience
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @contextmanager

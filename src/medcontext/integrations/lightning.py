@@ -62,11 +62,12 @@ class MedContextMixin:
 
         Raises:
             InputError: if the module's optimization is manual, its strategy shards weights, its optimizer lacks some of
-                the learner's parameters, or the trainer has no end.
+                the learner's parameters, its `optimizer_step` leaves out the mixin's, or the trainer has no end.
         """
         module, learner = cast(Any, self), self.learner
-        if getattr(self, "_medcontext_trainer", None) is not module.trainer:
+        if getattr(module.trainer, "_medcontext_learner", None) is not learner:
             self._prepare()
+        self._check_teacher()
         parameters = [parameter for parameter in learner.trainable_parameters() if parameter.requires_grad]
         gradients = Gradients(parameters, loss_scale(module.trainer))
         with torch.random.fork_rng(devices=[]):
@@ -109,11 +110,20 @@ class MedContextMixin:
         steps = trainer.estimated_stepping_batches
         if not 0 < steps < float("inf"):
             raise InputError("MedContext follows a schedule: give the Trainer max_steps or max_epochs.")
-        learner.total_steps = int(steps)
+        self._ahead = trainer.global_step - learner.step
+        learner.total_steps = int(steps) - self._ahead  # with those that it made under another trainer
         if learner.step == 0:  # weights may have been loaded since the learner was made
             learner.restart_teacher()
         self._micro_batch = 0
-        self._medcontext_trainer = trainer
+        trainer._medcontext_learner = learner  # there, because a module may be copied and pickled
+
+    def _check_teacher(self) -> None:
+        """Refuse to go on where the optimizer has made steps that the teacher did not follow."""
+        if cast(Any, self).trainer.global_step - self.learner.step != self._ahead:
+            raise InputError(
+                f"The teacher does not follow the optimizer: {type(self).__name__}.optimizer_step does not come here. "
+                "Name MedContextMixin before LightningModule, and call super().optimizer_step(...) in one of your own."
+            )
 
     def _step_seed(self) -> int:
         """Another one for every training, step, micro-batch and rank."""
