@@ -59,7 +59,8 @@ class VolumeAttention(nn.Module):
         if any(shift) or any(padding):
             visible = visibility(grid, padding, shift, window, asking.device)  # (n, N, N)
             bias = torch.where(visible[:, None], bias, -torch.inf)
-            bias = bias.expand(len(asking), -1, -1, -1, -1).flatten(0, 1)  # (n, g, N, N) -> (B * n, g, N, N)
+            batch = asking.shape[0]  # not len(), which torch.export would take for a constant
+            bias = bias.expand(batch, -1, -1, -1, -1).flatten(0, 1)  # (n, g, N, N) -> (B * n, g, N, N)
         query = split(self.query(asking))
         key, value = map(split, self.key_value(answering).chunk(2, dim=-1))
         tokens = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
