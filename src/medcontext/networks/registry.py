@@ -5,7 +5,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import monai.networks.nets
 import torch
@@ -26,23 +26,36 @@ CROP_SIZE = ("img_size", "crop_size", "input_image_size", "image_size", "input_s
 DIMENSIONS = ("spatial_dims", "dimensions", "ndim")
 
 
-def unet(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
+class MonaiNetwork(NamedTuple):
+    """A class of `monai.networks.nets` by its name, and what it is constructed with."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def build(self) -> nn.Module:
+        return getattr(monai.networks.nets, self.name)(**self.arguments)
+
+
+def unet(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> MonaiNetwork:
     """MONAI's residual U-Net, small enough for a CPU: four levels of 16 to 128 channels."""
     defaults: dict[str, Any] = {"channels": (16, 32, 64, 128), "strides": (2, 2, 2), "num_res_units": 1}
-    return monai.networks.nets.UNet(3, in_channels, out_channels, **(defaults | args))
+    sizes = {"spatial_dims": 3, "in_channels": in_channels, "out_channels": out_channels}
+    return MonaiNetwork("UNet", sizes | defaults | args)
 
 
-def unetr(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
+def unetr(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> MonaiNetwork:
     """UNETR (Hatamizadeh et al., WACV 2022), ViT-B/16."""
-    return monai.networks.nets.UNETR(in_channels, out_channels, crop_size, **args)
+    sizes = {"in_channels": in_channels, "out_channels": out_channels, "img_size": crop_size}
+    return MonaiNetwork("UNETR", sizes | args)
 
 
-def swin_unetr(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
+def swin_unetr(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> MonaiNetwork:
     """Swin UNETR (Hatamizadeh et al., BrainLes 2021), with its published feature size of 48."""
-    return monai.networks.nets.SwinUNETR(in_channels, out_channels, **({"feature_size": 48} | args))
+    sizes = {"in_channels": in_channels, "out_channels": out_channels, "feature_size": 48}
+    return MonaiNetwork("SwinUNETR", sizes | args)
 
 
-def dynunet(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
+def dynunet(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> MonaiNetwork:
     """A U-Net with nnU-Net's topology, planned from the crop, with deep supervision (Isensee et al., 2021).
 
     Channels double from 32 up to 320.
@@ -56,7 +69,8 @@ def dynunet(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any)
         "deep_supervision": len(strides) > 3,
         "deep_supr_num": max(1, len(strides) - 3),
     }
-    return monai.networks.nets.DynUNet(3, in_channels, out_channels, **(defaults | args))
+    sizes = {"spatial_dims": 3, "in_channels": in_channels, "out_channels": out_channels}
+    return MonaiNetwork("DynUNet", sizes | defaults | args)
 
 
 def resenc(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) -> nn.Module:
@@ -95,7 +109,7 @@ def pcrlv2(in_channels: int, out_channels: int, crop_size: Shape3, **args: Any) 
     return PCRLv2(in_channels, out_channels, **args)
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+NETWORKS: dict[str, Callable[..., nn.Module | MonaiNetwork]] = {
     "dynunet": dynunet,
     "nnformer": NNFormer,
     "pcrlv2": pcrlv2,
@@ -149,13 +163,18 @@ def build_network(
     raise InputError(f"Network '{name}' cannot take crop_size {crop_size}: {problem}; {advice}.")
 
 
+def monai_network(
+    name: str, *, in_channels: int, out_channels: int, crop_size: Shape3, args: dict[str, Any] | None = None
+) -> MonaiNetwork | None:
+    """What `build_network` constructs of the same arguments, where that is a class of MONAI's; else None."""
+    made = _make(name, in_channels, out_channels, crop_size, args or {}) if "." not in name else None
+    return made if isinstance(made, MonaiNetwork) else None
+
+
 def _build(name: str, in_channels: int, out_channels: int, crop_size: Shape3, args: dict[str, Any]) -> nn.Module:
     try:
-        factory = find_network(name)
-        if name in NETWORKS:
-            return factory(in_channels, out_channels, crop_size, **args)
-        facts = {IN_CHANNELS: in_channels, OUT_CHANNELS: out_channels, CROP_SIZE: crop_size, DIMENSIONS: 3}
-        network = factory(**_match(factory, facts, args) | args)
+        network = _make(name, in_channels, out_channels, crop_size, args)
+        network = network.build() if isinstance(network, MonaiNetwork) else network
     except InputError:
         raise
     except Exception as error:  # a user's network may raise anything
@@ -165,6 +184,17 @@ def _build(name: str, in_channels: int, out_channels: int, crop_size: Shape3, ar
     if not isinstance(network, nn.Module):
         raise InputError(f"Network '{name}' gives a {type(network).__name__}; it must give a torch.nn.Module.")
     return network
+
+
+def _make(
+    name: str, in_channels: int, out_channels: int, crop_size: Shape3, args: dict[str, Any]
+) -> nn.Module | MonaiNetwork:
+    factory = find_network(name)
+    if name in NETWORKS:
+        return factory(in_channels, out_channels, crop_size, **args)
+    facts = {IN_CHANNELS: in_channels, OUT_CHANNELS: out_channels, CROP_SIZE: crop_size, DIMENSIONS: 3}
+    arguments = _match(factory, facts, args) | args
+    return factory(**arguments) if "." in name else MonaiNetwork(name, arguments)
 
 
 def token_adapter(name: str, network: nn.Module, initial: str = "zeros") -> TokenAdapter:
