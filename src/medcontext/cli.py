@@ -93,7 +93,7 @@ COMMANDS = {
     "evaluate": Command("medcontext.commands.evaluate"),
     "compare": Command("medcontext.commands.compare", "models", {"models": EVALUATIONS}),
     "report": Command("medcontext.commands.report", "models", {"models": EVALUATIONS, "cases": "N", "live": "RUN"}),
-    "export": Command("medcontext.commands.export", "run", {"onnx": "FILE", "torch": "FILE"}),
+    "export": Command("medcontext.commands.export", "run", {"onnx": "FILE", "torch": "FILE", "bundle": "DIR"}),
     "check": Command("medcontext.commands.check", "data"),
     "prepare": Command("medcontext.commands.prepare"),
     "networks": Command("medcontext.commands.networks"),

@@ -1,6 +1,7 @@
 """A MONAI bundle of a run gives `predict`'s segmentation, by MONAI alone."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from monai.bundle import ConfigParser
 from monai.bundle import run as run_bundle
 from torch import nn
 
+from medcontext.cli import main
 from medcontext.commands.predict import predict
 from medcontext.data.plan import Normalization
 from medcontext.errors import InputError
@@ -244,6 +246,25 @@ def test_a_checkpoint_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Checkpoint not found"):
         write_bundle(make_run(tmp_path / "run"), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_command_writes_it_and_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = random_run(tmp_path / "run")
+    choice = {"liver": Choice("largest", 0.8, 0.9, {})}
+    write_postprocessing(run.folder, Postprocessing(("a",), "student", ("0",), choice))
+    assert main(["export", str(run.folder), "--bundle", str(tmp_path / "bundle")]) == 0
+    assert "Warning: The run's postprocessing.json keeps certain components of liver" in capsys.readouterr().out
+    assert main(["export", str(run.folder), "--bundle", str(tmp_path / "bundle")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    shutil.copytree(run.folder, tmp_path / "folds/fold0/run")
+    shutil.copytree(run.folder, tmp_path / "folds/fold1/run")
+    for fold in (0, 1):
+        facts = tmp_path / f"folds/fold{fold}/run/run.json"
+        facts.write_text(json.dumps({**json.loads(facts.read_text()), "step": run.settings.steps}))
+    (tmp_path / "folds/splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}] * 2))
+    assert main(["export", str(tmp_path / "folds"), "--bundle", str(tmp_path / "other")]) == 2
+    assert "cross-validation of 2 networks" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow

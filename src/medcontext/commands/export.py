@@ -12,6 +12,7 @@ def export(
     *,
     onnx: AnyPath | None = None,
     torch: AnyPath | None = None,
+    bundle: AnyPath | None = None,
     checkpoint: str = "last",
     weights: Literal["student", "teacher"] = "student",
 ) -> list[Path]:
@@ -24,6 +25,8 @@ def export(
         run: folder of a training run
         onnx: an .onnx file to write, for ONNX Runtime and whatever else reads ONNX
         torch: a .pt2 file to write, of torch.export, which needs torch and not the network's code
+        bundle: a folder to write, new or empty: a MONAI bundle, which MONAI's own command runs over a folder of scans,
+            as `predict` does; see docs/monai.md
         checkpoint: last, best or a file
         weights: the student's, as in the paper, or the EMA teacher's
 
@@ -37,17 +40,18 @@ def export(
     import json
     from collections.abc import Callable
 
-    from medcontext.console import console
+    from medcontext.console import console, warn
     from medcontext.inference.export import export_network, write
     from medcontext.inference.export_facts import describe, sample
     from medcontext.inference.export_onnx import OnnxNetwork
     from medcontext.inference.export_torch import TorchNetwork
+    from medcontext.integrations.bundle import write_bundle
     from medcontext.run import load_network, read_runs
 
     kinds: dict[str, tuple[AnyPath | None, Callable]] = {".onnx": (onnx, OnnxNetwork), ".pt2": (torch, TorchNetwork)}
     wanted = {end: (Path(path), kind) for end, (path, kind) in kinds.items() if path is not None}
-    if not wanted:
-        raise InputError("Nothing to write: give --onnx FILE, --torch FILE or both.")
+    if not wanted and bundle is None:
+        raise InputError("Nothing to write: give --onnx FILE, --torch FILE, --bundle DIR, or several.")
     for end, (path, _) in wanted.items():
         if path.suffix != end:
             raise InputError(f"{path} does not end in {end}; call it {path.with_suffix(end)}.")
@@ -56,9 +60,16 @@ def export(
     runs = read_runs(Path(run))
     if len(runs) > 1:
         raise InputError(
-            f"{run} is a cross-validation of {len(runs)} networks, and a file holds one; export each fold alone, such "
-            f"as {runs[0].folder}."
+            f"{run} is a cross-validation of {len(runs)} networks, and an export holds one; export each fold alone, "
+            f"such as {runs[0].folder}."
         )
+    if bundle is not None:
+        with console.status("exporting the bundle"):
+            remarks = write_bundle(runs[0], Path(bundle), checkpoint, weights)
+        warn(remarks)
+        console.print(f"Written: {bundle}", soft_wrap=True)
+        if not wanted:
+            return [Path(bundle)]
     network = load_network(runs[0], checkpoint, weights)
     facts = describe(runs[0], runs[0].checkpoint(checkpoint), weights)
     crop, what = sample(runs[0])
@@ -70,4 +81,4 @@ def export(
         size = f"only of {'x'.join(map(str, runs[0].crop_size))}: {outcome.fixed}" if outcome.fixed else "of any size"
         console.print(f"Images {size}. Compared with torch on {what}: {outcome.agreement}.", soft_wrap=True)
         console.print(f"Written: {path}", soft_wrap=True)
-    return [path for path, _ in wanted.values()]
+    return [path for path, _ in wanted.values()] + ([] if bundle is None else [Path(bundle)])

@@ -156,7 +156,7 @@ def differences(run: Run) -> list[str]:
     found = read_postprocessing(run.folder)
     if found is not None and found.steps:
         remarks.append(
-            f"{run.folder / FILE} keeps certain components of {', '.join(found.steps)}; the bundle does not, as "
+            f"The run's {FILE} keeps certain components of {', '.join(found.steps)}; the bundle does not, as "
             "`medcontext predict --postprocess false`."
         )
     return remarks

@@ -194,7 +194,7 @@ def _make(
         return factory(in_channels, out_channels, crop_size, **args)
     facts = {IN_CHANNELS: in_channels, OUT_CHANNELS: out_channels, CROP_SIZE: crop_size, DIMENSIONS: 3}
     arguments = _match(factory, facts, args) | args
-    return factory(**arguments) if "." in name else MonaiNetwork(name, arguments)
+    return factory(**arguments) if "." in name else MonaiNetwork(factory.__name__, arguments)
 
 
 def token_adapter(name: str, network: nn.Module, initial: str = "zeros") -> TokenAdapter:
