@@ -20,6 +20,7 @@ from medcontext.cli import main
 from medcontext.commands.predict import predict
 from medcontext.data.plan import Normalization
 from medcontext.errors import InputError
+from medcontext.files import file_hash
 from medcontext.integrations.bundle import write_bundle
 from medcontext.method.losses import heads
 from medcontext.run import Run, load_network, make_network
@@ -132,7 +133,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "resenc": {"features_per_stage": [4, 8, 8]},
     "unetr": {"feature_size": 4, "hidden_size": 12, "mlp_dim": 12, "num_heads": 2},
     "swin_unetr": {"feature_size": 12, "depths": [1, 1, 1, 1]},
-    "nnformer": {},
+    "nnformer": {"embed_dim": 24, "num_heads": [2, 2, 2, 2]},
     "pcrlv2": {},
 }
 FAST = ("dynunet", "SegResNet", "resenc")
@@ -148,7 +149,8 @@ def test_the_network_in_the_bundle_is_the_runs(name: str, tmp_path: Path) -> Non
     )
     run = make_run(tmp_path / "run", network=name, network_args=SMALL[name], crop_size=crop)
     rewrite(run, 0)
-    assert write_bundle(run, tmp_path / "bundle") == []
+    singly = ["models/model.ts takes one window at a time."] if name == "nnformer" else []
+    assert write_bundle(run, tmp_path / "bundle") == singly
     parser = ConfigParser()
     parser.read_config(tmp_path / "bundle/configs/inference.json")
     parser["bundle_root"] = str(tmp_path / "bundle")
@@ -157,6 +159,7 @@ def test_the_network_in_the_bundle_is_the_runs(name: str, tmp_path: Path) -> Non
     if name not in OURS:
         network.load_state_dict(torch.load(tmp_path / "bundle/models/model.pt", weights_only=True))
     script = torch.jit.load(tmp_path / "bundle/models/model.ts")
+    assert parser["inferer"]["sw_batch_size"] == (1 if singly else run.settings.window.batch_size)
     image = torch.randn(1, 1, *crop)
     with torch.no_grad():
         expected = heads(load_network(run)(image))[0]
@@ -199,12 +202,18 @@ def test_the_teacher_can_be_exported(tmp_path: Path) -> None:
 def test_what_the_bundle_does_not_do_is_said(tmp_path: Path) -> None:
     run = random_run(tmp_path / "run")
     run = replace(run, settings=replace(run.settings, window=replace(run.settings.window, mirror=True)))
-    choice = {"liver": Choice("largest", 0.8, 0.9, {})}
-    write_postprocessing(run.folder, Postprocessing(("a",), "student", ("0",), choice))
+    keep_the_largest(run)
     remarks = write_bundle(run, tmp_path / "bundle")
     assert [word in remark for word, remark in zip(("--mirror", "liver"), remarks, strict=True)] == [True, True]
     for remark in remarks:
         assert remark in (tmp_path / "bundle/docs/README.md").read_text()
+    assert len(write_bundle(run, tmp_path / "other", weights="teacher")) == 1  # it was found for the student
+
+
+def keep_the_largest(run: Run) -> None:
+    choice = {"liver": Choice("largest", 0.8, 0.9, {})}
+    found = Postprocessing(("a",), "student", (file_hash(run.checkpoint("last")),), choice)
+    write_postprocessing(run.folder, found)
 
 
 class Moody(nn.Conv3d):
@@ -250,8 +259,7 @@ def test_a_checkpoint_that_is_missing_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_writes_it_and_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = random_run(tmp_path / "run")
-    choice = {"liver": Choice("largest", 0.8, 0.9, {})}
-    write_postprocessing(run.folder, Postprocessing(("a",), "student", ("0",), choice))
+    keep_the_largest(run)
     assert main(["export", str(run.folder), "--bundle", str(tmp_path / "bundle")]) == 0
     assert "Warning: The run's postprocessing.json keeps certain components of liver" in capsys.readouterr().out
     assert main(["export", str(run.folder), "--bundle", str(tmp_path / "bundle")]) == 2

@@ -9,12 +9,13 @@ BUNDLE/docs/README.md           how to run it, and what it does not do
 ```
 """
 
+import json
 import os
 import shutil
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import monai
 import numpy as np
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 import medcontext
 from medcontext.errors import InputError, first_line
+from medcontext.extras import need
 from medcontext.files import file_hash, output_folder, write_json, write_text
 from medcontext.integrations.bundle_inference import inference_config
 from medcontext.method.losses import heads
@@ -50,26 +52,32 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
         What a person should know of it, a sentence each.
 
     Raises:
-        InputError: if the folder holds files or cannot be written; if the checkpoint cannot be used; if the network is
-            none of MONAI's and torch cannot trace it.
+        InputError: if PyTorch Ignite is missing, whose version the bundle states; if the folder holds files or cannot
+            be written; if the checkpoint cannot be used; if the network is none of MONAI's and torch cannot trace it.
     """
+    need("ignite")
     network = load_network(run, checkpoint, weights)
-    existed = folder.exists()
+    folder, existed = folder.resolve(), folder.exists()
     output_folder(folder, flag="another folder")
     temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
     try:
         definition, script = forms(run, network)
-        remarks = differences(run)
+        digest = file_hash(run.checkpoint(checkpoint))
+        remarks = differences(run, digest, weights)
         if script is None:
             remarks.append("torch cannot trace this network, so there is no model.ts; model.pt is used.")
+        elif not script.any_batch:
+            remarks.append("models/model.ts takes one window at a time.")
         for name in ("configs", "models", "docs"):
             (temporary / name).mkdir(parents=True)
         torch.save(network.state_dict(), temporary / "models" / "model.pt")
         if script is not None:
-            torch.jit.save(script, temporary / "models" / "model.ts")
-        config = inference_config(run, definition, scripted=definition is SCRIPT)
+            torch.jit.save(script.module, temporary / "models" / "model.ts")
+        scripted = definition is SCRIPT
+        batch = 1 if script is not None and scripted and not script.any_batch else run.settings.window.batch_size
+        config = inference_config(run, definition, scripted, batch)
         write_json(temporary / "configs" / "inference.json", config)
-        origin = f"step {run.facts.step}, the {weights}'s weights, SHA-256 {file_hash(run.checkpoint(checkpoint))}"
+        origin = f"step {run.facts.step}, the {weights}'s weights, SHA-256 {digest}"
         write_json(temporary / "configs" / "metadata.json", metadata(run, folder.name, origin))
         write_text(temporary / "docs" / "README.md", readme(run, folder.name, origin, remarks))
         os.replace(temporary, folder)
@@ -84,7 +92,14 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
     return remarks
 
 
-def forms(run: Run, network: nn.Module) -> tuple[dict[str, Any], torch.jit.ScriptModule | None]:
+class Script(NamedTuple):
+    """A network as TorchScript, for any batch or for one crop at a time."""
+
+    module: torch.jit.ScriptModule
+    any_batch: bool
+
+
+def forms(run: Run, network: nn.Module) -> tuple[dict[str, Any], Script | None]:
     """How a bundle constructs a run's network, and the network as TorchScript where torch can trace it.
 
     Raises:
@@ -93,15 +108,16 @@ def forms(run: Run, network: nn.Module) -> tuple[dict[str, Any], torch.jit.Scrip
     description = run.network_description()
     names = ("in_channels", "out_channels", "args")
     made = monai_network(description["name"], crop_size=run.crop_size, **{name: description[name] for name in names})
-    sample = torch.randn(2, description["in_channels"], *run.crop_size, generator=torch.Generator().manual_seed(0))
+    one = torch.randn(1, description["in_channels"], *run.crop_size, generator=torch.Generator().manual_seed(0))
+    sample = torch.cat([one, -one])  # a network that decides by values hardly decides alike for these and for zeros
     script, why = traced(network, sample)
     if made is not None:
-        definition = {"_target_": made.name, **made.arguments}
+        definition = json.loads(json.dumps({"_target_": made.name, **made.arguments}))
         built = ConfigParser({"network": definition}).get_parsed_content("network").eval()
         built.load_state_dict(network.state_dict())
         with torch.no_grad():
-            answer = built(sample[:1])
-        if isinstance(answer, Tensor):  # not a list of outputs, as some of MONAI's networks give it
+            answer, expected = built(sample[:1]), network(sample[:1])
+        if isinstance(answer, Tensor) and same(answer, expected):  # some of MONAI's networks give a list of outputs
             return definition, script
     if script is None:
         raise InputError(
@@ -123,30 +139,48 @@ class Finest(nn.Module):
         return heads(self.network(image))[0].float()
 
 
-def traced(network: nn.Module, sample: Tensor) -> tuple[torch.jit.ScriptModule | None, str]:
-    """A network as TorchScript that gives the same for another batch; or None, and why.
+def traced(network: nn.Module, sample: Tensor) -> tuple[Script | None, str]:
+    """A network as TorchScript that gives the same; or None, and why.
+
+    What Python computes from shapes, a trace may not follow; torch.export does, for one shape.
 
     Args:
         network: in evaluation mode.
         sample: (2, C, H, W, D).
     """
+    one, why = sample[:1], ""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of every decision that is taken once; what matters is compared below
-        expected = heads(network(sample))[0].float()
-        try:
-            whole = network if isinstance(network(sample[:1]), Tensor) else Finest(network)
-            script = torch.jit.trace(whole, torch.zeros_like(sample[:1]), check_trace=False)
-            found = [script(sample), torch.cat([script(each[None]) for each in sample])]
-        except Exception as error:  # a user's network may raise anything
-            return None, first_line(error)
-    largest = expected.abs().max().item()
-    if all(torch.allclose(each.float(), expected, rtol=0, atol=TOLERANCE * max(largest, 1)) for each in found):
-        return script, ""
-    return None, "what it gives as TorchScript differs"
+        expected = torch.cat([heads(network(each[None]))[0].float() for each in sample])
+        whole = network if isinstance(network(one), Tensor) else Finest(network)
+        for any_batch in (True, False):
+            try:
+                followed = whole if any_batch else torch.export.export(whole, (one,)).module()
+                script = Script(torch.jit.trace(followed, torch.zeros_like(one), check_trace=False), any_batch)
+                found = [torch.cat([script.module(each[None]) for each in sample])]
+                found += [script.module(sample)] if any_batch else []
+            except Exception as error:  # a user's network may raise anything
+                why = first_line(error)
+                continue
+            if all(same(each, expected) for each in found):
+                return script, ""
+            why = "what it gives as TorchScript differs"
+    return None, why
 
 
-def differences(run: Run) -> list[str]:
-    """Where a bundle's segmentation is not that of `predict`, a sentence each."""
+def same(found: Tensor, expected: Tensor) -> bool:
+    """Whether two answers differ by rounding alone."""
+    return torch.allclose(found.float(), expected.float(), rtol=0, atol=TOLERANCE * max(expected.abs().max().item(), 1))
+
+
+def differences(run: Run, digest: str, weights: Weights) -> list[str]:
+    """Where a bundle's segmentation is not that of `predict`, a sentence each.
+
+    Args:
+        run: exported.
+        digest: SHA-256 of the checkpoint.
+        weights: the student's or the teacher's.
+    """
     remarks = []
     if run.settings.window.mirror:
         remarks.append(
@@ -154,7 +188,7 @@ def differences(run: Run) -> list[str]:
             "predicts without, as `medcontext predict --mirror false`."
         )
     found = read_postprocessing(run.folder)
-    if found is not None and found.steps:
+    if found is not None and found.steps and found.holds_for([digest], weights):
         remarks.append(
             f"The run's {FILE} keeps certain components of {', '.join(found.steps)}; the bundle does not, as "
             "`medcontext predict --postprocess false`."

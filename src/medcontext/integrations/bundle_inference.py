@@ -57,13 +57,14 @@ FILES = (
 )
 
 
-def inference_config(run: Run, network: dict[str, Any], scripted: bool) -> dict[str, Any]:
+def inference_config(run: Run, network: dict[str, Any], scripted: bool, batch: int) -> dict[str, Any]:
     """The content of `inference.json`.
 
     Args:
         run: exported.
         network: what constructs its network.
         scripted: whether that comes with its weights.
+        batch: windows at once.
     """
     plan, window = run.plan, run.settings.window
     resampling: dict[str, Any] = {}
@@ -96,7 +97,7 @@ def inference_config(run: Run, network: dict[str, Any], scripted: bool) -> dict[
         "inferer": {
             "_target_": "SlidingWindowInferer",
             "roi_size": "@window",
-            "sw_batch_size": window.batch_size,
+            "sw_batch_size": batch,
             "overlap": window.overlap,
             "mode": "gaussian",
             "sw_device": "@device",
