@@ -141,8 +141,8 @@ def plan(place: Place) -> None:
     place.surroundings()
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 
+    from medcontext.integrations.nnunet.prepare import prepare
     from medcontext.integrations.nnunet.scans import Place as Prepared
-    from medcontext.integrations.nnunet.scans import prepare
 
     extract_fingerprints([1], num_processes=1)
     plan_experiments([1])
@@ -154,7 +154,7 @@ def plan(place: Place) -> None:
     configuration["batch_size"] = 2
     write_json(file, plans)
     preprocess([1], configurations=(CONFIGURATION,), num_processes=(1,))
-    prepare(Prepared(NAME, "nnUNetPlans", CONFIGURATION), workers=1)
+    prepare(Prepared.read(NAME, "nnUNetPlans", CONFIGURATION), workers=1)
 
 
 def measure(place: Place) -> None:

@@ -216,7 +216,7 @@ def test_checkpoints_are_stocks_for_whoever_reads_them(world: World, stock: type
 
 
 def test_a_changed_architecture_keeps_its_own_name(world: World, stock: type) -> None:
-    from medcontext.integrations.nnunet.trainer import known_trainer
+    from medcontext.integrations.nnunet.checkpoints import known_trainer
 
     class Wider(ours(stock)):  # type: ignore[misc]
         @staticmethod

@@ -83,7 +83,8 @@ def train(arguments: Sequence[str]) -> None:
 def preprocess(options: argparse.Namespace, configuration: str) -> None:
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-    from medcontext.integrations.nnunet.scans import Place, prepare
+    from medcontext.integrations.nnunet.prepare import prepare
+    from medcontext.integrations.nnunet.scans import Place
 
     for name in ("nnUNet_raw", "nnUNet_preprocessed"):
         if name not in os.environ:
@@ -92,4 +93,4 @@ def preprocess(options: argparse.Namespace, configuration: str) -> None:
         dataset = maybe_convert_to_dataset_name(options.dataset)
     except (RuntimeError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from error
-    prepare(Place(str(dataset), options.p, configuration), workers=options.np, skip_damaged=options.skip_damaged)
+    prepare(Place.read(str(dataset), options.p, configuration), workers=options.np, skip_damaged=options.skip_damaged)

@@ -3,7 +3,6 @@
 Written against nnU-Net 2.8; the comments say what of it makes a line necessary.
 """
 
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from medcontext.data.augment import Augment
 from medcontext.errors import InputError
+from medcontext.integrations.nnunet.checkpoints import add_teacher, known_trainer, read_teacher, restore, unfinished
 from medcontext.integrations.nnunet.crops import Pairing
 from medcontext.integrations.nnunet.scans import find_prepared
 from medcontext.method import Losses, MedContext, VoxelAdapter
@@ -30,7 +30,6 @@ Base: Any = nnUNetTrainer if TYPE_CHECKING else object
 
 CLIP = 12.0  # as nnU-Net's `train_step` has it
 AXES = {0: 1, 1: 2, 2: 0}  # H, W and D, through the plane, among the axes of nnU-Net, which has the coarsest first
-STATE = "medcontext"  # in a checkpoint
 
 
 class MedContextMixin(Base):
@@ -206,40 +205,17 @@ class MedContextMixin(Base):
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's, with the teacher, whole or not at all; beside the best and the final one the teacher's alone."""
-        partial_file = Path(f"{filename}.part")
-        partial_file.unlink(missing_ok=True)
-        super().save_checkpoint(str(partial_file))
-        if not partial_file.is_file():  # not the first process, or none is wanted
-            return
-        checkpoint = torch.load(partial_file, map_location="cpu", weights_only=False)
-        checkpoint["trainer_name"] = known_trainer(type(self))
-        learner = self.learner
-        checkpoint[STATE] = {
-            "teacher": learner.teacher.network.state_dict(),
-            "adapter": None if learner.adapter is None else learner.adapter.state_dict(),
-            "progress": learner.get_extra_state(),
-        }
-        _replace(checkpoint, partial_file, filename)
-        if not filename.endswith("checkpoint_latest.pth"):  # the only one that nnU-Net deletes
-            teacher = {**checkpoint, "network_weights": checkpoint.pop(STATE)["teacher"]}
-            teacher = {key: value for key, value in teacher.items() if key not in (STATE, "optimizer_state")}
-            _replace(teacher, partial_file, f"{filename.removesuffix('.pth')}_teacher.pth")
+        file = Path(filename)
+        unfinished(file).unlink(missing_ok=True)
+        super().save_checkpoint(str(unfinished(file)))
+        if unfinished(file).is_file():  # else this is not the first process, or none is wanted
+            add_teacher(file, self.learner, known_trainer(type(self)))
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         """Go on from our checkpoint, or from a stock trainer's: its teacher then is a copy of what it had learnt."""
         if not self.was_initialized:
             self.initialize()
-        checkpoint = filename_or_checkpoint
-        if not isinstance(checkpoint, dict):
-            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=False)
-        state = checkpoint.pop(STATE, None)
-        if state is not None and (state["adapter"] is None) != (self.adapter is None):
-            raise InputError(
-                f"The checkpoint {filename_or_checkpoint} is of a training with another method: go on with the trainer "
-                "that wrote it, or start anew."
-            )
-        if state is None and self.adapter is not None:
-            _await_embedding(checkpoint["optimizer_state"])
+        checkpoint, state = read_teacher(filename_or_checkpoint, self.learner)
         with tempfile.TemporaryDirectory() as folder:  # 2.8.1 takes a path alone
             file = Path(folder) / "checkpoint.pth"
             torch.save(checkpoint, file)
@@ -249,10 +225,7 @@ class MedContextMixin(Base):
             self.learner.restart_teacher()
             self.learner.step = self.current_epoch * self.num_iterations_per_epoch
         else:
-            self.learner.teacher.network.load_state_dict(state["teacher"])
-            if self.adapter is not None:
-                self.adapter.load_state_dict(state["adapter"])
-            self.learner.set_extra_state(state["progress"])
+            restore(self.learner, state)
         self.restored = True
 
 
@@ -279,13 +252,6 @@ def described(settings: MethodSettings) -> str:
     return f"method {settings.name}" + (f", {mask.ratio:g} of the {mask.shape}s hidden" if settings.masking else "")
 
 
-def known_trainer(trainer: type) -> str:
-    """The class by which nnU-Net alone, without this package, makes the same network again."""
-    stock = next(base for base in trainer.__mro__ if base.__module__.startswith("nnunetv2."))
-    same = trainer.build_network_architecture is stock.build_network_architecture  # type: ignore[attr-defined]
-    return (stock if same else trainer).__name__
-
-
 def _settings(method: str | MethodSettings) -> MethodSettings:
     settings = Settings.preset(method=method).method if isinstance(method, str) else method
     if settings.masking and settings.mask.space == "tokens":
@@ -310,14 +276,3 @@ def _add_group(optimizer: torch.optim.Optimizer, scheduler: Any, adapter: VoxelA
     )
     if hasattr(scheduler, "base_lrs"):  # of torch's own schedules, one for each group
         scheduler.base_lrs.append(scheduler.base_lrs[0])
-
-
-def _await_embedding(state: dict[str, Any]) -> None:
-    """Give a stock optimizer's state the group of the embedding, of which it knows nothing yet."""
-    number = sum(len(group["params"]) for group in state["param_groups"])
-    state["param_groups"].append({**state["param_groups"][0], "params": [number]})
-
-
-def _replace(checkpoint: dict[str, Any], partial_file: Path, filename: str) -> None:
-    torch.save(checkpoint, partial_file)
-    os.replace(partial_file, filename)
