@@ -29,7 +29,7 @@ KEY = "medcontext"
 TOLERANCE = 1e-3
 """The largest difference from torch, as a fraction of the largest logit (of 1 where all are smaller)."""
 
-PATIENCE = 120.0
+PATIENCE = 180.0
 """Seconds of the processor to find out how to leave the size open."""
 
 AXES = {0: "batch", 2: "height", 3: "width", 4: "depth"}
@@ -76,9 +76,8 @@ class Agreement:
         return self.max_difference <= TOLERANCE * max(1.0, self.scale)  # never if it is not a number
 
     def __str__(self) -> str:
-        return (
-            f"logits differ by at most {self.max_difference:.2g} of {self.scale:.3g}, {self.same:.4%} of classes equal"
-        )
+        differ = f"logits of up to {self.scale:.3g} differ by at most {self.max_difference:.2g}"
+        return f"{differ}, {self.same:.4%} of the voxels have the same class"
 
 
 @dataclass(frozen=True)
