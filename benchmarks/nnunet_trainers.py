@@ -7,7 +7,7 @@ Hippocampus MRI: fold 0 of splits_final.json has 5 cases to train on and 60 to v
 110 more lie without labels in imagesUn. Stock nnUNetTrainer, and MedContext's with these scans and on labels alone: the
 same plan, fold, loaders, augmentation, loss and optimizer; each makes as many steps as cost what stock's do, measured
 side by side. nnU-Net's own validation, mirrored too, predicts the cases; `medcontext evaluate` scores its folder. The
-plan is nnU-Net's own with an eighth of the features and 2 crops in a batch, which two processor cores can train out. A
+plan is nnU-Net's own with an eighth of the features and 4 crops in a batch, which two processor cores can train out. A
 training goes on where it was killed.
 """
 
@@ -151,7 +151,7 @@ def plan(place: Place) -> None:
     configuration = plans["configurations"][CONFIGURATION]
     architecture = configuration["architecture"]["arch_kwargs"]
     architecture["features_per_stage"] = FEATURES[: architecture["n_stages"]]
-    configuration["batch_size"] = 2
+    configuration["batch_size"] = 4
     write_json(file, plans)
     preprocess([1], configurations=(CONFIGURATION,), num_processes=(1,))
     prepare(Prepared.read(NAME, "nnUNetPlans", CONFIGURATION), workers=1)
@@ -221,6 +221,8 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
     models = {arm: [p.scores(arm) for p in places if (p.scores(arm) / "summary.json").exists()] for arm in ARMS}
     models = {arm: done for arm, done in models.items() if done}
     output = options.work / "comparison"
+    if len(models) < 2:
+        return "Nothing to compare yet."
     mc.compare(models, output, overwrite=True)
     costs = json.loads((options.work / "costs.json").read_text())
     made = {
@@ -239,7 +241,7 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
 `python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds
 {" ".join(map(str, options.seeds))} --steps {options.steps}`
 
-5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES}, 2 crops
+5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES}, 4 crops
 in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of the others the same
 twice): {shown}. {versions}; {options.machine}.
 
@@ -256,9 +258,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--steps", type=int, default=2000, help="of the stock trainer")
+    parser.add_argument("--steps", type=int, default=1000, help="of the stock trainer")
     parser.add_argument("--machine", default="cpu")
-    parser.add_argument("--report", action="store_true", help="only collect what is done")
+    parser.add_argument("--report", action="store_true", help="write what is done to benchmarks/results/")
     options = parser.parse_args()
     if not PACKAGES.is_dir():
         sys.exit("nnU-Net is not there: make nnunet")
@@ -274,10 +276,12 @@ def main() -> None:
             for arm in options.arms:
                 run(place, arm, options.steps)
     text = report(options, places)
+    print(text)
+    if not options.report:
+        return
     file = Path(__file__).parent / "results" / f"nnunet_trainers_{options.machine}_{date.today().isoformat()}"
     file.with_suffix(".md").write_text(text)
     shutil.copy(options.work / "comparison" / "comparison.csv", file.with_suffix(".csv"))
-    print(text)
 
 
 if __name__ == "__main__":
