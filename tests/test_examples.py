@@ -15,6 +15,11 @@ TRAININGS = [
 ]
 
 
+def test_examples_fit_a_screen() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "examples").rglob("*.py")}
+    assert max(lengths.values()) <= 60, lengths
+
+
 @pytest.mark.parametrize("example", TRAININGS)
 def test_examples_run(example: Path) -> None:
     run = subprocess.run([sys.executable, str(example), "--steps", "10"], capture_output=True, text=True)
