@@ -32,9 +32,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     steps = parser.parse_args().steps
+    torch.manual_seed(0)
     network = UNet(3, in_channels=1, out_channels=3, channels=(8, 16, 32), strides=(2, 2))
-    loss = DiceCELoss(to_onehot_y=True, softmax=True)
-    learner = MedContext(network, mask=TubeMask(patch_size=8, ratio=0.4), supervised=loss, total_steps=steps)
+    learner = MedContext(
+        network, mask=TubeMask(8), supervised=DiceCELoss(to_onehot_y=True, softmax=True), total_steps=steps
+    )
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=DataLoader(cases(2, seed=1), batch_size=1),
