@@ -1,7 +1,6 @@
 """MedContext in MONAI's SupervisedTrainer, with its handlers and metrics; the teacher is what is validated.
 
-python examples/monai_engine.py [--steps 200]
-"""
+python examples/monai_engine.py [--steps 200]"""
 
 import argparse
 
@@ -34,9 +33,8 @@ def main() -> None:
     steps = parser.parse_args().steps
     torch.manual_seed(0)
     network = UNet(3, in_channels=1, out_channels=3, channels=(8, 16, 32), strides=(2, 2))
-    learner = MedContext(
-        network, mask=TubeMask(8), supervised=DiceCELoss(to_onehot_y=True, softmax=True), total_steps=steps
-    )
+    loss = DiceCELoss(to_onehot_y=True, softmax=True)
+    learner = MedContext(network, mask=TubeMask(8), supervised=loss, total_steps=steps)
     evaluator = SupervisedEvaluator(
         device="cpu",
         val_data_loader=DataLoader(cases(2, seed=1), batch_size=1),
