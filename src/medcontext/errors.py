@@ -47,10 +47,10 @@ class NotEnoughMemory(InputError):
 
 def counted(number: int, noun: str) -> str:
     """
-    >>> counted(1, "case"), counted(3, "process")
-    ('1 case', '3 processes')
+    >>> counted(1, "case"), counted(3, "process"), counted(2, "patch")
+    ('1 case', '3 processes', '2 patches')
     """
-    return f"{number} {noun}{('es' if noun.endswith('ss') else 's') * (number != 1)}"
+    return f"{number} {noun}{('es' if noun.endswith(('ss', 'ch')) else 's') * (number != 1)}"
 
 
 MEMORY_SIGNS = (

@@ -312,6 +312,17 @@ def test_a_host_says_what_its_labels_mean() -> None:
     assert learner.trust.known.shape == (2,)
 
 
+def test_what_cannot_be_learnt_from_is_one_clear_error() -> None:
+    image, label = torch.randn(2, 1, 8, 8), torch.randint(0, 3, (2, 1, 8, 8))
+    with pytest.raises(InputError, match="The batch has no label"):
+        learner_of_images().backward(image, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"Labels are \(B, 1, H, W, D\), integers 0 to K-1; got \(2, 8, 8\)"):
+        learner_of_images().backward(image, label[:, 0])
+    halving = MedContext(nn.Conv2d(1, 3, 2, stride=2), mask=TubeMask(patch_size=4), total_steps=10)
+    with pytest.raises(InputError, match=r"must have the image's size \(8, 8\), got \(4, 4\)"):
+        halving.backward(image, label)
+
+
 def test_the_outputs_on_the_whole_view_are_kept_if_wanted() -> None:
     image, label = torch.randn(2, 1, 8, 8), torch.randint(0, 3, (2, 1, 8, 8))
     learner = learner_of_images()

@@ -66,3 +66,12 @@ def test_hiding_is_equation_1_with_a_gradient_for_the_embedding() -> None:
     torch.testing.assert_close(hidden, volume * (1 - inside) + embedding.view(1, 3, 1, 1, 1) * inside)
     hidden.sum().backward()
     torch.testing.assert_close(embedding.grad, mask.sum().double().expand(3))
+
+
+def test_a_mask_that_would_hide_nothing_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"Nothing would be hidden: the crop \(16, 16, 8\) has 1 patch of \(16, 16, 8\)"
+    ):
+        TubeMask(patch_size=16).sample((16, 16, 8), batch=1)
+    assert not TubeMask(patch_size=16, ratio=0).sample((16, 16, 8), batch=1).any()
+    assert TubeMask(patch_size=16, ratio=0.6).sample((16, 16, 8), batch=1).all()

@@ -191,4 +191,5 @@ def _validate(fold: Path) -> str:
         return "nnUNetv2_train with --val makes them."
     trainer, plans, configuration = parts
     dataset, number = fold.parent.parent.name, fold.name.removeprefix("fold_")
-    return f"They come from: nnUNetv2_train {dataset} {configuration} {number} -tr {trainer} -p {plans} --val"
+    way = "--val" if (fold / CHECKPOINT).is_file() else "--c"
+    return f"They come from: nnUNetv2_train {dataset} {configuration} {number} -tr {trainer} -p {plans} {way}"

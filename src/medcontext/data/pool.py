@@ -38,6 +38,8 @@ def in_processes(
         InputError: from the function, or if a process was killed (most often for lack of memory).
         NotEnoughMemory: naming the item.
     """
+    if not items:
+        return
     function = partial(_guarded, function, description)
     if workers < 1:
         raise InputError(f"workers is {workers}; at least 1 is needed.")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medcontext.errors import InputError
 from medcontext.method.losses import heads
 from medcontext.method.targets import Target
 
@@ -29,8 +30,18 @@ def clean_crops(batch: int, second: int, clean: str, share: float) -> int:
 
 
 def first_head(outputs: Any, image: Tensor) -> Tensor:
-    """The full-resolution output of a network for a volume (B, C, H, W, D) or an image (B, C, H, W)."""
-    return heads(outputs, axes=image.dim() - 2)[0]
+    """The full-resolution output of a network for a volume (B, C, H, W, D) or an image (B, C, H, W).
+
+    Raises:
+        InputError: if it has not the image's size.
+    """
+    finest = heads(outputs, axes=image.dim() - 2)[0]
+    if finest.shape[2:] != image.shape[2:]:
+        raise InputError(
+            f"The network's (first) output must have the image's size {tuple(image.shape[2:])}, got "
+            f"{tuple(finest.shape[2:])}."
+        )
+    return finest
 
 
 def plain(tensor: Any) -> Any:

@@ -280,6 +280,8 @@ class MedContext(nn.Module):
         self, image: Tensor, label: Label, hidden: Tensor | None, unlabelled: Tensor | None, varied: Tensor | None
     ) -> list[Callable[[], Losses]]:
         """A step's views, each to be computed when the graph of the one before is gone."""
+        if label is None:
+            raise InputError("The batch has no label: give (B, 1, H, W, D), integers 0 to K-1.")
         image, unlabelled, varied = (plain(each) for each in (image, unlabelled, varied))
         label = plain(label) if isinstance(label, Tensor) else [plain(each) for each in label]
         self.outputs = None

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medcontext.errors import InputError
 from medcontext.method.targets import Target
 
 Logits = Tensor | Sequence[Tensor]
@@ -40,7 +41,13 @@ class DiceCE(nn.Module):
         )
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Loss of logits (B, K, H, W, D) against labels (B, 1, H, W, D) with values 0 to K-1; a scalar."""
+        """Loss of logits (B, K, H, W, D) against labels (B, 1, H, W, D) with values 0 to K-1; a scalar.
+
+        Raises:
+            InputError: if the labels have no channel.
+        """
+        if label.dim() != logits.dim() or label.shape[1] != 1:
+            raise InputError(f"Labels are (B, 1, H, W, D), integers 0 to K-1; got {tuple(label.shape)}.")
         with full_precision(logits.device):
             return self.loss(logits if logits.dtype == torch.float64 else logits.float(), label)
 

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -107,6 +107,11 @@ class CubeMask:
 
         grid = self.grid(shape)
         patches = math.prod(grid)
+        if self.draw == "exact" and self.ratio > 0 and round(self.ratio * patches) == 0:
+            raise InputError(
+                f"Nothing would be hidden: the crop {tuple(shape)} has {counted(patches, 'patch')} of "
+                f"{self.patch(shape)}, and a ratio of {self.ratio:g} is none of them. Use a smaller patch_size."
+            )
         chance = torch.rand(batch if self.per_sample else 1, patches, generator=generator)
         if self.draw == "bernoulli":
             hidden = chance < self.ratio

@@ -118,10 +118,11 @@ class NnunetTraining:
         epochs, length = (int(debug[key]) for key in ("num_epochs", "num_iterations_per_epoch"))
         batch = debug.get("batch_size") or configuration.get("batch_size", "?")
         on = "" if self.fold == ALL or self.split is None else f", {self.split[1]} validation"
+        without = f", {debug['unlabelled_scans']} without labels" if int(debug.get("unlabelled_scans", 0)) else ""
         found = {
-            "method": f"nnU-Net v2, {trainer}",
+            "method": f"nnU-Net v2, {trainer}" + (f"; MedContext's {debug['told']}" if debug.get("told") else ""),
             "data set": self.dataset,
-            "cases": f"{self.scans} training{on}" if self.scans else "",
+            "cases": f"{self.scans} training{on}{without}" if self.scans else "",
             "fold": self.fold,
             "configuration": f"{debug.get('configuration_name', '')}, {self.plans.get('plans_name', '')}",
             "network": ", ".join(filter(None, [self.network, _size(configuration)])),

@@ -163,14 +163,3 @@ def test_the_cascade_hides_the_previous_segmentation_too(world: World) -> None:
         assert torch.equal(masked[:, 2] == 9, hidden)
     finally:
         file.write_text(kept)
-
-
-def test_the_folder_is_printed_without_nnunet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["nnunet", "path"]) == 0
-    assert (Path(capsys.readouterr().out.strip()) / "medcontext_trainers.py").is_file()
-
-
-def test_without_nnunet_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(sys.modules, "nnunetv2", None)
-    assert main(["nnunet", "preprocess", "4"]) == 2
-    assert "nnU-Net is not installed: pip install medcontext[nnunet]" in " ".join(capsys.readouterr().err.split())

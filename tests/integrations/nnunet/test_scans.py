@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -52,7 +53,9 @@ def test_scans_are_prepared_as_the_labelled_ones(ready: Path, world: World) -> N
     assert set(np.unique(mask[:])) <= {-1, 0}
     labelled = ready.with_name("nnUNetPlans_3d_fullres")
     assert len(infer_dataset_class(str(labelled)).get_identifiers(str(labelled))) == LABELLED
-    assert json.loads((ready.parent / f"{ready.name}.json").read_text())["left_out"] == {}
+    looks = json.loads((ready.parent / f"{ready.name}.json").read_text())
+    assert [look["problem"] for look in looks["scans"].values()] == [""] * UNLABELLED
+    assert len(looks["labelled"]) == LABELLED
 
 
 def test_what_is_ready_stays_and_what_changed_is_done_again(
@@ -66,7 +69,7 @@ def test_what_is_ready_stays_and_what_changed_is_done_again(
     changed = {name for name, time in times.items() if (ready / name).stat().st_mtime_ns != time}
     assert changed == {"scan_1.b2nd", "scan_1_seg.b2nd", "scan_1.pkl"}
     file.write_bytes(kept)
-    assert preprocess("1", "-c", "3d_fullres") == 0
+    assert preprocess("1", "-c", "3d_fullres", "2d") == 0
     assert "3 scans ready" in " ".join(capsys.readouterr().out.split())
 
 
@@ -157,7 +160,7 @@ def test_scans_that_are_not_prepared_are_not_passed_over(ready: Path, world: Wor
     extra = world.raw / BALLS / "imagesUn" / "new_0000.nii.gz"
     shutil.copy(world.raw / BALLS / "imagesUn" / "scan_0_0000.nii.gz", extra)
     try:
-        with pytest.raises(InputError, match=r"1 scan of .*imagesUn is not prepared: new\. Run medcontext nnunet"):
+        with pytest.raises(InputError, match=r"1 scan of .*imagesUn must be prepared.*: new\. Run medcontext nnunet"):
             started(world, ours(nnUNetTrainer, method=AT_ONCE))
         labels_alone = started(world, ours(nnUNetTrainer))
         log = next(Path(labels_alone.output_folder).glob("training_log_*.txt")).read_text()
@@ -174,6 +177,46 @@ def test_scans_that_were_taken_away_are_not_used(ready: Path, world: World, tmp_
     with pytest.raises(InputError, match=r"no longer in .*imagesUn: scan_2\."):
         started(world, ours(nnUNetTrainer, method=AT_ONCE))
     shutil.move(tmp_path / file.name, file)
+
+
+def test_changed_scans_and_new_labels_are_noticed(ready: Path, world: World) -> None:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    file = world.raw / BALLS / "imagesUn" / "scan_2_0000.nii.gz"
+    kept = file.read_bytes()
+    file.write_bytes(kept + b"more")
+    with pytest.raises(InputError, match=r"must be prepared, being new or changed: scan_2\."):
+        started(world, ours(nnUNetTrainer, method=AT_ONCE))
+    file.write_bytes(kept)
+    assert preprocess("1", "-c", "3d_fullres", "2d") == 0
+    labelled = ready.with_name("nnUNetPlans_3d_fullres")
+    added = [shutil.copy(labelled / f"ball_0{end}", labelled / f"late{end}") for end in (".b2nd", "_seg.b2nd", ".pkl")]
+    with pytest.raises(InputError, match=r"not compared with 1 labelled case, .*: late\. Run"):
+        started(world, ours(nnUNetTrainer, method=AT_ONCE))
+    for path in added:
+        Path(path).unlink()
+
+
+def test_test_scans_may_be_used_and_it_is_said(ready: Path, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    same = trouble(world, "mine_0000.nii.gz", (world.raw / BALLS / "imagesTs" / "test_0_0000.nii.gz").read_bytes())
+    assert preprocess("1") == 0
+    assert "The images of 1 scan of imagesTs take part in the training: mine." in " ".join(
+        capsys.readouterr().out.split()
+    )
+    same.unlink()
+    assert preprocess("1") == 0
+
+
+def test_crops_come_from_other_processes_too(ready: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from medcontext.integrations.nnunet.crops import PairedDataLoader
+
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
+    trainer = started(world, ours(nnUNetTrainer, method=AT_ONCE))
+    assert isinstance(pickle.loads(pickle.dumps(trainer.dataloader_train.generator)), PairedDataLoader)
+    assert next(trainer.dataloader_train)["unlabelled"].shape == (1, 1, 16, 24, 20)
+    trainer.on_train_end()
 
 
 def test_another_plan_is_noticed(ready: Path, world: World) -> None:
@@ -213,6 +256,18 @@ def test_what_cannot_be_used_is_named(ready: Path, world: World, capsys: pytest.
     twin.unlink()
     assert preprocess("1", "-c", "3d_fullres") == 0
     capsys.readouterr()
+    whole = (world.raw / BALLS / "imagesUn" / "scan_0_0000.nii.gz").read_bytes()
+    cut = trouble(world, "cut_0000.nii.gz", whole[: len(whole) // 2])
+    assert preprocess("1", "-c", "3d_fullres") == 2
+    assert "cut: Compressed file ended before" in said(capsys)
+    cut.unlink()
+    hidden = trouble(world, "._scan_0_0000.nii.gz", b"as a Mac leaves it")
+    assert preprocess("1", "-c", "3d_fullres") == 0
+    hidden.unlink()
+    other = trouble(world, "other_0000.nii", b"")
+    assert preprocess("1") == 2
+    assert re.search(r"other_0000.nii does not end in .nii.gz", said(capsys))
+    other.unlink()
     second = trouble(world, "scan_0_0001.nii.gz", labelled.read_bytes())
     assert preprocess("1") == 2
     assert re.search(r"scan_0 in \S* has the channels 0000, 0001", said(capsys))
@@ -226,16 +281,39 @@ def test_what_cannot_be_used_is_named(ready: Path, world: World, capsys: pytest.
     ("arguments", "message"),
     [
         (["preprocess", "7"], "Could not find a dataset with the ID 7"),
+        (["preprocess", "Dataset001_Bals"], "did you mean 'Dataset001_Balls'?"),
+        (["preprocess"], "Which data set?"),
+        (["preprocess", "-d", "1", "-np", "0"], "-np takes a number of processes"),
+        (["train", "7", "3d_fullres", "0"], "Could not find a dataset with the ID 7"),
         (["preprocess", "1", "-c", "3d_fulres"], "did you mean '3d_fullres'?"),
         (["preprocess", "1", "-p", "nnUNetResEncUNetMPlans"], "nnUNetResEncUNetMPlans.json is missing"),
         (["preprocess", "1", "--epochs", "3"], "has no option --epochs"),
-        (["preproces", "1"], "invalid choice: 'preproces'"),
-        ([], "required: path|preprocess|train"),
     ],
 )
 def test_wrong_words(world: World, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nnunet", *arguments]) == 2
     assert message in said(capsys)
+
+
+def test_nothing_to_prepare_or_nothing_left(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "Dataset008_Empty"
+    write_raw(world.raw / name, {"background": 0, "left": 1, "right": 2})
+    for file in (world.raw / name / "imagesUn").iterdir():
+        file.write_bytes(b"no image")
+    plan_alike(world, name)
+    for options in ([], ["--skip_damaged"]):
+        assert preprocess("8", *options) == 2
+    message = said(capsys)
+    assert "3 of 3 scans cannot be used" in message
+    assert "No scan of" in message
+    assert "is left" in message
+    shutil.rmtree(world.prepared / name / "nnUNetPlans_3d_fullres")
+    assert preprocess("8") == 2
+    assert "prepare the labelled cases first, with nnUNetv2_preprocess -c 3d_fullres" in said(capsys)
+    shutil.rmtree(world.raw / name / "imagesUn")
+    (world.prepared / name / "nnUNetPlans_3d_fullres").mkdir()
+    assert preprocess("8") == 2
+    assert re.search(r"No scans in \S*imagesUn: put them there", said(capsys))
 
 
 LABELS: dict[str, dict[str, Any]] = {

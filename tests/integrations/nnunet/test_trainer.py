@@ -3,7 +3,6 @@
 import copy
 import itertools
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +266,45 @@ def test_a_scaler_changes_nothing_but_the_scale(world: World, stock: type) -> No
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_loaders_can_be_sent_to_other_processes(world: World, stock: type) -> None:
-    trainer = started(world, ours(stock))
-    pickle.dumps(trainer.dataloader_train.data_loader)
+@pytest.mark.parametrize("kind", ["lambda", "sequence"])
+def test_schedules_of_torch_take_the_embedding(world: World, stock: type, kind: str) -> None:
+    from torch.optim.lr_scheduler import LambdaLR, LinearLR, SequentialLR
+
+    class Scheduled(stock):  # type: ignore[misc]
+        def configure_optimizers(self) -> Any:
+            optimizer, _ = super().configure_optimizers()
+            if kind == "lambda":
+                return optimizer, LambdaLR(optimizer, lambda step: 0.5**step)
+            parts = [LinearLR(optimizer, 0.5, total_iters=1), LinearLR(optimizer, 1.0, 0.5, total_iters=2)]
+            return optimizer, SequentialLR(optimizer, parts, [1])
+
+    trainer = world.trainer(ours(Scheduled))
+    trainer.initialize()
+    for _ in range(3):
+        trainer.lr_scheduler.step()
+    first, last = trainer.optimizer.param_groups
+    assert last["params"] == [trainer.adapter.embedding]
+    assert last["lr"] == first["lr"] != trainer.initial_lr
+
+
+def test_only_the_first_process_writes(world: World, stock: type, tmp_path: Path) -> None:
+    trainer = world.trainer(ours(stock))
+    trainer.initialize()
+    written = tmp_path / "checkpoint_latest.pth.part"
+    written.write_bytes(b"of the first process, unfinished")
+    trainer.local_rank = 1
+    trainer.save_checkpoint(str(tmp_path / "checkpoint_latest.pth"))
+    assert list(tmp_path.iterdir()) == [written]
+    assert written.read_bytes() == b"of the first process, unfinished"
+
+
+def test_wrong_classes_are_refused(world: World, stock: type) -> None:
+    from medcontext.integrations.nnunet import MedContextMixin
+
+    with pytest.raises(InputError, match="name MedContextMixin first among its bases"):
+        type("Wrong", (stock, MedContextMixin), {})
+    with pytest.raises(InputError, match="epochs must be at least 1, got 0"):
+        world.trainer(ours(stock, epochs=0)).initialize()
+    every = MethodSettings(unlabelled=Unlabelled(share=1))
+    with pytest.raises(InputError, match="with share 1 take clean 'all'"):
+        world.trainer(ours(stock, method=every)).initialize()

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medcontext.errors import InputError
-from medcontext.extras import need
+from medcontext.errors import InputError, unknown_name
+from medcontext.integrations.nnunet import require
 
 TRAINER = "nnUNetTrainerMedContext"
 VARIABLE = "nnUNet_extTrainer"
@@ -28,7 +28,7 @@ def nnunet(arguments: Sequence[str]) -> None:
     if options.action == "path":
         sys.stdout.write(f"{trainer_folder()}\n")
         return
-    need("nnunetv2")
+    require()
     if options.action == "train":
         train(others)
     elif others:
@@ -43,7 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True, metavar="path|preprocess|train")
     actions.add_parser("path", help=f"print the folder for {VARIABLE}")
     preparing = actions.add_parser("preprocess", help="prepare the scans of imagesUn by the plan of the labelled ones")
-    preparing.add_argument("dataset", help="number or name, such as 4 or Dataset004_Hippocampus")
+    preparing.add_argument("dataset", nargs="?", help="number or name, such as 4 or Dataset004_Hippocampus")
+    preparing.add_argument("-d", dest="named", metavar="dataset", help="the same, as nnUNetv2_preprocess has it")
     preparing.add_argument("-c", nargs="+", default=["3d_fullres"], help="configurations; 3d_fullres if not said")
     preparing.add_argument("-p", default="nnUNetPlans", help="name of the plans; nnUNetPlans if not said")
     preparing.add_argument("-np", type=int, default=8, help="processes; 8 if not said")
@@ -66,8 +67,39 @@ def trainer_folder() -> Path:
     return Path(__file__).parent / "external"
 
 
+def check_variables(*names: str) -> None:
+    for name in names:
+        if f"nnUNet_{name}" not in os.environ:
+            raise InputError(
+                f"nnUNet_{name} is not set: export nnUNet_{name}=FOLDER, as nnU-Net's own commands need it."
+            )
+
+
+def dataset_name(given: str) -> str:
+    """The whole name of a data set that was given by number or name.
+
+    Raises:
+        InputError: if there is none, or several.
+    """
+    from nnunetv2.paths import nnUNet_preprocessed
+    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+    try:
+        name = str(maybe_convert_to_dataset_name(given))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    known = [folder.name for folder in Path(str(nnUNet_preprocessed)).glob("Dataset*")]
+    if name not in known:
+        raise unknown_name("data set", name, known)
+    return name
+
+
 def train(arguments: Sequence[str]) -> None:
     """Call nnU-Net's own entry in this process."""
+    if not {"-h", "--help"} & set(arguments):
+        check_variables("preprocessed", "results")
+    if arguments and not arguments[0].startswith("-"):
+        dataset_name(arguments[0])
     known = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
     if str(trainer_folder()) not in known:
         os.environ[VARIABLE] = os.pathsep.join([*known, str(trainer_folder())])
@@ -75,22 +107,31 @@ def train(arguments: Sequence[str]) -> None:
         os.environ.setdefault(name, "1")  # as nnUNetv2_train does
     from nnunetv2.run.run_training import run_training_entry
 
-    chosen = [] if "-tr" in arguments or {"-h", "--help"} & set(arguments) else ["-tr", TRAINER]
-    sys.argv = ["nnUNetv2_train", *arguments, *chosen]
-    run_training_entry()
+    sys.argv = ["nnUNetv2_train", "-tr", TRAINER, *arguments]  # of two -tr, the last counts
+    try:
+        run_training_entry()
+    except RuntimeError as error:
+        if not str(error).startswith("Could not find requested nnunet trainer"):
+            raise
+        raise InputError(f"{str(error).partition(' in ')[0]}. Ours: {', '.join(own_trainers())}.") from error
+
+
+def own_trainers() -> list[str]:
+    from medcontext.integrations.nnunet import trainers
+
+    return sorted(name for name in vars(trainers) if name.startswith(TRAINER))
 
 
 def preprocess(options: argparse.Namespace, configuration: str) -> None:
-    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-
     from medcontext.integrations.nnunet.prepare import prepare
     from medcontext.integrations.nnunet.scans import Place
 
-    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
-        if name not in os.environ:
-            raise InputError(f"The variable {name} is not set: export {name}=FOLDER, as for nnU-Net's own commands.")
-    try:
-        dataset = maybe_convert_to_dataset_name(options.dataset)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(" ".join(str(error).split())) from error
-    prepare(Place.read(str(dataset), options.p, configuration), workers=options.np, skip_damaged=options.skip_damaged)
+    check_variables("raw", "preprocessed")
+    given = options.dataset or options.named
+    if given is None:
+        raise InputError("Which data set? medcontext nnunet preprocess 4, or its whole name.")
+    if options.np < 1:
+        raise InputError(f"-np takes a number of processes, at least 1; got {options.np}.")
+    prepare(
+        Place.read(dataset_name(given), options.p, configuration), workers=options.np, skip_damaged=options.skip_damaged
+    )

@@ -5,6 +5,7 @@ Never in the labelled ones' folder: nnU-Net would put them into splits, and it d
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,25 @@ from medcontext.errors import InputError, counted, unknown_name
 from medcontext.files import read_json, write_json
 
 FOLDER = "imagesUn"
+LABELS_ALONE = "nnUNetTrainerMedContextLabelled"
 SUFFIX = "_unlabelled"  # of the prepared folder, beside that of the labelled cases
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of a scan, or of a labelled case.
+
+    Args:
+        files: size and time of the last change of each of its files, to tell whether it is still the same.
+        image: a digest of the prepared image.
+        quantiles: (C, Q) of its intensities.
+        problem: why it cannot be used; empty if it can.
+    """
+
+    files: list[list[int]]
+    image: str = ""
+    quantiles: list[list[float]] = field(default_factory=list)
+    problem: str = ""
 
 
 @dataclass
@@ -27,18 +46,30 @@ class Index:
 
     Args:
         plan: a digest of all that preparing depends on.
-        scans: the names of those that are ready, each with a digest of its files.
-        left_out: those that cannot be used, and why.
+        scans: by name, those that are ready, and those that were left out.
+        labelled: by name, the labelled cases that they were compared with.
     """
 
     plan: str
-    scans: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    scans: dict[str, Look] = field(default_factory=dict)
+    labelled: dict[str, Look] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> list[str]:
+        return sorted(name for name, look in self.scans.items() if not look.problem)
+
+    @property
+    def left_out(self) -> list[str]:
+        return sorted(name for name, look in self.scans.items() if look.problem)
 
     @classmethod
     def read(cls, folder: Path) -> "Index | None":
         file = folder.with_name(f"{folder.name}.json")  # nnU-Net wants nothing but cases in a folder of these
-        return cls(**read_json(file)) if file.is_file() else None
+        if not file.is_file():
+            return None
+        content = read_json(file)
+        looks = {part: {name: Look(**each) for name, each in content[part].items()} for part in ("scans", "labelled")}
+        return cls(content["plan"], **looks)
 
     def write(self, folder: Path) -> None:
         write_json(folder.with_name(f"{folder.name}.json"), asdict(self))
@@ -126,32 +157,55 @@ def find_prepared(trainer: Any) -> Any:
         say("MedContext: no scans without labels; those in imagesUn of the raw data set would join")
         return None
     command = f"medcontext nnunet preprocess {place.dataset} -c {place.configuration} -p {place.manager.plans_name}"
-    done = set() if index is None else {*index.scans, *index.left_out}
-    if new := sorted(set(waiting) - done):
+    known = {} if index is None else index.scans
+    if new := sorted(
+        name for name, files in waiting.items() if name not in known or known[name].files != stamps(files)
+    ):
         raise InputError(
-            f"{counted(len(new), 'scan')} of {place.raw / FOLDER} {'is' if len(new) == 1 else 'are'} not prepared: "
-            f"{listed(new)}. Run {command}, or train without them with -tr nnUNetTrainerMedContextLabelled."
+            f"{counted(len(new), 'scan')} of {place.raw / FOLDER} must be prepared, being new or changed: "
+            f"{listed(new)}. Run {command}, or train without them with -tr {LABELS_ALONE}."
         )
     assert index is not None  # else all that is waiting is new
-    if waiting and (gone := sorted(set(index.scans) - set(waiting))):
+    if waiting and (gone := sorted(set(known) - set(waiting))):
         raise InputError(
             f"Prepared, but no longer in {place.raw / FOLDER}: {listed(gone)}. Put them back, or run {command}, which "
             "forgets them."
         )
     if index.plan != plan_digest(place):
         raise InputError(f"The scans in {place.folder} were prepared by another plan. Run {command}.")
-    scans = infer_dataset_class(str(place.folder))(str(place.folder), sorted(index.scans))
-    say(f"MedContext: {counted(len(index.scans), 'scan')} without labels, from {place.folder}")
+    if added := sorted(set(cases_in(place.labelled).identifiers) - set(index.labelled)):
+        raise InputError(
+            f"The scans without labels were not compared with {counted(len(added), 'labelled case')}, which may have "
+            f"the same images: {listed(added)}. Run {command}."
+        )
+    say(f"MedContext: {counted(len(index.ready), 'scan')} without labels, from {place.folder}")
     if index.left_out:
-        say(f"MedContext: left out, because they cannot be used: {listed(sorted(index.left_out))}")
-    return scans
+        say(f"MedContext: left out, because they cannot be used: {listed(index.left_out)}")
+    return cases_in(place.folder, index.ready)
+
+
+def cases_in(folder: Path, names: list[str] | None = None) -> Any:
+    """Prepared cases as nnU-Net's data set."""
+    return infer_dataset_class(str(folder))(str(folder), names)
+
+
+def stamps(files: Sequence[Path]) -> list[list[int]]:
+    """Size and time of the last change of each."""
+    return [[found.st_size, found.st_mtime_ns] for found in (file.stat() for file in files)]
 
 
 def find_raw(raw: Path, ending: str) -> dict[str, list[Path]]:
-    """The files of each scan of imagesUn, a channel each, by nnU-Net's names (CASE_0000)."""
-    files = sorted((raw / FOLDER).glob(f"*{ending}"))
+    """The files of each scan of imagesUn, a channel each, by nnU-Net's names (CASE_0000).
+
+    Raises:
+        InputError: naming a file that has another ending, or no channel in its name.
+    """
+    folder = raw / FOLDER
+    files = sorted(file for file in folder.iterdir() if not file.name.startswith(".")) if folder.is_dir() else []
     scans: dict[str, list[Path]] = {}
     for file in files:
+        if not file.name.endswith(ending):
+            raise InputError(f"{file} does not end in {ending}, as the data set's images do. Convert or remove it.")
         name, _, channel = file.name.removesuffix(ending).rpartition("_")
         if len(channel) != 4 or not channel.isdecimal() or not name:
             raise InputError(

@@ -57,11 +57,25 @@ class MedContextMixin(Base):
     learner: MedContext
     adapter: VoxelAdapter | None = None
     restored = False  # whether the teacher's weights are a checkpoint's
+    told = ""  # the method in words
+    unlabelled_scans = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if nnUNetTrainer in order and order.index(nnUNetTrainer) < order.index(MedContextMixin):
+            raise InputError(
+                f"{cls.__name__} would train without MedContext: name MedContextMixin first among its bases, before "
+                "nnU-Net's trainer."
+            )
 
     def initialize(self) -> None:
+        if self.epochs is not None and self.epochs < 1:
+            raise InputError(f"{type(self).__name__}.epochs must be at least 1, got {self.epochs}.")
         if self.epochs is not None:
             self.num_epochs = self.epochs
         self.settings = _settings(self.method)
+        self.told = described(self.settings)
         self._check_host()
         super().initialize()
         self.learner = self._make_learner()
@@ -73,6 +87,12 @@ class MedContextMixin(Base):
             raise InputError(
                 f"{replaced.__name__} has a train_step of its own, which MedContext's replaces. If that is what you "
                 f"want, say so by the gradient norm at which it is to clip: clip = {CLIP:g} in {type(self).__name__}."
+            )
+
+        rules = (self.settings, self.settings.unlabelled)
+        if self.settings.masking and any(rule.share == 1 and rule.clean == "rest" for rule in rules):
+            raise InputError(
+                "nnU-Net's curves show the loss of crops that are seen as they are: with share 1 take clean 'all'."
             )
 
     def configure_optimizers(self, *args: Any, **kwargs: Any) -> Any:
@@ -129,6 +149,7 @@ class MedContextMixin(Base):
         scans = find_prepared(self)
         if scans is None:
             return super().get_dataloaders()
+        self.unlabelled_scans = len(scans.identifiers)
         pairing = Pairing(self, scans, self.learner.partners)
         with pairing:
             loaders = super().get_dataloaders()
@@ -140,11 +161,11 @@ class MedContextMixin(Base):
         return loaders
 
     def on_train_start(self) -> None:
-        super().on_train_start()
+        super().on_train_start()  # which writes debug.json, with what follows of ours: the report shows it
         self.learner.total_steps = self.num_epochs * self.num_iterations_per_epoch
         if not self.restored:  # weights of a pretraining came after `initialize`
             self.learner.restart_teacher()
-        self.print_to_log_file(f"MedContext: {described(self.settings)}, {self.learner.total_steps} steps")
+        self.print_to_log_file(f"MedContext: {self.told}, {self.learner.total_steps} steps")
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         image, label = self._moved(batch["data"]), self._moved(batch["target"])
@@ -157,12 +178,9 @@ class MedContextMixin(Base):
         self._step()
         self.learner.update_teacher()
         # nnU-Net's curves show `loss`: of the whole view, as in its validation.
-        terms = losses._asdict()
-        return {**{name: value.float().cpu().numpy() for name, value in terms.items()}, "loss": self._shown(losses)}
-
-    def _shown(self, losses: Losses) -> Any:
-        seen = losses.whole if float(losses.whole) else losses.loss  # a batch of filled crops alone has no whole view
-        return seen.float().cpu().numpy()
+        return {
+            name: value.float().cpu().numpy() for name, value in losses._replace(loss=losses.whole)._asdict().items()
+        }
 
     def _moved(self, value: Any) -> Any:
         if isinstance(value, Sequence):
@@ -205,10 +223,13 @@ class MedContextMixin(Base):
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's, with the teacher, whole or not at all; beside the best and the final one the teacher's alone."""
+        if self.local_rank != 0:
+            super().save_checkpoint(filename)  # writes nothing
+            return
         file = Path(filename)
         unfinished(file).unlink(missing_ok=True)
         super().save_checkpoint(str(unfinished(file)))
-        if unfinished(file).is_file():  # else this is not the first process, or none is wanted
+        if unfinished(file).is_file():  # else none is wanted
             add_teacher(file, self.learner, known_trainer(type(self)))
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
@@ -274,5 +295,13 @@ def _add_group(optimizer: torch.optim.Optimizer, scheduler: Any, adapter: VoxelA
     optimizer.add_param_group(
         {**{key: value for key, value in first.items() if key != "params"}, "params": [adapter.embedding]}
     )
-    if hasattr(scheduler, "base_lrs"):  # of torch's own schedules, one for each group
-        scheduler.base_lrs.append(scheduler.base_lrs[0])
+    _follow(scheduler)
+
+
+def _follow(scheduler: Any) -> None:
+    """Let a schedule of torch's go on for one group more, as for the first."""
+    for name in ("base_lrs", "lr_lambdas", "max_lrs", "min_lrs", "_last_lr"):
+        if isinstance(values := getattr(scheduler, name, None), list) and values:
+            values.append(values[0])
+    for inner in getattr(scheduler, "_schedulers", ()):
+        _follow(inner)

@@ -2,7 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from medcontext.integrations.nnunet.trainer import MedContextMixin
+from medcontext.integrations.nnunet import MedContextMixin
 from medcontext.method import Unlabelled
 from medcontext.settings import MethodSettings
 
