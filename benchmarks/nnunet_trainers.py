@@ -12,6 +12,7 @@ training goes on where it was killed.
 """
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -242,8 +243,8 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
 {" ".join(map(str, options.seeds))} --steps {options.steps}`
 
 5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES}, 4 crops
-in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of the others the same
-twice): {shown}. {versions}; {options.machine}.
+in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of
+the others the same twice): {shown}. {versions}; {options.machine}.
 
 | arm | trainer | steps | minutes of each seed, beside other work |
 |---|---|---|---|
@@ -281,7 +282,13 @@ def main() -> None:
         return
     file = Path(__file__).parent / "results" / f"nnunet_trainers_{options.machine}_{date.today().isoformat()}"
     file.with_suffix(".md").write_text(text)
-    shutil.copy(options.work / "comparison" / "comparison.csv", file.with_suffix(".csv"))
+    with file.with_suffix(".csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        for number, (place, arm) in enumerate((place, arm) for place in places for arm in ARMS):
+            scored = place.scores(arm) / "metrics.csv"
+            if scored.is_file():
+                head, *rows = csv.reader(scored.open(newline=""))
+                writer.writerows([["arm", "seed", *head]] * (number == 0) + [[arm, place.seed, *row] for row in rows])
 
 
 if __name__ == "__main__":
