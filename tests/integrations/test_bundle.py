@@ -57,17 +57,22 @@ def scans(folder: Path, channels: int = 1, fourth: bool = False) -> Path:
     return folder
 
 
+def monai_runs(bundle: Path, folder: Path, output: Path) -> list[str]:
+    """Run a bundle over a folder of scans; the names of what it writes."""
+    run_bundle(
+        config_file=str(bundle / "configs" / "inference.json"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        bundle_root=str(bundle),
+        dataset_dir=str(folder),
+        output_dir=str(output),
+    )
+    return sorted(file.name for file in output.iterdir())
+
+
 def both(run: Run, folder: Path, tmp_path: Path) -> dict[str, float]:
     """The share of voxels, by case, that a run's prediction and its bundle's have in common."""
     write_bundle(run, tmp_path / "bundle")
-    configs = tmp_path / "bundle" / "configs"
-    run_bundle(
-        config_file=str(configs / "inference.json"),
-        meta_file=str(configs / "metadata.json"),
-        bundle_root=str(tmp_path / "bundle"),
-        dataset_dir=str(folder),
-        output_dir=str(tmp_path / "theirs"),
-    )
+    monai_runs(tmp_path / "bundle", folder, tmp_path / "theirs")
     shares = {}
     for ours in predict(run.folder, folder, tmp_path / "ours"):
         case = ours.name.removesuffix(".nii.gz")
@@ -116,6 +121,63 @@ def test_regions(tmp_path: Path) -> None:
     assert both(run, scans(tmp_path / "scans"), tmp_path) == dict.fromkeys(SHAPES, 1.0)
     about = json.loads((tmp_path / "bundle/configs/metadata.json").read_text())
     assert about["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "WT", "1": "TC", "2": "ET"}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """By the number of channels."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for channels in (1, 2):
+        run = random_run(folder / f"run{channels}", channels=("CT", "MR")[:channels], labels={"a": 1, "b": 2})
+        write_bundle(run, folder / f"bundle{channels}")
+    return {channels: folder / f"bundle{channels}" for channels in (1, 2)}
+
+
+def noise(folder: Path, *names: str, channels: int = 0) -> Path:
+    shape = (5, 6, 4, channels) if channels else (5, 6, 4)
+    for name in names:
+        save(folder / name, np.random.default_rng(0).normal(size=shape).astype(np.float32), np.eye(4))
+    return folder
+
+
+def first_cause(error: BaseException) -> str:
+    """What MONAI's errors, that each name the step or item they come from, began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+def test_numbers_that_are_not_channels_are_cases(bundles: dict[int, Path], tmp_path: Path) -> None:
+    flat = noise(tmp_path / "flat", "amos_0001.nii.gz", "amos_0002.nii.gz", "amos.nii")
+    written = ["amos_0001_seg.nii.gz", "amos_0002_seg.nii.gz", "amos_seg.nii.gz"]
+    assert monai_runs(bundles[1], flat, tmp_path / "out1") == written
+    fourth = noise(tmp_path / "fourth", "amos_0001.nii.gz", "amos_0002.nii.gz", channels=2)
+    assert monai_runs(bundles[2], fourth, tmp_path / "out2") == written[:2]
+
+
+@pytest.mark.parametrize(
+    ("channels", "names", "found"),
+    [
+        (2, ["a_0000.nii.gz", "a_0001.nii.gz", "a_0002.nii.gz"], "a_0000.nii.gz: the case has 1 channels"),
+        (2, ["a_0000.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz"], "a_0000.nii.gz: the case has 1 channels"),
+        (1, ["a.nii", "a.nii.gz"], "a.nii: the case has 2 channels"),
+    ],
+)
+def test_another_number_of_channels_is_refused(
+    channels: int, names: list[str], found: str, bundles: dict[int, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError) as error:
+        monai_runs(bundles[channels], noise(tmp_path / "scans", *names), tmp_path / "out")
+    assert f"{found}, but the network takes {channels}" in first_cause(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["gone", "empty"])
+def test_a_folder_without_scans_is_refused(name: str, bundles: dict[int, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RuntimeError) as error:
+        monai_runs(bundles[1], tmp_path / name, tmp_path / "out")
+    assert f"There are no .nii.gz or .nii files in {tmp_path / name}" in first_cause(error.value)
 
 
 def rewrite(run: Run, seed: int) -> None:

@@ -47,13 +47,22 @@ LAST_REGION = (
 )
 # MONAI 1.6 counts a channel in the label where its scan had some, and then takes its affine for that of a plane.
 ONE_CHANNEL = "$lambda data: (data['pred'].meta.update(original_channel_dim=float('nan')), data)[1]"
-CASES = (
-    "$sorted({re.sub(r'(_[0-9]{4})?[.]nii([.]gz)?$', '', path) "
-    "for path in glob.glob(os.path.join(glob.escape(@dataset_dir), '*.nii*'))})"
+REFUSE = "$lambda why: (_ for _ in ()).throw(ValueError(why))"  # an expression cannot raise
+# Files are cases as in `data.folders.find_images`: channels of one where all names end in numbers of channels.
+SCANS = (
+    "$sorted(glob.glob(os.path.join(glob.escape(@dataset_dir), '*.nii')) + "
+    "glob.glob(os.path.join(glob.escape(@dataset_dir), '*.nii.gz'))) "
+    "or @refuse('There are no .nii.gz or .nii files in ' + @dataset_dir)"
 )
-FILES = (
-    "$[sorted(glob.glob(glob.escape(case) + '_[0-9][0-9][0-9][0-9].nii*')) or glob.glob(glob.escape(case) + '.nii*') "
-    "for case in @cases]"
+ENDING = (
+    "$next(end for end in (@channel + '[.]nii([.]gz)?$', '[.]nii([.]gz)?$') "
+    "if all(re.search(end, path) for path in @scans))"
+)
+FILES = "$[list(files) for _, files in itertools.groupby(@scans, lambda path: re.sub(@ending, '', path))]"
+ALL_CHANNELS = (
+    "$lambda data: data if len(data['image']) == len(@only_inside) else @refuse("
+    "f\"{data['image'].meta['filename_or_obj']}: the case has {len(data['image'])} channels, but the network takes "
+    '{len(@only_inside)}")'
 )
 
 
@@ -72,7 +81,7 @@ def inference_config(run: Run, network: dict[str, Any], scripted: bool, batch: i
         resampling = {"spacing": list(plan.spacing), "prepared_shape": PREPARED_SHAPE, "resize": RESIZE}
     loading = {"_target_": "CheckpointLoader", "load_path": "@checkpoint", "load_dict": {"model": "@network"}}
     return {
-        "imports": ["$import glob", "$import os", "$import re", "$import monai", "$import numpy", "$import torch"],
+        "imports": [f"$import {module}" for module in ("glob", "itertools", "monai", "numpy", "os", "re", "torch")],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/scans'",
         "output_dir": "$@bundle_root + '/segmentations'",
@@ -80,7 +89,10 @@ def inference_config(run: Run, network: dict[str, Any], scripted: bool, batch: i
         **({} if scripted else {"checkpoint": "$@bundle_root + '/models/model.pt'"}),
         "network_def": network,
         "network": "$@network_def.to(@device)",
-        "cases": CASES,
+        "refuse": REFUSE,
+        "scans": SCANS,
+        "channel": "_(" + "|".join(f"{number:04d}" for number in range(len(plan.channels))) + ")",
+        "ending": ENDING,
         "datalist": FILES,
         **resampling,
         "window": list(run.crop_size),
@@ -131,6 +143,7 @@ def preprocessing(plan: Plan) -> list[Transform]:
     return [
         {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        ALL_CHANNELS,
         {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
         *([crop] if plan.crop_foreground else []),
         *scaling(plan.normalization),
