@@ -171,11 +171,12 @@ def test_mixed_precision_and_a_scaler() -> None:
     trainer.run()
     assert set(types) == {torch.bfloat16}
     assert trainer.scaler.get_scale() == 1024
-    full = make_learner()
+    start, full = make_learner(), make_learner()
     make_trainer(full).run()
-    for mixed, parameter in zip(learner.trainable_parameters(), full.trainable_parameters(), strict=True):
-        torch.testing.assert_close(mixed, parameter, rtol=0.1, atol=0.02)
-        assert mixed.isfinite().all()
+    learners = start, learner, full
+    for before, mixed, parameter in zip(*(each.trainable_parameters() for each in learners), strict=True):
+        moved = (parameter - before).norm()  # that of the bias before the norm layer is rounding alone
+        assert (mixed - parameter).norm() <= 0.05 * moved + 2e-4
 
 
 def test_a_step_that_the_scaler_skips_does_not_move_the_teacher() -> None:
@@ -332,15 +333,17 @@ def own_batch(batch: Any, *args: Any, **kwargs: Any) -> Any:
         ({"network": network()}, "network is not the learner's"),
         ({"loss_function": nn.CrossEntropyLoss()}, "CrossEntropyLoss that the learner, with its DiceCELoss"),
         ({"inferer": SlidingWindowInferer(8)}, "SlidingWindowInferer"),
-        ({"optimizer": "network"}, "has not the learner's embedding"),
+        ({"optimizer": "network"}, "leaves out parameters of the learner"),
+        ({"optimizer": "adapter"}, "leaves out parameters of the learner"),
         ({"prepare_batch": own_batch}, "further arguments"),
         ({"train_data_loader": loader(labels=False)}, "has no label"),
     ],
 )
 def test_what_would_not_be_used_is_refused(options: dict[str, Any], message: str) -> None:
     learner = make_learner()
-    if options.get("optimizer") == "network":
-        options = {"optimizer": torch.optim.SGD(learner.network.parameters(), lr=0.1)}
+    if "optimizer" in options:
+        part = getattr(learner, options["optimizer"])
+        options = {"optimizer": torch.optim.SGD(part.parameters(), lr=0.1)}
     before = copy.deepcopy(learner.state_dict())
     with pytest.raises(InputError, match=message):
         make_trainer(learner, **options).run()

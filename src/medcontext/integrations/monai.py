@@ -186,11 +186,10 @@ def check(engine: SupervisedTrainer, learner: MedContext) -> None:
             "calls the network on the crops that it gets. Leave inferer out; cut windows in the transforms."
         )
     held = {id(parameter) for group in engine.optimizer.param_groups for parameter in group["params"]}
-    adapter = [] if learner.adapter is None else list(learner.adapter.parameters())
-    if not all(id(parameter) in held for parameter in adapter):
+    if any(id(parameter) not in held for parameter in learner.trainable_parameters() if parameter.requires_grad):
         raise InputError(
-            "The optimizer has not the learner's embedding, which fills what is hidden; make it of "
-            "learner.trainable_parameters()."
+            "The optimizer leaves out parameters of the learner: of its network, or the embedding that fills what is "
+            "hidden; make it of learner.trainable_parameters()."
         )
 
 
