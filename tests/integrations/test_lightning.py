@@ -11,15 +11,24 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from medcontext.errors import InputError
-from medcontext.integrations.lightning import MedContextMixin
+from medcontext.integrations.lightning import MedContextMixin, seeded
 from medcontext.method import MedContext, TubeMask, Unlabelled
 
 MASK = TubeMask(patch_size=4, ratio=0.5)
 STEPS = 3
+QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "accelerator": "cpu",
+    "devices": 1,
+}
 
 
 def make_network() -> nn.Module:
@@ -59,9 +68,8 @@ class Mine(MedContextMixin, LightningModule):
 
 def fit(module: LightningModule, ckpt_path: Path | None = None, batch_size: int = 2, **options: Any) -> Trainer:
     torch.manual_seed(0)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    quiet["enable_checkpointing"] = "callbacks" in options
-    trainer = Trainer(**{"max_steps": STEPS, "devices": 1, **quiet, **options})
+    saving = {"enable_checkpointing": "callbacks" in options}
+    trainer = Trainer(**{"max_steps": STEPS, **QUIET, **saving, **options})
     trainer.fit(module, DataLoader(make_batches(), batch_size), ckpt_path=ckpt_path)
     return trainer
 
@@ -208,6 +216,39 @@ def test_a_module_that_was_trained_is_trained_on_by_another_trainer() -> None:
         fit(module)
     assert module.learner.step == module.learner.total_steps == 2 * STEPS
     copy.deepcopy(module)
+
+
+def test_each_fit_of_a_trainer_has_its_own_schedule(tmp_path: Path) -> None:
+    module, loader = Mine(), DataLoader(make_batches(), 2)
+    trainer = fit(module, max_steps=2, default_root_dir=tmp_path)
+    trainer.fit_loop.epoch_loop.max_steps = 5
+    trainer.fit(module, loader)
+    assert module.learner.step == module.learner.total_steps == 5
+
+
+def test_looking_for_a_learning_rate_leaves_no_trace(tmp_path: Path) -> None:
+    module, loader = Mine(), DataLoader(make_batches(), 2)
+    trainer = Trainer(max_steps=STEPS, default_root_dir=tmp_path, **QUIET)
+    torch.manual_seed(0)
+    Tuner(trainer).lr_find(module, loader, num_training=7, update_attr=False)
+    trainer.fit(module, loader)
+    assert_same(module.learner, plain_loop(), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+)
+def test_dropout_in_a_step_depends_on_its_seed_alone(name: str) -> None:
+    device = torch.device(name, *([0] if name == "cuda" else []))
+    ones, found = torch.ones(1000, device=device), []
+    for before in (5, 6):
+        torch.manual_seed(before)
+        outside = torch.rand(3, device=device)
+        torch.manual_seed(before)
+        with seeded(7, device):
+            found.append(nn.functional.dropout(ones))
+        assert torch.equal(torch.rand(3, device=device), outside)
+    assert torch.equal(*found)
 
 
 def test_an_optimizer_of_all_parameters_does_not_move_the_teacher() -> None:

@@ -15,7 +15,8 @@ Lightning's automatic optimization stays: `training_step` returns a loss as alwa
 clipping, precision, schedulers and data parallelism do to it what they do to any other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -52,7 +53,8 @@ class MedContextMixin:
         """The loss to return from `training_step`, a scalar; its terms are logged as `medcontext/...`.
 
         The views are computed one after the other, in the memory of one, and the gradients kept until Lightning asks
-        for them. What is random in it depends on the seed, the step, the micro-batch and the rank alone.
+        for them. What is random in it, on a CPU or a CUDA GPU, depends on the seed, the step, the micro-batch and the
+        rank alone. The seed is that of `seed_everything`; without it each start has another.
 
         Args:
             image: (B, C, H, W, D).
@@ -65,13 +67,13 @@ class MedContextMixin:
                 the learner's parameters, its `optimizer_step` leaves out the mixin's, or the trainer has no end.
         """
         module, learner = cast(Any, self), self.learner
-        if getattr(module.trainer, "_medcontext_learner", None) is not learner:
+        prepared, optimizers = getattr(module.trainer, "_medcontext", (None, None))
+        if prepared is not learner or optimizers is not module.trainer.optimizers:  # each fit makes them anew
             self._prepare()
         self._check_teacher()
         parameters = [parameter for parameter in learner.trainable_parameters() if parameter.requires_grad]
         gradients = Gradients(parameters, loss_scale(module.trainer))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self._step_seed())
+        with seeded(self._step_seed(), image.device):
             losses = learner.backward(image, label, unlabelled=unlabelled, varied=varied, backward=gradients.add)
         self._micro_batch += 1
         names = [name for name in losses._fields[1:] if name != "unlabelled" or unlabelled is not None]
@@ -115,7 +117,7 @@ class MedContextMixin:
         if learner.step == 0:  # weights may have been loaded since the learner was made
             learner.restart_teacher()
         self._micro_batch = 0
-        trainer._medcontext_learner = learner  # there, because a module may be copied and pickled
+        trainer._medcontext = learner, trainer.optimizers  # there, because a module may be copied and pickled
 
     def _check_teacher(self) -> None:
         """Refuse to go on where the optimizer has made steps that the teacher did not follow."""
@@ -169,6 +171,18 @@ class _Behind(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         factor = upstream[0] / ctx.gradients.scale
         return None, None, *(None if held is None else held * factor for held in ctx.gradients.held)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers that begin anew, on the CPU and on a CUDA device; those outside go on as if nothing had been."""
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus, device_type="cuda"):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def loss_scale(trainer: Any) -> float:
