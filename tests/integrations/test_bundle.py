@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, verify_metadata
 from monai.bundle import run as run_bundle
 from torch import nn
 
@@ -212,7 +212,7 @@ def test_the_network_in_the_bundle_is_the_runs(name: str, tmp_path: Path) -> Non
     run = make_run(tmp_path / "run", network=name, network_args=SMALL[name], crop_size=crop)
     rewrite(run, 0)
     singly = ["models/model.ts takes one window at a time."] if name == "nnformer" else []
-    assert write_bundle(run, tmp_path / "bundle") == singly
+    assert write_bundle(run, tmp_path / "bundle")[:-1] == singly  # the last is of the label values
     parser = ConfigParser()
     parser.read_config(tmp_path / "bundle/configs/inference.json")
     parser["bundle_root"] = str(tmp_path / "bundle")
@@ -251,6 +251,26 @@ def test_the_metadata_has_what_monais_schema_requires(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle/LICENSE").exists()
 
 
+def test_monais_own_command_verifies_the_metadata(tmp_path: Path) -> None:
+    """Against a schema of ours, at the place where MONAI keeps the one that it downloads."""
+
+    def record(**fields: Any) -> dict[str, Any]:
+        return {"type": "object", "required": list(fields), "properties": fields}
+
+    text, texts = {"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}
+    tensor = record(type=text, format=text, num_channels={"type": "integer"}, channel_def=texts, dtype=text)
+    formats = record(inputs=record(image=tensor), outputs=record(pred=tensor))
+    versions = {f"{name}_version": text for name in ("monai", "pytorch", "numpy")}
+    schema, meta = tmp_path / "schema.json", tmp_path / "bundle/configs/metadata.json"
+    fields = {"version": text, **versions, "required_packages_version": texts, "network_data_format": formats}
+    schema.write_text(json.dumps(record(**fields)))
+    write_bundle(random_run(tmp_path / "run"), meta.parents[1])
+    verify_metadata(meta_file=str(meta), filepath=str(schema))
+    schema.write_text(json.dumps(record(**fields, missing=text)))
+    with pytest.raises(ValueError, match="'missing' is a required property"):
+        verify_metadata(meta_file=str(meta), filepath=str(schema))
+
+
 def test_the_teacher_can_be_exported(tmp_path: Path) -> None:
     run = random_run(tmp_path / "run")
     write_bundle(run, tmp_path / "bundle", weights="teacher")
@@ -266,10 +286,19 @@ def test_what_the_bundle_does_not_do_is_said(tmp_path: Path) -> None:
     run = replace(run, settings=replace(run.settings, window=replace(run.settings.window, mirror=True)))
     keep_the_largest(run)
     remarks = write_bundle(run, tmp_path / "bundle")
-    assert [word in remark for word, remark in zip(("--mirror", "liver"), remarks, strict=True)] == [True, True]
+    assert [word in remark for word, remark in zip(("--mirror", "liver", "MONAI Label"), remarks, strict=True)] == [
+        True
+    ] * 3
     for remark in remarks:
         assert remark in (tmp_path / "bundle/docs/README.md").read_text()
-    assert len(write_bundle(run, tmp_path / "other", weights="teacher")) == 1  # it was found for the student
+    assert len(write_bundle(run, tmp_path / "other", weights="teacher")) == 2  # it was found for the student
+
+
+def test_label_values_that_monai_label_would_number_otherwise_are_said(tmp_path: Path) -> None:
+    for number, labels in enumerate(({"a": 2, "b": 1}, {"a": 1, "b": 4})):
+        run = random_run(tmp_path / f"run{number}", labels=labels)
+        remarks = write_bundle(run, tmp_path / f"bundle{number}")
+        assert ["have 1, 4: for it, leave out the MapLabelValued" in each for each in remarks] == [True] * number
 
 
 def keep_the_largest(run: Run) -> None:

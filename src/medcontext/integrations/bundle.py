@@ -27,7 +27,8 @@ import medcontext
 from medcontext.errors import InputError, first_line
 from medcontext.extras import need
 from medcontext.files import file_hash, output_folder, write_json, write_text
-from medcontext.integrations.bundle_inference import inference_config
+from medcontext.inference.export import TOLERANCE, Finest
+from medcontext.integrations.bundle_inference import counted, inference_config, output_values
 from medcontext.method.losses import heads
 from medcontext.networks import monai_network
 from medcontext.run import Run, Weights, load_network
@@ -35,8 +36,6 @@ from medcontext.run.postprocessing import FILE, read_postprocessing
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 SCRIPT = {"_target_": "torch.jit.load", "f": "$@bundle_root + '/models/model.ts'", "map_location": "@device"}
-TOLERANCE = 1e-4
-"""Of the largest logit: by how much another form of the network may differ from it."""
 
 
 def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weights = "student") -> list[str]:
@@ -68,6 +67,11 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
             remarks.append("torch cannot trace this network, so there is no model.ts; model.pt is used.")
         elif not script.any_batch:
             remarks.append("models/model.ts takes one window at a time.")
+        if not counted(values := output_values(run)):
+            remarks.append(
+                f"MONAI Label numbers the structures 1, 2, 3, ..., here they have {', '.join(map(str, values[1:]))}: "
+                "for it, leave out the MapLabelValued in configs/inference.json."
+            )
         for name in ("configs", "models", "docs"):
             (temporary / name).mkdir(parents=True)
         torch.save(network.state_dict(), temporary / "models" / "model.pt")
@@ -126,17 +130,6 @@ def forms(run: Run, network: nn.Module) -> tuple[dict[str, Any], Script | None]:
             "input and no decision from its values."
         )
     return SCRIPT, script
-
-
-class Finest(nn.Module):
-    """A network's finest output alone, float32, as `predict` takes it."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        return heads(self.network(image))[0].float()
 
 
 def traced(network: nn.Module, sample: Tensor) -> tuple[Script | None, str]:

@@ -201,18 +201,15 @@ def scaled(key: str, channel: Normalization, several: bool = False) -> list[Tran
 
 def postprocessing(run: Run) -> list[Transform]:
     """From logits on the prepared grid to label values on the file's."""
-    regions, values = run.regions, run.plan.values
+    regions, written = run.regions, output_values(run)
     back: list[Transform] = [UNPADDED, *([] if run.plan.spacing is None else [RESTORED])]
-    classes: list[Transform]
+    classes: list[Transform] = [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}]
     if regions:
-        written = (0, *written_values(regions))
         classes = [
             {"_target_": "AsDiscreted", "keys": "pred", "threshold": ABOVE_HALF},
             {"_target_": "Lambdad", "keys": "pred", "func": LAST_REGION},
         ]
-    else:
-        written, classes = values, [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}]
-    if written != tuple(range(len(written))):
+    if not counted(written):
         pairs = {"orig_labels": list(range(len(written))), "target_labels": list(written)}
         classes.append({"_target_": "MapLabelValued", "keys": "pred", **pairs, "dtype": "$numpy.int32"})
     return [
@@ -233,11 +230,21 @@ def postprocessing(run: Run) -> list[Transform]:
             "keys": "pred",
             "output_dir": "@output_dir",
             "output_postfix": "seg",
-            "output_dtype": f"$numpy.{label_type(values)}",
+            "output_dtype": f"$numpy.{label_type(run.plan.values)}",
             "resample": False,
             "separate_folder": False,
         },
     ]
+
+
+def output_values(run: Run) -> tuple[int, ...]:
+    """The label values that are written, the background's first, in the order of the network's outputs."""
+    return (0, *written_values(run.regions)) if run.regions else run.plan.values
+
+
+def counted(values: tuple[int, ...]) -> bool:
+    """Whether label values are 0, 1, 2, ..., as MONAI Label numbers structures."""
+    return values == tuple(range(len(values)))
 
 
 def label_type(values: tuple[int, ...]) -> str:
