@@ -58,6 +58,16 @@ def test_the_page_has_a_column_for_every_fold(scores: Path) -> None:
     assert '"patch_size"' in page.methods["settings"][1][1]
 
 
+def test_a_training_with_medcontext_says_so_and_how_many_scans_had_no_label(scores: Path, trainer: Path) -> None:
+    file = trainer / "fold_0" / "debug.json"
+    more = {"told": "method medcontext, 0.4 of the tubes hidden", "unlabelled_scans": "20"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | more))
+    page = make_page(read_content([f"nnunet={scores}"]), [])
+    rows = dict(page.methods["rows"])
+    assert rows["method"][0] == "nnU-Net v2, nnUNetTrainer; MedContext's method medcontext, 0.4 of the tubes hidden"
+    assert rows["cases"] == ["4 training, 2 validation, 20 without labels", "4 training, 2 validation"]
+
+
 def test_beside_ours_the_folds_of_nnunet_are_named_alone(scores: Path, tmp_path: Path) -> None:
     ours = Training("ours", make_training(tmp_path / "run"), {}, {})
     theirs, _ = find_trainings(read_study([f"nnunet={scores}"], least=1))

@@ -67,7 +67,8 @@ class CubeMask:
         """The number of patches along each axis of a volume or an image of `shape`.
 
         Raises:
-            InputError: if a patch does not divide the volume; the message names a volume that it divides.
+            InputError: if a patch does not divide the volume; the message names a volume that it divides. If there are so
+                few patches that none would be hidden.
         """
         patch = self.patch(shape)
         if any(extent % size for extent, size in zip(shape, patch, strict=True)):
@@ -76,7 +77,14 @@ class CubeMask:
                 f"patch_size must divide the crop: got crop {tuple(shape)} and patch {patch}; "
                 f"use a crop of {fitting}, or another patch_size."
             )
-        return tuple(extent // size for extent, size in zip(shape, patch, strict=True))
+        grid = tuple(extent // size for extent, size in zip(shape, patch, strict=True))
+        patches = math.prod(grid)
+        if self.draw == "exact" and self.ratio > 0 and round(self.ratio * patches) == 0:
+            raise InputError(
+                f"Nothing would be hidden: the crop {tuple(shape)} has {counted(patches, 'patch')} of {patch}, and a "
+                f"ratio of {self.ratio:g} is none of them. Use a smaller patch_size."
+            )
+        return grid
 
     def fitted(self, shape: Extent) -> "Self":
         """The same with the patches nearest in size that divide a volume of `shape`.
@@ -107,11 +115,6 @@ class CubeMask:
 
         grid = self.grid(shape)
         patches = math.prod(grid)
-        if self.draw == "exact" and self.ratio > 0 and round(self.ratio * patches) == 0:
-            raise InputError(
-                f"Nothing would be hidden: the crop {tuple(shape)} has {counted(patches, 'patch')} of "
-                f"{self.patch(shape)}, and a ratio of {self.ratio:g} is none of them. Use a smaller patch_size."
-            )
         chance = torch.rand(batch if self.per_sample else 1, patches, generator=generator)
         if self.draw == "bernoulli":
             hidden = chance < self.ratio
