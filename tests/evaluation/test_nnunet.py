@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -223,23 +220,3 @@ def test_other_file_endings_are_refused_in_a_sentence(tmp_path: Path, ending: st
     assert expected in refused(trainer, raw)
     with pytest.raises(InputError, match="file_ending"):
         read_dataset(raw)
-
-
-@pytest.mark.slow
-def test_a_real_training_of_nnunet(tmp_path: Path) -> None:
-    if not (ROOT / ".nnunet" / "nnunetv2").is_dir():
-        pytest.skip("nnU-Net is not there: make nnunet")
-    script = Path(__file__).parent / "train_nnunet.py"
-    found = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, str(script), str(ROOT / ".nnunet"), str(tmp_path)]
-    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": found}
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (trainer,) = (tmp_path / "nnUNet_results").glob("Dataset*/nnUNetTrainer__*")
-    (raw,) = (tmp_path / "nnUNet_raw").iterdir()
-    scores = score(trainer, raw)
-    theirs = [dice_by_nnunet(trainer / f"fold_{fold}" / "validation" / "summary.json") for fold in (0, 1)]
-    assert_same(dice(scores), theirs[0] | theirs[1])
-    assert set(parts(scores).values()) == {"out of fold"}
-    for written in ("debug.json", "training_log_*.txt"):
-        assert len(list(trainer.glob(f"fold_?/{written}"))) == 2

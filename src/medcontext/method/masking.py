@@ -67,8 +67,8 @@ class CubeMask:
         """The number of patches along each axis of a volume or an image of `shape`.
 
         Raises:
-            InputError: if a patch does not divide the volume; the message names a volume that it divides. If there are so
-                few patches that none would be hidden.
+            InputError: if a patch does not divide the volume; the message names a volume that it divides. If there are
+                so few patches that none would be hidden.
         """
         patch = self.patch(shape)
         if any(extent % size for extent, size in zip(shape, patch, strict=True)):
@@ -78,8 +78,7 @@ class CubeMask:
                 f"use a crop of {fitting}, or another patch_size."
             )
         grid = tuple(extent // size for extent, size in zip(shape, patch, strict=True))
-        patches = math.prod(grid)
-        if self.draw == "exact" and self.ratio > 0 and round(self.ratio * patches) == 0:
+        if not self._hides(patches := math.prod(grid)):
             raise InputError(
                 f"Nothing would be hidden: the crop {tuple(shape)} has {counted(patches, 'patch')} of {patch}, and a "
                 f"ratio of {self.ratio:g} is none of them. Use a smaller patch_size."
@@ -87,17 +86,31 @@ class CubeMask:
         return grid
 
     def fitted(self, shape: Extent) -> "Self":
-        """The same with the patches nearest in size that divide a volume of `shape`.
+        """The same with the patches nearest in size that divide a volume of `shape`, and hide some of it.
 
         >>> CubeMask(patch_size=16).fitted((40, 56, 40)).patch_size
         (20, 14, 20)
+        >>> TubeMask(patch_size=16).fitted((12, 12, 12)).patch_size
+        (6, 6, 12)
         """
         patch = self.patch(shape)
-        if all(extent % size == 0 for extent, size in zip(shape, patch, strict=True)):
-            return self
-        divisors = ([size for size in range(1, extent + 1) if extent % size == 0] for extent in shape)
-        near = (min(each, key=lambda one: abs(one - size)) for each, size in zip(divisors, patch, strict=True))
-        return replace(self, patch_size=tuple(near))  # type: ignore[arg-type]  # of images two
+        for parts in (1, 2, 3, 4):  # at least so many patches along an axis that is cut
+            found = tuple(
+                size if size == extent and self._whole(axis) else _nearest_divisor(extent, size, extent // parts)
+                for axis, (extent, size) in enumerate(zip(shape, patch, strict=True))
+            )
+            grid = (extent // size for extent, size in zip(shape, found, strict=True))
+            if self._hides(math.prod(grid)):
+                break
+        return self if found == patch else replace(self, patch_size=found)  # type: ignore[arg-type]  # of images two
+
+    def _whole(self, axis: int) -> bool:
+        """Whether patches are as long as the volume along an axis."""
+        return False
+
+    def _hides(self, patches: int) -> bool:
+        """Whether of so many patches any can be hidden, if any should be."""
+        return self.draw != "exact" or self.ratio == 0 or round(self.ratio * patches) > 0
 
     def sample(self, shape: Extent, batch: int, generator: "Generator | None" = None) -> "Tensor":
         """Draw which patches to hide.
@@ -155,6 +168,14 @@ class TubeMask(CubeMask):
         if len(shape) == 3:
             patch[self.axis] = shape[self.axis]
         return tuple(patch)
+
+    def _whole(self, axis: int) -> bool:
+        return axis == self.axis
+
+
+def _nearest_divisor(extent: int, size: int, most: int) -> int:
+    divisors = [one for one in range(1, max(1, most) + 1) if extent % one == 0]
+    return min(divisors, key=lambda one: abs(one - size))
 
 
 def expand(hidden: "Tensor", shape: Extent) -> "Tensor":

@@ -13,7 +13,10 @@ import torch
 
 from conftest import PRIMUS
 from medcontext.cli import main
+from medcontext.commands.evaluate import evaluate
 from medcontext.integrations.nnunet.command import trainer_folder
+from medcontext.reporting.content import make_page, read_content
+from tests.evaluation.test_nnunet import assert_same, dice, dice_by_nnunet, parts
 from tests.integrations.nnunet.conftest import World, prepare
 
 pytestmark = pytest.mark.slow
@@ -72,6 +75,16 @@ def test_a_training_is_validated_as_stocks(fold: Path) -> None:
     assert "MedContext: 3 scans without labels" in log
     assert "unlabelled" in log
     assert "Mean Validation Dice" in log
+
+
+def test_evaluate_and_report_take_it_as_it_lies(fold: Path, world: World, tmp_path: Path) -> None:
+    scores = evaluate(fold.parent, world.raw / "Dataset001_Balls", tmp_path / "scores", workers=1)
+    assert_same(dice(scores), dice_by_nnunet(fold / "validation" / "summary.json"))
+    assert set(parts(scores).values()) == {"out of fold"}
+    page = make_page(read_content([str(scores.folder)]), [])
+    rows = {name: values[0] for name, values in page.methods["rows"]}
+    assert rows["method"].endswith(f"{TRAINER}; MedContext's method medcontext, 0.4 of the tubes hidden")
+    assert rows["cases"].endswith("3 without labels")
 
 
 @pytest.fixture(scope="module")
