@@ -11,7 +11,11 @@ import pytest
 import medcontext as mc
 from medcontext.cli import COMMANDS, make_parser
 
-TINY = {"network_args": {"channels": [4, 8], "strides": [2], "num_res_units": 0}, "crop_size": (16, 16, 16)}
+TINY = {
+    "network_args": {"channels": [4, 8], "strides": [2], "num_res_units": 0},
+    "crop_size": (16, 16, 16),
+    "method.mask.patch_size": 8,
+}
 
 
 @pytest.mark.slow
