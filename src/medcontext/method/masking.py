@@ -67,8 +67,7 @@ class CubeMask:
         """The number of patches along each axis of a volume or an image of `shape`.
 
         Raises:
-            InputError: if a patch does not divide the volume; the message names a volume that it divides. If there are
-                so few patches that none would be hidden.
+            InputError: if a patch does not divide the volume; the message names a volume that it divides.
         """
         patch = self.patch(shape)
         if any(extent % size for extent, size in zip(shape, patch, strict=True)):
@@ -77,11 +76,19 @@ class CubeMask:
                 f"patch_size must divide the crop: got crop {tuple(shape)} and patch {patch}; "
                 f"use a crop of {fitting}, or another patch_size."
             )
-        grid = tuple(extent // size for extent, size in zip(shape, patch, strict=True))
+        return tuple(extent // size for extent, size in zip(shape, patch, strict=True))
+
+    def checked(self, shape: Extent) -> Extent:
+        """The same.
+
+        Raises:
+            InputError: also if there are so few patches that none would be hidden.
+        """
+        grid = self.grid(shape)
         if not self._hides(patches := math.prod(grid)):
             raise InputError(
-                f"Nothing would be hidden: the crop {tuple(shape)} has {counted(patches, 'patch')} of {patch}, and a "
-                f"ratio of {self.ratio:g} is none of them. Use a smaller patch_size."
+                f"Nothing would be hidden: the crop {tuple(shape)} has {counted(patches, 'patch')} of "
+                f"{self.patch(shape)}, and a ratio of {self.ratio:g} is none of them. Use a smaller patch_size."
             )
         return grid
 
@@ -126,7 +133,7 @@ class CubeMask:
         """
         import torch
 
-        grid = self.grid(shape)
+        grid = self.checked(shape)
         patches = math.prod(grid)
         chance = torch.rand(batch if self.per_sample else 1, patches, generator=generator)
         if self.draw == "bernoulli":

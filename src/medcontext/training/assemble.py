@@ -61,7 +61,7 @@ def make_learner(
     """
     mask = make_mask(settings.mask) if settings.masking else None
     if mask is not None:
-        mask.grid(crop_size)  # refuses a patch that does not divide the crop, before training
+        mask.checked(crop_size)  # refuses, before training, what sampling would refuse
     if adapter is None and mask is not None and settings.mask.space == "tokens":
         adapter = token_adapter(network_name, network, settings.mask.initial)
     teacher = settings.teacher
