@@ -214,6 +214,7 @@ def test_one_case_alone(folder: Folder) -> None:
     assert report.voxels == {0: 6 * 7 * 8 - 10, 200: 10}
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(folder: Folder) -> None:
     folder.add("c", image(2), label(3))
     assert folder.check(workers=2) == folder.check(workers=1)

@@ -26,6 +26,7 @@ def test_training_cases_are_known_by_their_content_and_test_cases_by_the_split(t
     assert part_of("a", "3", [run]) == "unknown", "another scan under the name of a training case"
 
 
+@pytest.mark.slow
 def test_scores_on_training_cases_are_called_so_everywhere(balls: Path, tmp_path: Path, capsys) -> None:
     run = tmp_path / "run"
     assert main(arguments(balls, run, "--steps=1", "--few_shot=2", "--method=none")) == 0

@@ -277,6 +277,7 @@ def test_on_paper_everything_is_dark_on_white_and_all_metrics_are_there(opened: 
         opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
+@pytest.mark.slow
 def test_rankings_of_three_models_are_whole(chromium: Browser, evaluated: dict[str, Path], tmp_path: Path) -> None:
     far, near = evaluated.values()
     models = [f"the plain baseline={far}", f"MedContext, 40 % masked={near}", f"MedContext, 60 % masked={near}"]
@@ -329,6 +330,7 @@ def test_tables_and_figures_can_be_taken_along(opened: Browser, tmp_path: Path) 
     assert opened.errors() == []
 
 
+@pytest.mark.slow
 def test_on_a_phone_a_wide_table_says_that_it_goes_on_and_keeps_its_first_column(page: Path) -> None:
     with browser(width=320, height=700, phone=True) as phone:
         phone.open(page)
@@ -346,6 +348,7 @@ def test_on_a_phone_a_wide_table_says_that_it_goes_on_and_keeps_its_first_column
         assert number_after < number - 20
 
 
+@pytest.mark.slow
 def test_a_phone_shows_two_panels_side_by_side_and_nothing_sticks_out(page: Path) -> None:
     with browser(width=390, height=844, phone=True) as phone:
         phone.open(page)

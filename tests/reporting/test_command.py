@@ -62,6 +62,7 @@ def test_a_case_whose_files_are_gone_does_not_stop_the_page(
     assert "gone.nii.gz" in (tmp_path / "a.html").read_text(encoding="utf-8"), "the page says what it lacks"
 
 
+@pytest.mark.slow
 def test_a_page_stays_of_a_size_that_a_browser_opens_unless_cases_are_named(
     evaluated: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

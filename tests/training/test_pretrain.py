@@ -153,6 +153,7 @@ def pretrain(data: Path, output: Path, like: Path | str | None = None, **values:
     return mc.pretrain([data], output, settings, like=like)
 
 
+@pytest.mark.slow
 def test_a_pretraining_on_test_images_is_refused_whatever_they_are_called(
     balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
