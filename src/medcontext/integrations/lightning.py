@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from medcontext.errors import InputError
 from medcontext.method import MedContext
-from medcontext.method.learner import Label
+from medcontext.method.batches import Label
 
 STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 """Those in which a device has all weights."""
@@ -101,10 +101,7 @@ class MedContextMixin:
                 f"MedContext needs all weights on each device, which {type(trainer.strategy).__name__} does not give; "
                 "use Trainer(strategy='ddp'), or one device."
             )
-        given = {
-            id(each) for optimizer in trainer.optimizers for group in optimizer.param_groups for each in group["params"]
-        }
-        if any(id(each) not in given for each in learner.trainable_parameters() if each.requires_grad):
+        if not learner.is_trained_by(*trainer.optimizers):
             raise InputError(
                 "configure_optimizers leaves out parameters of the learner, such as the embedding of what is hidden; "
                 "give it self.learner.trainable_parameters(), or self.parameters()."

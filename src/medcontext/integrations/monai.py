@@ -18,8 +18,8 @@ from torch import Tensor
 
 from medcontext.errors import InputError
 from medcontext.extras import need
-from medcontext.method import MedContext
-from medcontext.method.learner import Losses, first_head, plain
+from medcontext.method import Losses, MedContext
+from medcontext.method.batches import first_head, plain
 
 
 class MedContextUpdate:
@@ -185,8 +185,7 @@ def check(engine: SupervisedTrainer, learner: MedContext) -> None:
             f"The trainer's inferer is a {type(engine.inferer).__name__}, which a MedContext learner does not use: it "
             "calls the network on the crops that it gets. Leave inferer out; cut windows in the transforms."
         )
-    held = {id(parameter) for group in engine.optimizer.param_groups for parameter in group["params"]}
-    if any(id(parameter) not in held for parameter in learner.trainable_parameters() if parameter.requires_grad):
+    if not learner.is_trained_by(engine.optimizer):
         raise InputError(
             "The optimizer leaves out parameters of the learner: of its network, or the embedding that fills what is "
             "hidden; make it of learner.trainable_parameters()."

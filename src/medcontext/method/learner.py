@@ -177,6 +177,11 @@ class MedContext(nn.Module):
         if self.adapter is not None:
             yield from self.adapter.parameters()
 
+    def is_trained_by(self, *optimizers: torch.optim.Optimizer) -> bool:
+        """Whether optimizers have all of the trainable parameters, between them."""
+        held = {id(each) for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]}
+        return all(id(each) in held for each in self.trainable_parameters() if each.requires_grad)
+
     def partners(self, batch: int) -> int:
         """How many unlabelled crops belong beside a batch of so many labelled ones."""
         return max(1, round(self.unlabelled.share * batch))
