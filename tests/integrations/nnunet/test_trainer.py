@@ -54,6 +54,18 @@ def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
     return all(torch.equal(first, second) for first, second in pairs)
 
 
+def first_step_like_stocks(world: World, base: type, configuration: str = "3d_fullres", **options: Any) -> Any:
+    """The terms of a first step on labels alone, whose whole view's loss is that of the trainer without the method."""
+    plain = started(world, base, configuration, **options)
+    with_method = started(world, ours(base), configuration, **options)
+    with_method.network.load_state_dict(plain.network.state_dict())
+    with_method.learner.restart_teacher()
+    (batch,) = batches(plain, 1)
+    step = with_method.train_step(copy.deepcopy(batch))
+    assert float(step["loss"]) == float(plain.train_step(batch)["loss"])
+    return step
+
+
 def variant(name: str) -> type:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
@@ -63,13 +75,7 @@ def variant(name: str) -> type:
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
 @pytest.mark.parametrize("base", ["nnUNetTrainer", "nnUNetTrainerNoDeepSupervision", "nnUNetTrainerBN"])
 def test_the_whole_views_first_loss_is_stocks_to_the_digit(world: World, configuration: str, base: str) -> None:
-    plain = started(world, variant(base), configuration)
-    with_method = started(world, ours(variant(base)), configuration)
-    with_method.network.load_state_dict(plain.network.state_dict())
-    with_method.learner.restart_teacher()
-    (batch,) = batches(plain, 1)
-    step = with_method.train_step(copy.deepcopy(batch))
-    assert float(step["loss"]) == float(plain.train_step(batch)["loss"])
+    step = first_step_like_stocks(world, variant(base), configuration)
     assert float(step["masked"]) > 0
     assert float(step["consistency"]) > 0
 
