@@ -11,6 +11,7 @@ settings were chosen on; what is reported are the others.
 
 import argparse
 import csv
+import fcntl
 import json
 import multiprocessing
 import os
@@ -96,6 +97,7 @@ HALF = {"method.share": 0.5, "method.clean": "rest"}
 ARMS = {
     "baseline": Arm(),
     "baseline twice": Arm(cost=2.0),
+    "baseline four times": Arm(cost=4.0),
     "equation 4": Arm("paper", {"method.teacher.warmup": True}),
     "equation 4, half": Arm("medcontext", HALF),
     "labelled in labelled": Arm("medcontext", {**HALF, "method.fill": "labelled"}),
@@ -106,6 +108,7 @@ ARMS = {
     "masked, equation 2": ours(view="masked", target="consistency"),
     "medcontext": ours(),
     "medcontext twice": Arm("medcontext", unlabelled=True, cost=2.0),
+    "medcontext four times": Arm("medcontext", unlabelled=True, cost=4.0),
     "any place": ours(place="any"),
     "any place twice": replace(ours(place="any"), cost=2.0),
     "not kept open": ours(keep_open=False),
@@ -196,16 +199,19 @@ ABDOMEN: dict[str, Any] = {
     "prepare.intensity_range": (-175, 250),
     "crop_size": (48, 48, 48),
 }
+ACDC = Study(
+    "Cardiac cine MRI, the training part of ACDC at half its in-plane resolution, 3 structures (the spacing is "
+    "unknown: HD95 is in units of the header)",
+    4000,
+    {**PLAIN, **TURNED, "prepare.spacing": (2, 2, 1), "crop_size": (96, 96, 8)},
+    {"method.mask.patch_size": 16},
+    train=FIVE_FRAMES,
+    counts=(25, 20),
+)
 STUDIES = {
-    "acdc": Study(
-        "Cardiac cine MRI, the training part of ACDC at half its in-plane resolution, 3 structures (the spacing is "
-        "unknown: HD95 is in units of the header)",
-        4000,
-        {**PLAIN, **TURNED, "prepare.spacing": (2, 2, 1), "crop_size": (96, 96, 8)},
-        {"method.mask.patch_size": 16},
-        train=FIVE_FRAMES,
-        counts=(25, 20),
-    ),
+    "acdc": ACDC,
+    "acdc_three": replace(ACDC, train=FIVE_FRAMES[:3], counts=(27, 20)),  # the same patients are reported
+    "acdc_seven": replace(ACDC, train=(*FIVE_FRAMES, "patient002_frame01", "patient003_frame01"), counts=(23, 20)),
     "btcv": Study(
         "Abdominal CT, the training part of BTCV at 4 mm, 13 organs",
         2500,
@@ -258,34 +264,47 @@ STUDIES |= {
     ),
     "btcv_unetr": replace(
         STUDIES["btcv"],
+        steps=1500,
         common={**ABDOMEN, **UNETR},
         pretraining={**DECODER, "batch_size": 4},
     ),
     "btcv_pcrlv2": replace(
         STUDIES["btcv"],
+        steps=1500,
         common={**ABDOMEN, **SMALL_CNN},
         pretraining={**VIEWS, "pcrlv2.global_boxes": ((48, 48, 32), (40, 48, 48), (32, 32, 32)), "batch_size": 4},
     ),
 }
-COMMON = {"batch_size": 2, "validation_cases": 0, "watch_cases": 0, "workers": 0, "accelerator": "cpu"}
+COMMON = {"batch_size": 2, "validation_cases": 0, "watch_cases": 0, "workers": 0}
+DEVICES = {"cpu": {"accelerator": "cpu"}, "gpu": {"accelerator": "gpu", "precision": "32"}}
 
 
 @dataclass
 class Work:
-    """A study's folder: `ARM/turn-SEED/...`, and what a step of each arm costs in `costs.json`."""
+    """A study's folder: `ARM/turn-SEED/...`, and what a step of each arm costs in `costs.json`.
+
+    Args:
+        study: what is compared.
+        data: the data set.
+        folder: of everything that is made.
+        accelerator: that trains and predicts.
+        call: runs each training, pretraining, prediction and evaluation.
+        cache: of prepared scans.
+    """
 
     study: Study
     data: Path
     folder: Path
-    names: list[str] = field(default_factory=list)
+    accelerator: str = "cpu"
+    call: Callable[..., None] = field(default_factory=lambda: alone)
+    cache: Path = field(default=Path())
+    names: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.names = sorted(case.name for case in read_dataset(self.data).cases)
         self.folder.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def cache(self) -> Path:
-        return self.folder / "cache"
+        if self.cache == Path():
+            self.cache = self.folder / "cache"
 
     def place(self, arm: str, turn: int, seed: int) -> Path:
         return self.folder / re.sub(r"[^a-z0-9]+", "_", arm) / f"{turn}-{seed}"
@@ -300,13 +319,14 @@ class Work:
         masked = {} if arm.method in ("none", "mean_teacher") else self.study.masked
         few_shot = None if arm.all_labels else len(parts.train)
         own = {"steps": self.study.steps, "split": split, "few_shot": few_shot, "seed": seed}
-        values = {**COMMON, **self.study.common, **masked, **arm.changes, **own, **changes}
+        common = {**COMMON, **DEVICES[self.accelerator], **self.study.common}
+        values = {**common, **masked, **arm.changes, **own, **changes}
         return mc.Settings.preset(method=arm.method, **values)
 
     def pretraining_settings(self, objective: str, turn: int, seed: int, **changes: Any) -> mc.PretrainSettings:
         """Those of all arms that start from an objective."""
         common = {name: value for name, value in self.study.common.items() if not name.startswith("augment.")}
-        own = {name: COMMON[name] for name in ("workers", "accelerator")} | {"seed": seed, "held_out": 0.05}
+        own = {"workers": COMMON["workers"], **DEVICES[self.accelerator], "seed": seed, "held_out": 0.05}
         split = self.settings(Arm(), turn, seed).split
         others = tuple(f"{name}." for name in OBJECTIVES if name != objective)
         pretraining = {name: value for name, value in self.study.pretraining.items() if not name.startswith(others)}
@@ -318,11 +338,14 @@ class Work:
         folder = self.folder / f"pretrained_{objective}" / f"{turn}-{seed}"
         made = plain(asdict(self.pretraining_settings(objective, turn, seed)))
         self.check_same(self.folder / f"pretrained_{objective}" / f"settings-{turn}-{seed}", made)
-        if not (folder / "trained").exists():
-            steps = round(self.study.steps / 2 / self.cost(f"pretraining {objective}"))
-            settings = self.pretraining_settings(objective, turn, seed, steps=steps)
-            alone(mc.pretrain, [self.data], folder, settings, cache=self.cache, resume=True)
-            (folder / "trained").touch()
+        steps = round(self.study.steps / 2 / self.cost(f"pretraining {objective}"))
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f"lock-{turn}-{seed}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may be at it
+            if not (folder / "trained").exists():
+                settings = self.pretraining_settings(objective, turn, seed, steps=steps)
+                self.call(mc.pretrain, [self.data], folder, settings, cache=self.cache, resume=True)
+                (folder / "trained").touch()
         return folder
 
     def start(
@@ -330,7 +353,7 @@ class Work:
     ) -> None:
         """Train, going on where it was killed."""
         scans = {"unlabelled": arm.scans, "init": init}
-        alone(mc.train, data or self.data, run, settings, **scans, cache=self.cache, resume=True)
+        self.call(mc.train, data or self.data, run, settings, **scans, cache=self.cache, resume=True)
 
     def cost(self, name: str) -> float:
         """What a step of an arm costs in steps of the baseline, measured once, in processor time.
@@ -342,7 +365,7 @@ class Work:
             arm = ARMS[name]
             if arm.method == "none":
                 return 1.0
-            name = "medcontext" if arm.pretrain else name.removesuffix(" twice")
+            name = "medcontext" if arm.pretrain else re.sub(" (twice|four times)$", "", name)
         known = json.loads(costs.read_text()) if costs.exists() else {}
         if name not in known:
             with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
@@ -372,9 +395,16 @@ class Work:
 
     def run(self, name: str, turn: int, seed: int) -> None:
         """Train, predict, evaluate."""
+        place = self.place(name, turn, seed)
+        if not (place / "scores" / "summary.json").exists():
+            self.make(name, turn, seed)
+            self.call(mc.evaluate, place / "predictions", self.data, place / "scores")
+
+    def make(self, name: str, turn: int, seed: int) -> None:
+        """Train and predict."""
         arm, place = ARMS[name], self.place(name, turn, seed)
         self.check_same(place, plain(asdict(self.settings(arm, turn, seed))))
-        if (place / "scores" / "summary.json").exists():
+        if (place / "predicted").exists():
             return
         if arm.retrain:
             half = self.study.steps // 2
@@ -390,7 +420,7 @@ class Work:
             self.train(arm, place / "run", self.settings(arm, turn, seed, steps=self.steps(name)), init=init)
         parts = self.study.parts(self.names, turn)
         self.predict(place / "run", place / "predictions", parts.development + parts.report)
-        alone(mc.evaluate, place / "predictions", self.data, place / "scores")
+        (place / "predicted").touch()
 
     def reported(self, name: str, seed: int) -> Path | None:
         """The evaluation of the reported cases of all turns, of an arm that is done with a seed."""
@@ -405,7 +435,7 @@ class Work:
                 for case in self.study.parts(self.names, turn).report:
                     (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
                     (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
-            alone(mc.evaluate, chosen, self.data, folder / "scores")
+            self.call(mc.evaluate, chosen, self.data, folder / "scores")
         return folder / "scores"
 
     def compared(self, arms: list[str], seeds: list[int]) -> str:
@@ -439,7 +469,7 @@ class Work:
         """The named cases, by way of a list that has no other."""
         listed = run.parent / f"{output.name}.json"
         self.write_list(listed, dict.fromkeys(names))
-        alone(mc.predict, run, listed, output, part="all", resume=True)
+        self.call(mc.predict, run, listed, output, part="all", resume=True, device=self.accelerator)
 
     def relabelled(self, run: Path, place: Path, turn: int) -> Path:
         """A list of the labelled cases and, with a network's predictions as their labels, the others."""
@@ -601,7 +631,7 @@ def report(options: argparse.Namespace, work: Work, rows: list[dict[str, str]]) 
 --arms {named}`
 
 Cases ({"each turn" if study.turns > 1 else "by patient"}): {sizes}.
-All arms: {shown({**COMMON, **study.common})},
+All arms: {shown({**COMMON, **DEVICES[work.accelerator], **study.common})},
 AdamW 1e-3 down a cosine, raw weights of the last step. Every arm costs the processor seconds
 of {study.steps} baseline steps but where its name says otherwise. What a step with all views costs in those of the
 baseline, measured: {", ".join(f"{key} {value:.2f}" for key, value in costs.items())}.
@@ -643,10 +673,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, *PEERS], default=["baseline", "retrain", "medcontext"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--accelerator", choices=DEVICES, default="cpu")
     parser.add_argument("--machine", default="cpu")
     parser.add_argument("--report", action="store_true", help="only collect what is done")
     options = parser.parse_args()
-    work = Work(STUDIES[options.study], options.data, options.work)
+    work = Work(STUDIES[options.study], options.data, options.work, options.accelerator)
     if not options.report:
         for seed in options.seeds:
             for arm in (arm for arm in options.arms if arm not in PEERS):

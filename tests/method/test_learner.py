@@ -323,6 +323,15 @@ def test_what_cannot_be_learnt_from_is_one_clear_error() -> None:
         halving.backward(image, label)
 
 
+def test_what_a_learner_adds_lies_where_its_network_does() -> None:
+    loss = nn.CrossEntropyLoss(weight=torch.ones(3))
+    learner = MedContext(SUBJECT.build().to("meta"), mask=TubeMask(4), total_steps=10, supervised=loss)
+    tensors = [*learner.parameters(), *learner.buffers()]
+    assert learner.adapter is not None
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert loss.weight.device.type == "meta"
+
+
 def test_the_outputs_on_the_whole_view_are_kept_if_wanted() -> None:
     image, label = torch.randn(2, 1, 8, 8), torch.randint(0, 3, (2, 1, 8, 8))
     learner = learner_of_images()

@@ -59,7 +59,7 @@ class MedContext(nn.Module):
     Args:
         network: the student, any module from (B, C, H, W, D) to logits (B, K, H, W, D), or to a list of them
             (deep supervision); or for images (B, C, H, W), and then nothing below has a D. It may be wrapped by
-            DistributedDataParallel or torch.compile.
+            DistributedDataParallel or torch.compile. What the learner adds is put on its device.
         mask: what to hide; None trains on whole views alone, the baseline.
         adapter: where the mask enters; by default the voxels of a volume with `in_channels` channels.
         total_steps: optimizer steps of the whole training; the momentum's and the ramp-up's length.
@@ -165,6 +165,10 @@ class MedContext(nn.Module):
         self.keeping = False  # whether `outputs` are kept, for metrics of the training
         self.outputs: Any = None  # of the last step's crops that were seen as they are; None where none was
         self.step = 0
+        if (first := next(network.parameters(), None)) is not None:
+            for own in (self.adapter, self.supervised, self.targeted):
+                if own is not None:
+                    own.to(first.device)
 
     @property
     def membership(self) -> Tensor | None:
