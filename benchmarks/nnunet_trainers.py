@@ -7,7 +7,7 @@ Hippocampus MRI: fold 0 of splits_final.json has 5 cases to train on and 60 to v
 110 more lie without labels in imagesUn. Stock nnUNetTrainer, and MedContext's with these scans and on labels alone: the
 same plan, fold, loaders, augmentation, loss and optimizer; each makes as many steps as cost what stock's do, measured
 side by side. nnU-Net's own validation, mirrored too, predicts the cases; `medcontext evaluate` scores its folder. The
-plan is nnU-Net's own with an eighth of the features and 4 crops in a batch, which two processor cores can train out. A
+plan is nnU-Net's own with an eighth of the features and 2 crops in a batch, which two processor cores can train for longer. A
 training goes on where it was killed.
 """
 
@@ -40,6 +40,7 @@ from medcontext.files import write_json
 NAME = "Dataset001_Hippocampus"
 CONFIGURATION = "3d_fullres"
 FEATURES = [4, 8, 16, 32]
+BATCH = 2
 EPOCHS = 20
 PRIMUS = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs timm, and so torchvision
 ARMS = {
@@ -152,7 +153,7 @@ def plan(place: Place) -> None:
     configuration = plans["configurations"][CONFIGURATION]
     architecture = configuration["architecture"]["arch_kwargs"]
     architecture["features_per_stage"] = FEATURES[: architecture["n_stages"]]
-    configuration["batch_size"] = 4
+    configuration["batch_size"] = BATCH
     write_json(file, plans)
     preprocess([1], configurations=(CONFIGURATION,), num_processes=(1,))
     prepare(Prepared.read(NAME, "nnUNetPlans", CONFIGURATION), workers=1)
@@ -242,7 +243,7 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
 `python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds
 {" ".join(map(str, options.seeds))} --steps {options.steps}`
 
-5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES}, 4 crops
+5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES}, {BATCH} crops
 in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of
 the others the same twice): {shown}. {versions}; {options.machine}.
 

@@ -74,7 +74,7 @@ def test_a_pretraining_in_half_precision_is_a_start(balls: Path, tmp_path: Path,
         str(tmp_path / "pre"),
         *network,
     ]
-    assert main([*train, "--steps=3", "--accelerator=gpu", "--method.mask.patch_size=16", "--validation_cases=0"]) == 0
+    assert main([*train, "--steps=3", "--accelerator=gpu", "--method.mask.patch_size=16"]) == 0
 
 
 def test_a_network_trained_on_a_gpu_is_exported(run: Path, tmp_path: Path) -> None:

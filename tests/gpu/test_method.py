@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medcontext.method import DiceCE, MedContext, TubeMask, Unlabelled
+from medcontext.method import MedContext, TubeMask, Unlabelled
 from medcontext.networks import build_network
 from tests.method.conftest import SUBJECTS, Subject
 
