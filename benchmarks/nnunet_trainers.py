@@ -7,8 +7,8 @@ Hippocampus MRI: fold 0 of splits_final.json has 5 cases to train on and 60 to v
 110 more lie without labels in imagesUn. Stock nnUNetTrainer, and MedContext's with these scans and on labels alone: the
 same plan, fold, loaders, augmentation, loss and optimizer; each makes as many steps as cost what stock's do, measured
 side by side. nnU-Net's own validation, mirrored too, predicts the cases; `medcontext evaluate` scores its folder. The
-plan is nnU-Net's own with an eighth of the features and 2 crops in a batch, which two processor cores can train for longer. A
-training goes on where it was killed.
+plan is nnU-Net's own with an eighth of the features and 2 crops in a batch, which two processor cores can train for
+longer. A training goes on where it was killed.
 """
 
 import argparse
@@ -243,8 +243,8 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
 `python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds
 {" ".join(map(str, options.seeds))} --steps {options.steps}`
 
-5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES}, {BATCH} crops
-in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of
+5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES},
+{BATCH} crops in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of
 the others the same twice): {shown}. {versions}; {options.machine}.
 
 | arm | trainer | steps | minutes of each seed, beside other work |
