@@ -30,7 +30,10 @@ lint: .venv/installed
 types: .venv/installed
 	$(BIN)/mypy
 
-check: lint types nnunet slow test
+check:
+	$(MAKE) --jobs 3 --output-sync lint types nnunet
+	$(MAKE) slow
+	$(MAKE) test
 
 # Real nnU-Net beside this environment, not in it: its requirements would bring another torch.
 nnunet: .nnunet/installed

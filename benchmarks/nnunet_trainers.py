@@ -7,7 +7,7 @@ Hippocampus MRI: fold 0 of splits_final.json has 5 cases to train on and 60 to v
 110 more lie without labels in imagesUn. Stock nnUNetTrainer, and MedContext's with these scans and on labels alone: the
 same plan, fold, loaders, augmentation, loss and optimizer; each makes as many steps as cost what stock's do, measured
 side by side. nnU-Net's own validation, mirrored too, predicts the cases; `medcontext evaluate` scores its folder. The
-plan is nnU-Net's own with an eighth of the features and 2 crops in a batch, which two processor cores can train for
+plan is nnU-Net's own with an eighth of the features and 4 crops in a batch, which two processor cores can train for
 longer. A training goes on where it was killed.
 """
 
@@ -40,7 +40,7 @@ from medcontext.files import write_json
 NAME = "Dataset001_Hippocampus"
 CONFIGURATION = "3d_fullres"
 FEATURES = [4, 8, 16, 32]
-BATCH = 2
+BATCH = 4
 EPOCHS = 20
 PRIMUS = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs timm, and so torchvision
 ARMS = {

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from medcontext.errors import InputError
 from medcontext.method import DeepSupervision, DiceCE, consistency
 from medcontext.method.losses import RegionDiceCE, heads, resize_label
 
@@ -21,6 +22,16 @@ def test_dice_ce_is_equation_3() -> None:
     logits = torch.randn(2, 4, 6, 5, 4, dtype=torch.float64)
     label = torch.randint(0, 4, (2, 1, 6, 5, 4))
     torch.testing.assert_close(DiceCE()(logits, label), closed_form(logits, label))
+
+
+def test_a_label_that_is_no_class_is_named_before_torch_fails_on_it() -> None:
+    logits, loss = torch.randn(1, 3, 2, 2, 2), DiceCE()
+    label = torch.zeros(1, 1, 2, 2, 2)
+    loss(logits, label)
+    for value, found in ((3, "0 to 3"), (-1, "-1 to 0")):
+        label[0, 0, 0, 0, 0] = value
+        with pytest.raises(InputError, match=f"values {found}, and the network gives 3 classes, 0 to 2"):
+            loss(logits, label)
 
 
 def test_dice_ce_does_not_overflow_in_half_precision() -> None:

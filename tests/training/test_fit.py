@@ -167,14 +167,6 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(balls: Path, t
     assert first == pytest.approx(second, abs=1e-3)
 
 
-@pytest.mark.slow
-def test_medcontext_trains_on_two_processes(balls: Path, tmp_path: Path) -> None:
-    process = start(balls, tmp_path / "run", "--steps=3", "--batch_size=1", "--devices=2")
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
-    assert logged(tmp_path / "run", "train/consistency")[3] > 0
-
-
 @pytest.mark.parametrize(
     ("place", "words"),
     [

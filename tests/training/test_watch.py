@@ -252,7 +252,7 @@ def test_only_the_first_device_looks(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_watch_once(balls: Path, split: Path, tmp_path: Path) -> None:
+def test_two_processes_train_and_watch_once(balls: Path, split: Path, tmp_path: Path) -> None:
     run, same = tmp_path / "run", [f"--split={split}", "--steps=2", "--validate_every=1", "--batch_size=1"]
     process = start(balls, run, *same, "--devices=2", "--watch_cases=2")
     output, _ = process.communicate(timeout=200)
@@ -261,4 +261,5 @@ def test_two_processes_watch_once(balls: Path, split: Path, tmp_path: Path) -> N
     assert json.loads((run / "watch" / "watch.json").read_text())["step"] == 2
     facts = json.loads((run / "run.json").read_text())
     assert (facts["devices"], facts["step"]) == (2, 2)
+    assert logged(run, "train/consistency")[2] > 0
     assert not list(run.rglob(".tmp*"))

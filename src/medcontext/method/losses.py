@@ -31,6 +31,7 @@ class DiceCE(nn.Module):
         from monai.losses import DiceCELoss
 
         super().__init__()
+        self.looked = False  # at the values of a label
         self.loss = DiceCELoss(
             to_onehot_y=True,
             softmax=True,
@@ -44,12 +45,31 @@ class DiceCE(nn.Module):
         """Loss of logits (B, K, H, W, D) against labels (B, 1, H, W, D) with values 0 to K-1; a scalar.
 
         Raises:
-            InputError: if the labels have no channel.
+            InputError: if the labels have no channel, or a value that is no class. On a GPU, where to look makes the
+                processor wait, only the first call looks for such; later ones end in CUDA's assertion.
         """
         if label.dim() != logits.dim() or label.shape[1] != 1:
             raise InputError(f"Labels are (B, 1, H, W, D), integers 0 to K-1; got {tuple(label.shape)}.")
+        if label.device.type == "cpu" or not self.looked:
+            self.looked = True
+            check_values(label, logits.shape[1])
         with full_precision(logits.device):
             return self.loss(logits if logits.dtype == torch.float64 else logits.float(), label)
+
+
+def check_values(label: Tensor, classes: int) -> None:
+    """Refuse labels (integers, or such as floats) with other values than 0 to K-1.
+
+    >>> check_values(torch.tensor([[0, 1, 4]]), 3)
+    Traceback (most recent call last):
+    medcontext.errors.InputError: The label has the values 0 to 4, and the network gives 3 classes, 0 to 2. ...
+    """
+    low, high = (int(value) for value in label.aminmax())
+    if low < 0 or high >= classes:
+        raise InputError(
+            f"The label has the values {low} to {high}, and the network gives {classes} classes, 0 to {classes - 1}. "
+            "Number the labels so, or build the network with as many outputs."
+        )
 
 
 class RegionDiceCE(nn.Module):
