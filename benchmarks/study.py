@@ -79,6 +79,15 @@ class Arm:
         return ["rest"] if self.unlabelled else []
 
 
+def without_length(name: str) -> str:
+    """An arm's name without its length.
+
+    >>> without_length("baseline four times"), without_length("simmim on top")
+    ('baseline', 'simmim on top')
+    """
+    return re.sub(" (twice|four times)$", "", name)
+
+
 def ours(**changes: Any) -> Arm:
     """The default with scans without labels, where settings of these differ."""
     return Arm("medcontext", {f"method.unlabelled.{name}": value for name, value in changes.items()}, unlabelled=True)
@@ -365,7 +374,7 @@ class Work:
             arm = ARMS[name]
             if arm.method == "none":
                 return 1.0
-            name = "medcontext" if arm.pretrain else re.sub(" (twice|four times)$", "", name)
+            name = "medcontext" if arm.pretrain else without_length(name)
         known = json.loads(costs.read_text()) if costs.exists() else {}
         if name not in known:
             with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
@@ -635,7 +644,7 @@ All arms: {shown({**COMMON, **DEVICES[work.accelerator], **study.common})},
 AdamW 1e-3 down a cosine, raw weights of the last step. Every arm costs the processor seconds
 of {study.steps} baseline steps but where its name says otherwise. What a step with all views costs in those of the
 baseline, measured: {", ".join(f"{key} {value:.2f}" for key, value in costs.items())}.
-Minutes are those of the clock, beside other work. {versions}; {options.machine}.
+Minutes are those of the clock, beside other work. {versions}; {options.machine}. {options.note}
 
 ## Reported cases
 
@@ -675,6 +684,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--accelerator", choices=DEVICES, default="cpu")
     parser.add_argument("--machine", default="cpu")
+    parser.add_argument("--note", default="", help="of what else there is to know, for the report")
     parser.add_argument("--report", action="store_true", help="only collect what is done")
     options = parser.parse_args()
     work = Work(STUDIES[options.study], options.data, options.work, options.accelerator)

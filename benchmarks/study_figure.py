@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
-from study import ARMS, STUDIES, average
+from study import ARMS, STUDIES, average, without_length
 
 COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito, 2008
 
@@ -22,7 +22,7 @@ def curves(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, dict[float, fl
         for seed in sorted({row["seed"] for row in rows if row["arm"] == arm}):
             value = average(list(rows), arm=arm, seed=seed, part="report")
             if value is not None:
-                seeds = found.setdefault(arm.removesuffix(" twice"), {})
+                seeds = found.setdefault(without_length(arm), {})
                 seeds.setdefault(seed, {})[ARMS[arm].cost] = 100 * value
     return found
 

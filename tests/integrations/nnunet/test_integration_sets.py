@@ -152,6 +152,7 @@ def test_each_is_trained_validated_and_predicted_with_scans(root: Path, tmp_path
 
 def test_lowres_and_the_cascade_from_training_to_prediction(root: Path, tmp_path: Path) -> None:
     plan(root, 999, "3d_fullres", "3d_lowres", changed=True)
+    assert main(["nnunet", "preprocess", "999", "-c", "3d_lowres", "-np", "1"]) == 0
     for fold in range(5):
         train(999, "3d_lowres", fold)
     train(999, "3d_cascade_fullres", 0)
