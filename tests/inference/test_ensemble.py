@@ -113,7 +113,7 @@ def test_the_padding_is_what_training_pads_with(tmp_path: Path) -> None:
     """A volume smaller than the window, through a network that sees its surroundings."""
     image, _ = levels_image((5, 4, 6))
     run = random_run(tmp_path / "run", normalization=ZSCORE, crop_size=(8, 8, 8))
-    members = load_members([run])
+    members = load_members([run], device="cpu")
     prepared, geometry = prepare_image(image[None], AFFINE, run.plan)
     padded = torch.full((1, 8, 8, 8), float(prepared.min()))
     starts = [(8 - n) // 2 for n in prepared.shape[1:]]
