@@ -31,7 +31,7 @@ SETS = {
     998: "IntegrationTest_Hippocampus_ignore",
     999: "IntegrationTest_Hippocampus",
 }
-TRAINER = "nnUNetTrainerMedContextSet"
+TRAINER, STOCK = "nnUNetTrainerMedContextSet", "nnUNetTrainerStockSet"
 QUICK = f"""
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from medcontext.integrations.nnunet import MedContextMixin
@@ -44,6 +44,11 @@ class {TRAINER}(MedContextMixin, nnUNetTrainer):
 
     def initialize(self):
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 4, 1
+        super().initialize()
+
+class {STOCK}(nnUNetTrainer):
+    def initialize(self):
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 4, 1
         super().initialize()
 """
 
@@ -60,8 +65,8 @@ def script(name: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def train(number: int, configuration: str, fold: int, *options: str) -> None:
-    arguments = [str(number), configuration, str(fold), "-tr", TRAINER, "-device", "cpu", *options]
+def train(number: int, configuration: str, fold: int, *options: str, trainer: str = TRAINER) -> None:
+    arguments = [str(number), configuration, str(fold), "-tr", trainer, "-device", "cpu", *options]
     called("nnunetv2.run.run_training", "run_training_entry", *arguments)
 
 
@@ -148,6 +153,21 @@ def test_each_is_trained_validated_and_predicted_with_scans(root: Path, tmp_path
         scans = root / "raw" / "Dataset004_Hippocampus" / "imagesUn"
         predict(number, configuration, scans, tmp_path / configuration, "-f", "0")
         assert values(tmp_path / configuration) <= {0, 1, 2}
+
+
+def test_a_stock_training_is_a_start_and_a_finished_training_goes_on(root: Path) -> None:
+    plan(root, 999, "3d_fullres")
+    assert main(["nnunet", "preprocess", "999", "-np", "1"]) == 0
+    train(999, "3d_fullres", 1, trainer=STOCK)
+    results = root / "results" / f"Dataset999_{SETS[999]}"
+    weights = results / f"{STOCK}__nnUNetPlans__3d_fullres" / "fold_1" / "checkpoint_final.pth"
+    train(999, "3d_fullres", 1, "-pretrained_weights", str(weights))
+    fold = results / f"{TRAINER}__nnUNetPlans__3d_fullres" / "fold_1"
+    before = (fold / "checkpoint_final.pth").read_bytes()
+    train(999, "3d_fullres", 1, "--c")  # nothing is left, and it validates anew
+    assert (fold / "checkpoint_final.pth").read_bytes() == before
+    train(999, "3d_fullres", 1, "--val")
+    assert (fold / "validation" / "summary.json").is_file()
 
 
 def test_lowres_and_the_cascade_from_training_to_prediction(root: Path, tmp_path: Path) -> None:
