@@ -28,7 +28,7 @@ Job = tuple[str, str, int, int]
 
 
 def listed(jobs: list[str]) -> Iterator[Job]:
-    """Those of `STUDY:ARM,ARM:SEED SEED`, seed by seed; an arm's own comma is one without a space after it."""
+    """Those of `STUDY:ARM,ARM:SEED SEED`, seed by seed; a comma with a space after it is an arm's own."""
     for each in jobs:
         study, arms, seeds = each.split(":")
         for seed in map(int, seeds.split()):

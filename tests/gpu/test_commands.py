@@ -79,4 +79,6 @@ def test_a_pretraining_in_half_precision_is_a_start(balls: Path, tmp_path: Path,
 
 def test_a_network_trained_on_a_gpu_is_exported(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
-    mc.export(run, torch=tmp_path / "network.pt2", onnx=tmp_path / "network.onnx")
+    files = [tmp_path / "network.onnx", tmp_path / "network.pt2"]
+    assert sorted(mc.export(run, onnx=files[0], torch=files[1])) == files
+    assert all(file.is_file() for file in files)

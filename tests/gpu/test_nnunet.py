@@ -2,16 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from conftest import PRIMUS
+from medcontext.cli import main
+from tests.integrations.nnunet.conftest import ROOT, write_raw
+from tests.integrations.nnunet.test_commands import called
 
-ROOT = Path(__file__).parents[2]
 TRAINER = "nnUNetTrainerMedContextQuick"
 QUICK = f"""
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -32,42 +31,31 @@ class nnUNetTrainerQuick(nnUNetTrainer):
 """
 
 
-def run(module: str, entry: str, *arguments: str) -> str:
-    primus = f"import sys, types; sys.modules[{PRIMUS!r}] = types.ModuleType({PRIMUS!r})"
-    code = f"{primus}\nfrom {module} import {entry}\nsys.exit({entry}())"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     pytest.importorskip("nnunetv2", reason="no nnU-Net; make nnunet installs it")
-    from tests.integrations.nnunet.conftest import write_raw
-
     root = tmp_path_factory.mktemp("nnunet")
     write_raw(root / "raw" / "Dataset001_Balls", {"background": 0, "left": 1, "right": 2})
     file = root / "raw" / "Dataset001_Balls" / "dataset.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"overwrite_image_reader_writer": "NibabelIO"}))
     (root / "trainers").mkdir()
     (root / "trainers" / "quick.py").write_text(QUICK)
-    os.environ.update({f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")})
-    os.environ.update(nnUNet_extTrainer=str(root / "trainers"), nnUNet_n_proc_DA="2", nnUNet_def_n_proc="2")
-    paths = [str(ROOT / "src"), str(ROOT / ".nnunet"), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    run("nnunetv2.experiment_planning.plan_and_preprocess_entrypoints", "plan_and_preprocess_entry",
-        "-d", "1", "-c", "3d_fullres", "-np", "2")  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "medcontext.cli", "nnunet", "preprocess", "1", "-np", "2"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return root
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("raw", "preprocessed", "results"):
+            patch.setenv(f"nnUNet_{name}", str(root / name))
+        paths = [str(ROOT / "src"), str(ROOT / ".nnunet"), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        patch.setenv("nnUNet_extTrainer", str(root / "trainers"))
+        patch.setenv("nnUNet_def_n_proc", "2")
+        patch.setenv("nnUNet_n_proc_DA", "2")
+        called("nnunetv2.experiment_planning.plan_and_preprocess_entrypoints", "plan_and_preprocess_entry",
+               "-d", "1", "-c", "3d_fullres", "-np", "2")  # fmt: skip
+        assert main(["nnunet", "preprocess", "1", "-np", "2"]) == 0
+        yield root
 
 
 def train(*options: str) -> str:
-    return run("nnunetv2.run.run_training", "run_training_entry", "1", "3d_fullres", "0", *options)
+    return called("nnunetv2.run.run_training", "run_training_entry", "1", "3d_fullres", "0", *options)
 
 
 def log_of(root: Path, trainer: str) -> str:
@@ -91,7 +79,7 @@ def test_it_trains_goes_on_validates_and_predicts(folders: Path, tmp_path: Path)
     for options in ((), ("-chk", "checkpoint_final_teacher.pth")):
         output = tmp_path / f"predicted{len(options)}"
         raw = folders / "raw" / "Dataset001_Balls" / "imagesTs"
-        run("nnunetv2.inference.predict_from_raw_data", "predict_entry_point", "-i", str(raw), "-o", str(output),
+        called("nnunetv2.inference.predict_from_raw_data", "predict_entry_point", "-i", str(raw), "-o", str(output),
             "-d", "1", "-c", "3d_fullres", "-f", "0", "-tr", TRAINER, "-npp", "1", "-nps", "1", *options)  # fmt: skip
         assert (output / "test_0.nii.gz").is_file()
 

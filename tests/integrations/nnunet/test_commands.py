@@ -46,6 +46,13 @@ def run(module: str, entry: str, arguments: Sequence[str], known: bool = True) -
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
+def called(module: str, entry: str, *arguments: str) -> str:
+    """What an entry point prints, which must not fail."""
+    done = run(module, entry, arguments)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return str(done.stdout)
+
+
 def predict(world: World, output: Path, *options: str, known: bool = False) -> np.ndarray:
     arguments = ["-i", str(world.raw / "Dataset001_Balls" / "imagesTs"), "-o", str(output)]
     arguments += ["-d", "1", "-c", "3d_fullres", "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1", *options]

@@ -18,7 +18,7 @@ import pytest
 
 from medcontext.cli import main
 from tests.integrations.nnunet.conftest import ROOT
-from tests.integrations.nnunet.test_commands import run
+from tests.integrations.nnunet.test_commands import called
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,12 +51,6 @@ class {STOCK}(nnUNetTrainer):
         self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 4, 1
         super().initialize()
 """
-
-
-def called(module: str, entry: str, *arguments: str) -> str:
-    done = run(module, entry, arguments)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return str(done.stdout)
 
 
 def script(name: str, *arguments: str) -> None:
