@@ -1,7 +1,7 @@
 """Does nnU-Net become better with MedContext at equal cost?
 
     make nnunet
-    python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds 0 1
+    python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds 0 1 --bf16
 
 Hippocampus MRI: fold 0 of splits_final.json has 5 cases to train on and 60 to validate on, those that study.py reports;
 110 more lie without labels in imagesUn. Stock nnUNetTrainer, and MedContext's with these scans and on labels alone: the
@@ -58,10 +58,12 @@ class Place:
     Args:
         folder: of all.
         seed: whose results.
+        bf16: whether training steps are computed in bfloat16, as nnU-Net computes them in half precision on a GPU.
     """
 
     folder: Path
     seed: int = 0
+    bf16: bool = False
 
     def surroundings(self) -> None:
         """nnU-Net reads these when it is imported."""
@@ -101,6 +103,7 @@ class Place:
         trainer.num_iterations_per_epoch = round(steps / EPOCHS)
         trainer.num_val_iterations_per_epoch = 1
         trainer.save_every = 1
+        trainer.train_step = torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)(trainer.train_step)
         return trainer
 
 
@@ -241,7 +244,7 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
     return f"""# nnU-Net's trainer with MedContext, hippocampus MRI
 
 `python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds
-{" ".join(map(str, options.seeds))} --steps {options.steps}`
+{" ".join(map(str, options.seeds))} --steps {options.steps}{" --bf16" * options.bf16}`
 
 5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES},
 {BATCH} crops in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of
@@ -261,12 +264,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--steps", type=int, default=1000, help="of the stock trainer")
+    parser.add_argument("--bf16", action="store_true", help="training steps of all arms in bfloat16")
     parser.add_argument("--machine", default="cpu")
     parser.add_argument("--report", action="store_true", help="write what is done to benchmarks/results/")
     options = parser.parse_args()
     if not PACKAGES.is_dir():
         sys.exit("nnU-Net is not there: make nnunet")
-    places = [Place(options.work.resolve(), seed) for seed in options.seeds]
+    places = [Place(options.work.resolve(), seed, options.bf16) for seed in options.seeds]
     if not options.report:
         first = places[0]
         if not (first.prepared / "nnUNetPlans_3d_fullres_unlabelled.json").exists():
