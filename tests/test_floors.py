@@ -13,7 +13,7 @@ SOURCE = Path(medcontext.__file__).parent
 # From the ground up. Names are modules or packages ("rooms") directly inside medcontext.
 FLOORS = [
     {"errors", "console"},
-    {"files", "options", "extras"},
+    {"files", "options", "extras", "typed_json"},
     {"method", "data", "pictures"},
     {"networks", "evaluation", "configuration", "phantom"},
     {"comparison", "pretraining"},

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medcontext.commands.calibrate import calibrate
     from medcontext.commands.check import check
     from medcontext.commands.compare import compare
     from medcontext.commands.evaluate import evaluate
@@ -52,6 +53,7 @@ __all__ = [
     "Unlabelled",
     "VoxelAdapter",
     "__version__",
+    "calibrate",
     "check",
     "compare",
     "cross_validate",

@@ -4,6 +4,7 @@
 OUTPUT/<case>.nii.gz                  the segmentation, on the grid of the case's (first) image
 OUTPUT/probabilities/<case>.nii.gz    if asked for: float32, the classes along the last axis
 OUTPUT/volumes.csv                    the volume of each structure in each case, in ml
+OUTPUT/expected.csv                   of a calibrated network the expected DSC of each, those to look at first on top
 OUTPUT/labels.ctbl, labels.txt        names and colours, for 3D Slicer and ITK-SNAP
 OUTPUT/dataset.json                   what the values mean, the classes' order, which networks these are from, and which
                                       part each case had in their training
@@ -34,6 +35,7 @@ def predict(
     probabilities: bool = False,
     device: Literal["auto", "cpu", "gpu"] = "auto",
     postprocess: bool = True,
+    expected: bool | None = None,
     resume: bool = False,
 ) -> list[Path]:
     """Segment scans with a trained run, in their own geometry.
@@ -58,6 +60,8 @@ def predict(
         device: where to compute; auto is a GPU where there is one
         postprocess: drop the components that `medcontext postprocess` found better dropped, where it was run for this
             network; probabilities stay as they are
+        expected: write the DSC that is to be expected of each segmentation, and what is unlike the labelled scans;
+            default: where `medcontext calibrate` was run for this network
         resume: skip the cases that are in the output already; it must come from the same input, networks and options
 
     Returns:
@@ -70,7 +74,9 @@ def predict(
     from medcontext.data.folders import nifti_files, shortened
     from medcontext.files import kept_if_used
     from medcontext.inference.beside import write_colours, write_volumes
+    from medcontext.inference.calibrate import applicable_calibration
     from medcontext.inference.ensemble import load_members
+    from medcontext.inference.judge import most_needed, sort_expected
     from medcontext.inference.origin import check_same_origin, describe_origin
     from medcontext.inference.postprocess import applicable
     from medcontext.inference.predict import outputs, predict_cases, remove_leftovers
@@ -88,6 +94,9 @@ def predict(
     origin = describe_origin(members, weights, inputs)
     hashes = [network["sha256"] for network in origin["predicted_by"]["networks"]]
     steps, remark = applicable(members, weights, hashes) if postprocess else ({}, "")
+    calibration, lacking = applicable_calibration(members, weights, expected)
+    if calibration:
+        origin["predicted_by"]["calibrated_on"] = len({each.case for each in calibration.observed})
     if steps:
         origin["predicted_by"]["postprocessing"] = {name: step_text(keep) for name, keep in steps.items()}
     if resume:
@@ -96,11 +105,12 @@ def predict(
         remove_leftovers(output)
         todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
         warn(header_doubts(image for case in todo for image in case.images))
-        warn([remark] if remark else [])
-        failed = predict_cases(todo, members, output, origin, tested, probabilities, steps)
+        warn(text for text in (remark, lacking) if text)
+        failed = predict_cases(todo, members, output, origin, tested, probabilities, steps, calibration)
         if nifti_files(output):
             write_colours(output, runs[0].plan.labels)
             write_volumes(output, runs[0].structures)
+            sort_expected(output)
     done = len(todo) - len(failed)
     warn([skipped] if skipped else [])
     if failed and len(todo) == 1:
@@ -112,4 +122,6 @@ def predict(
         )
     there = f", {len(cases) - done} there before" if len(cases) > done else ""
     console.print(f"{counted(done, 'case')} predicted{there}: {output}", soft_wrap=True)
+    for line in most_needed(output) if calibration else ():
+        console.print(line, soft_wrap=True)
     return [outputs(output, case, False)[0] for case in cases]

@@ -43,12 +43,16 @@ def write_volumes(output: Path, structures: Regions) -> None:
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["case", "structure", "ml"])
     for file in track(nifti_files(output), "measuring"):
-        label, affine = read_label(file)
-        ml = float(np.prod(voxel_sizes(affine))) / 1000
-        counts = {value: np.count_nonzero(label[box] == value) for value, box in locate(label).items()}
-        for name, values in structures.items():
-            rows.writerow([case_name(file), name, f"{ml * sum(counts.get(value, 0) for value in values):.6g}"])
+        for name, ml in volumes(*read_label(file), structures).items():
+            rows.writerow([case_name(file), name, f"{ml:.6g}"])
     write_text(output / VOLUMES, table.getvalue())
+
+
+def volumes(label: np.ndarray, affine: np.ndarray, structures: Regions) -> dict[str, float]:
+    """The volume of every structure, or region, in a label (X, Y, Z), in ml."""
+    ml = float(np.prod(voxel_sizes(affine))) / 1000
+    counts = {value: np.count_nonzero(label[box] == value) for value, box in locate(label).items()}
+    return {name: ml * sum(counts.get(value, 0) for value in values) for name, values in structures.items()}
 
 
 def write_colours(output: Path, labels: dict[str, int]) -> None:

@@ -20,6 +20,7 @@ from medcontext.data.normalize import background
 from medcontext.data.prepare import prepare_image
 from medcontext.data.regions import classes_of
 from medcontext.errors import InputError, enough_memory
+from medcontext.inference.signs import Noticed
 from medcontext.inference.window import predict_volume
 from medcontext.run import Run, Weights, load_network
 from medcontext.settings import WindowSettings
@@ -124,7 +125,11 @@ def check_distinct(runs: Sequence[Run], names: Sequence[str], paths: Sequence[Pa
 
 
 def segment(
-    image: np.ndarray, affine: np.ndarray, members: Sequence[Member], probabilities: bool = False
+    image: np.ndarray,
+    affine: np.ndarray,
+    members: Sequence[Member],
+    probabilities: bool = False,
+    noticed: Noticed | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Class indices, and if asked for the probabilities of classes or regions, of one image.
 
@@ -135,6 +140,7 @@ def segment(
         affine: the file's.
         members: the ensemble.
         probabilities: whether to return them.
+        noticed: what is to be told of the image, and of how sure the networks are.
 
     Returns:
         Class indices (X, Y, Z), and float32 (K, X, Y, Z), for regions (R, X, Y, Z), or None.
@@ -147,31 +153,40 @@ def segment(
         groups.setdefault(member.run.plan.hash, []).append(member)
     plan, regions = members[0].run.plan, members[0].run.regions
     if len(groups) == 1 and not probabilities and not regions:
-        scores, geometry = average(image, affine, members)
+        scores, geometry = average(image, affine, members, noticed)
         return geometry.to_original(scores), None
     total: Tensor | None = None
     for group in groups.values():
-        total = _add(total, _average_on_file(image, affine, group).mul_(len(group) / len(members)))
+        total = _add(total, _average_on_file(image, affine, group, noticed).mul_(len(group) / len(members)))
     assert total is not None
     # max: the first of equals, as `to_original`
     classes = classes_of(total, regions, plan.values) if regions else total.max(0).indices
     return classes, total if probabilities else None
 
 
-def average(image: np.ndarray, affine: np.ndarray, members: Sequence[Member]) -> tuple[Tensor, Geometry]:
+def average(
+    image: np.ndarray, affine: np.ndarray, members: Sequence[Member], noticed: Noticed | None = None
+) -> tuple[Tensor, Geometry]:
     """The mean probabilities (K, H, W, D) of networks with the same plan, on their prepared grid."""
     plan = members[0].run.plan
     prepared, geometry = prepare_image(image, affine, plan)
     padding = background(prepared, plan.normalization)
+    if noticed:
+        noticed.scan(prepared, geometry)
     total: Tensor | None = None
     for member in members:
-        total = _add(total, _probabilities(member, prepared, padding))
+        scores = _probabilities(member, prepared, padding)
+        if noticed:
+            noticed.segmentation(member.run, scores)
+        total = _add(total, scores)
     assert total is not None
     return total.div_(len(members)), geometry
 
 
-def _average_on_file(image: np.ndarray, affine: np.ndarray, members: Sequence[Member]) -> Tensor:
-    scores, geometry = average(image, affine, members)
+def _average_on_file(
+    image: np.ndarray, affine: np.ndarray, members: Sequence[Member], noticed: Noticed | None
+) -> Tensor:
+    scores, geometry = average(image, affine, members, noticed)
     return geometry.probabilities_to_original(scores, background=None if members[0].run.regions else 0)
 
 

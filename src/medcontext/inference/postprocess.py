@@ -20,7 +20,7 @@ from medcontext.evaluation.pairs import Pair
 from medcontext.evaluation.structures import Structures
 from medcontext.inference.components import ALL, apply_steps, components, kept, with_all
 from medcontext.inference.ensemble import Member
-from medcontext.run import Run, cross_validation_of
+from medcontext.run import Run, home
 from medcontext.run.postprocessing import FILE, Choice, Keep, chosen_steps, read_postprocessing, step_text
 
 SHARES = (0.01, 0.03, 0.1, 0.3)
@@ -153,7 +153,7 @@ def applicable(members: Sequence[Member], weights: str, hashes: Sequence[str]) -
         hashes: of the checkpoints.
     """
     runs = [member.run for member in members]
-    folder = runs[0].folder if len(runs) == 1 else cross_validation_of(runs)
+    folder = home(runs)
     if folder is None:
         others = [run.folder for run in runs if (found := read_postprocessing(run.folder)) and found.steps]
         where = f"the post-processing of {listed([str(folder) for folder in others])} is not applied"

@@ -13,11 +13,15 @@ from medcontext.data.cases import Case
 from medcontext.data.nifti import image_digest, read_image, write_image, write_label
 from medcontext.data.placement import voxel_sizes
 from medcontext.errors import InputError, lacks_memory, memory_words
+from medcontext.inference.beside import volumes
 from medcontext.inference.components import apply_steps
 from medcontext.inference.ensemble import Member, segment
+from medcontext.inference.judge import judge, read_expected, write_expected
 from medcontext.inference.origin import write_record
 from medcontext.inference.parts import part_of
+from medcontext.inference.signs import Noticed
 from medcontext.run import Run
+from medcontext.run.calibration import Calibration
 from medcontext.run.postprocessing import Keep
 
 
@@ -29,6 +33,7 @@ def predict_cases(
     tested: Collection[str],
     probabilities: bool,
     steps: Mapping[str, Keep] = MappingProxyType({}),
+    calibration: Calibration | None = None,
 ) -> list[str]:
     """Predict and write; returns which cases failed, and why.
 
@@ -40,10 +45,11 @@ def predict_cases(
         tested: names of test cases.
         probabilities: whether to write these, too.
         steps: of post-processing, by structure.
+        calibration: of the networks, to say what is expected of each segmentation.
     """
     failed = []
     for case in track(cases, "predicting"):
-        problem = predict_case(case, members, output, origin, tested, probabilities, steps)
+        problem = predict_case(case, members, output, origin, tested, probabilities, steps, calibration)
         if problem:
             failed.append(f"case '{case.name}': {problem.removesuffix('.')}")
     return failed
@@ -57,18 +63,22 @@ def predict_case(
     tested: Collection[str],
     probabilities: bool,
     steps: Mapping[str, Keep] = MappingProxyType({}),
+    calibration: Calibration | None = None,
 ) -> str:
     """Predict and write one case; says what is wrong with it, or nothing. It keeps no array for the next one."""
-    plan = members[0].run.plan
+    run, noticed = members[0].run, Noticed() if calibration else None
     try:
         try:
-            image, affine = read_image(case, plan.channels)
-            classes, scores = segment(image, affine, members, probabilities)
+            image, affine = read_image(case, run.plan.channels)
+            classes, scores = segment(image, affine, members, probabilities, noticed)
         except InputError as error:
             return str(error)
         part = part_of(case.name, image_digest(image), [member.run for member in members], tested)
         write_record(output, origin, case.name, part)
-        label = _processed(np.array(plan.values, np.int32)[classes.numpy()], affine, members[0].run, steps)
+        label = _processed(np.array(run.plan.values, np.int32)[classes.numpy()], affine, run, steps)
+        if calibration and noticed:
+            rows = judge(case.name, noticed, volumes(label, affine, run.structures), calibration)
+            write_expected(output, [row for row in read_expected(output) if row.case != case.name] + rows)
         write_case(case, label, scores, affine, output)
     except Exception as error:
         if not lacks_memory(error):

@@ -4,7 +4,7 @@ from medcontext.networks.initial import KeyReport
 from medcontext.run.checkpoint import Weights, load_network, make_network, read_checkpoint, write_checkpoint
 from medcontext.run.facts import Facts, UnlabelledFacts
 from medcontext.run.folder import FILES, Run, Training, read_run
-from medcontext.run.folds import FOLDS, PREDICTIONS, cross_validation_of, fold_folder, read_runs
+from medcontext.run.folds import FOLDS, PREDICTIONS, fold_folder, home, read_runs
 from medcontext.run.inputs import INPUTS, Inputs, go_on_command
 from medcontext.run.pretraining import RECORD, Pretraining, read_pretraining
 from medcontext.run.weights import INITIAL, initial_remarks, load_weights
@@ -24,9 +24,9 @@ __all__ = [
     "Training",
     "UnlabelledFacts",
     "Weights",
-    "cross_validation_of",
     "fold_folder",
     "go_on_command",
+    "home",
     "initial_remarks",
     "load_network",
     "load_weights",

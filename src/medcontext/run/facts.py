@@ -1,13 +1,12 @@
 """What `run.json` says of a training: on what, with what, how far it is, what it took."""
 
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from medcontext.configuration import plain
 from medcontext.data.regions import Regions
 from medcontext.data.unlabelled import ScanLists
-from medcontext.errors import InputError
+from medcontext.typed_json import taken
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class UnlabelledFacts(ScanLists):
     @classmethod
     def from_dict(cls, content: Any) -> "UnlabelledFacts":
         """From plain values, see `Facts.from_dict`."""
-        return _taken(content, cls, "unlabelled")
+        return taken(content, cls, "unlabelled")
 
 
 @dataclass
@@ -91,38 +90,4 @@ class Facts:
         Raises:
             InputError: if a field is missing, or is not what it must be.
         """
-        return _taken(content, cls, "it")
-
-
-def _taken(value: Any, kind: Any, name: str) -> Any:
-    """A value from JSON as what a field is declared to be; a null is a fact that is not known.
-
-    Raises:
-        InputError: if it is something else.
-
-    >>> _taken({"a": [1, 2]}, dict[str, tuple[int, int]], "sizes")
-    {'a': (1, 2)}
-    """
-    if isinstance(kind, UnionType):
-        return None if value is None else _taken(value, get_args(kind)[0], name)
-    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
-        declared = get_type_hints(kind)
-        known = {key: each for key, each in value.items() if key in declared and each is not None}
-        lacking = [
-            each.name
-            for each in fields(kind)
-            if each.default is MISSING is each.default_factory and each.name not in known
-        ]
-        if lacking:
-            raise InputError(f"it has no {', '.join(lacking)}.")
-        return kind(**{key: _taken(each, declared[key], key) for key, each in known.items()})
-    of, parts = get_origin(kind), get_args(kind)
-    if of is dict and isinstance(value, dict):
-        return {key: _taken(each, parts[1], name) for key, each in value.items()}
-    if of is tuple and isinstance(value, list):
-        parts = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
-        if len(parts) == len(value):
-            return tuple(_taken(each, part, name) for each, part in zip(value, parts, strict=True))
-    if of is None and isinstance(value, (int, float) if kind is float else kind):
-        return value
-    raise InputError(f"{name} is {value!r:.60}.")
+        return taken(content, cls, "it")

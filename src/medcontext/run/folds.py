@@ -42,8 +42,13 @@ def read_runs(folder: Path) -> list[Run]:
     return whole
 
 
-def cross_validation_of(runs: Sequence[Run]) -> Path | None:
-    """The folder of the cross-validation whose folds several runs are; None where they are not of one."""
+def home(runs: Sequence[Run]) -> Path | None:
+    """Where lies what was found out of networks: in the folder of the run, or of the cross-validation.
+
+    None of other ensembles.
+    """
+    if len(runs) == 1:
+        return runs[0].folder
     roots = {run.folder.parent.parent for run in runs}
     root = roots.pop()
-    return root if not roots and len(runs) > 1 and (root / FOLDS).is_file() else None
+    return root if not roots and (root / FOLDS).is_file() else None

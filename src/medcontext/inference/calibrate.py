@@ -1,0 +1,183 @@
+"""Looking at what networks make of scans with labels: of those that they were not trained on, and of what they know."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from medcontext.console import track
+from medcontext.data.cases import Case, Dataset
+from medcontext.data.folders import listed
+from medcontext.data.labelled import read_labelled
+from medcontext.data.nifti import image_digest
+from medcontext.data.placement import voxel_sizes
+from medcontext.data.prepare import prepare_image
+from medcontext.errors import InputError
+from medcontext.files import file_hash
+from medcontext.inference.beside import volumes
+from medcontext.inference.components import apply_steps
+from medcontext.inference.ensemble import Member, segment
+from medcontext.inference.expected import LEAST, learn
+from medcontext.inference.parts import part_of
+from medcontext.inference.postprocess import applicable
+from medcontext.inference.signs import SIGNS, Noticed
+from medcontext.run import Run, Weights, home
+from medcontext.run.calibration import (
+    FILE,
+    UNFINISHED,
+    Calibration,
+    Known,
+    Observed,
+    read_calibration,
+    write_calibration,
+)
+from medcontext.run.postprocessing import Keep
+
+
+class Group(NamedTuple):
+    """Networks that predict together, and labelled cases of a data set that none of them was trained on."""
+
+    members: tuple[Member, ...]
+    dataset: Dataset
+    cases: tuple[Case, ...]
+
+
+def find_groups(members: Sequence[Member], dataset: Dataset, on: Dataset | None) -> list[Group]:
+    """Who predicts what: all networks another data set, or each its validation cases, those of its fold.
+
+    Args:
+        members: the networks.
+        dataset: of the training.
+        on: another one.
+
+    Raises:
+        InputError: if a validation case is not in the data set.
+    """
+    if on is not None:
+        return [Group(tuple(members), on, on.cases)]
+    names = [[name for name in member.run.split.validation if name in member.run.facts.cases] for member in members]
+    return [Group((member,), dataset, _named(own, dataset)) for member, own in zip(members, names, strict=True) if own]
+
+
+def know(runs: Sequence[Run], dataset: Dataset) -> Known:
+    """What the labelled scans of trainings look like, those that were validated on among them.
+
+    Raises:
+        InputError: if one is not in the data set, is damaged, or is another scan under its name.
+    """
+    run = runs[0]
+    names = list(dict.fromkeys(name for each in runs for name in each.facts.cases))
+    quantiles, extents = [], []
+    found: dict[str, list[float]] = {name: [] for name in run.structures}
+    for case in track(_named(names, dataset), "looking at the labelled scans"):
+        image, label, affine = read_labelled(case, dataset, run.plan.label_map)
+        if part_of(case.name, image_digest(image), runs) == "unknown":
+            raise InputError(
+                f"{dataset.root} has another scan under the name {case.name} than {run.folder} was trained with. Give "
+                "the data set of the training: --data DATASET."
+            )
+        noticed = Noticed()
+        noticed.scan(*prepare_image(image, affine, run.plan))
+        quantiles.append(tuple(map(tuple, noticed.quantiles.tolist())))
+        extents.append(noticed.extent)
+        for name, ml in volumes(_values(label, run), affine, run.structures).items():
+            found[name].append(ml)
+    return Known(tuple(quantiles), tuple(extents), {name: tuple(each) for name, each in found.items()})
+
+
+def applicable_calibration(
+    members: Sequence[Member], weights: Weights, wanted: bool | None
+) -> tuple[Calibration | None, str]:
+    """What is known of these networks; and why nothing is although there is something, or nothing.
+
+    Args:
+        members: the networks.
+        weights: which are used.
+        wanted: whether there must be something; None takes what there is.
+
+    Raises:
+        InputError: if there must be something and nothing is.
+    """
+    folder = home([member.run for member in members])
+    found = read_calibration(folder / FILE) if folder and wanted is not False else None
+    why = "of these networks nothing is known together" if folder is None else f"{folder} is not calibrated"
+    if found and not found.holds_for(calibration_of(members, weights, found.known)):
+        found, why = None, f"{folder} is calibrated for other checkpoints, weights, overlap or mirroring"
+        if wanted is None:
+            return None, f"no DSC is expected: {why}. Run `medcontext calibrate` with these."
+    if wanted and found is None:
+        raise InputError(f"--expected needs what `medcontext calibrate` learns, but {why}.")
+    return found, ""
+
+
+def calibration_of(members: Sequence[Member], weights: Weights, known: Known) -> Calibration:
+    """What is known of networks before any case was looked at."""
+    hashes, window = tuple(file_hash(member.checkpoint) for member in members), members[0].window
+    return Calibration(weights, hashes, window.overlap, window.mirror, SIGNS, known)
+
+
+def observe(groups: Sequence[Group], empty: Calibration, folder: Path) -> Calibration:
+    """Look at what networks make of cases, and learn from it where these are enough.
+
+    What an interrupted call has looked at already is not predicted anew.
+
+    Args:
+        groups: networks and cases.
+        empty: from `calibration_of`.
+        folder: where that call left its file, and this one leaves it until the result is written.
+
+    Raises:
+        InputError: if a case cannot be read or predicted, or a network was trained on it.
+    """
+    before = read_calibration(folder / UNFINISHED)
+    found = list(before.observed) if before and before.holds_for(empty) else []
+    done = {row.case for row in found}
+    todo = [(case, group) for group in groups for case in group.cases if case.name not in done]
+    for case, (members, dataset, _) in track(todo, "predicting"):
+        steps, _ = applicable(members, empty.weights, [file_hash(member.checkpoint) for member in members])
+        found += _observe_case(case, dataset, members, steps)
+        write_calibration(folder / UNFINISHED, replace(empty, observed=tuple(found)))
+    if len({row.patient for row in found}) < LEAST:
+        return empty
+    rule, judged = learn(found)
+    return replace(empty, observed=judged, rule=rule)
+
+
+def _observe_case(
+    case: Case, dataset: Dataset, members: Sequence[Member], steps: Mapping[str, Keep]
+) -> Iterator[Observed]:
+    """A row for each structure that the networks find in a case."""
+    run, noticed = members[0].run, Noticed()
+    image, truth, affine = read_labelled(case, dataset, run.plan.label_map)
+    if part_of(case.name, image_digest(image), [member.run for member in members]) == "training":
+        raise InputError(
+            f"{run.folder} was trained on the scan of case '{case.name}', which says nothing of new ones; give --on a "
+            "data set without it."
+        )
+    classes, _ = segment(image, affine, members, noticed=noticed)
+    ml = float(np.prod(voxel_sizes(affine))) / 1000
+    label = apply_steps(_values(classes.numpy(), run), steps, run.structures, run.regions, ml)
+    for name, values in run.structures.items():
+        own, true = np.isin(label, values), np.isin(_values(truth, run), values)
+        signs, total = noticed.mean(name), int(own.sum()) + int(true.sum())
+        if signs and total:
+            yield Observed(case.name, case.owner, name, signs, 2 * int((own & true).sum()) / total)
+
+
+def _named(names: Sequence[str], dataset: Dataset) -> tuple[Case, ...]:
+    """Labelled cases of a data set.
+
+    Raises:
+        InputError: if one is not there.
+    """
+    cases = {case.name: case for case in dataset.cases}
+    if missing := [name for name in names if name not in cases]:
+        raise InputError(f"{dataset.root} has no labelled case {listed(missing)}. Give the data set of the training.")
+    return tuple(cases[name] for name in names)
+
+
+def _values(classes: np.ndarray, run: Run) -> np.ndarray:
+    """Class indices as label values."""
+    return np.array(run.plan.values, np.int32)[classes]

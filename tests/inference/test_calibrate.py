@@ -1,0 +1,218 @@
+"""What a network's signs are worth is learnt on cases that it was not trained on, and told with every prediction."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medcontext.cli import main
+from medcontext.commands.calibrate import calibrate
+from medcontext.commands.predict import predict
+from medcontext.data.cases import Case
+from medcontext.data.nifti import image_digest, read_image
+from medcontext.data.splits import Split
+from medcontext.errors import InputError
+from medcontext.inference import calibrate as looking
+from medcontext.inference.judge import read_expected
+from medcontext.run import FOLDS, Run
+from medcontext.run.calibration import FILE, UNFINISHED, read_calibration
+from tests.inference.runs import LEVELS, level_run, nearest_level, save, save_networks
+
+SHAPE = (12, 12, 12)
+SCALE = 1e-4  # of the logits: soft probabilities
+NAMES = "abcdefgh"
+
+
+def scan(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image, its structures the fainter the later, and its label: a liver (200) and a spleen (600)."""
+    rng = np.random.default_rng(index)
+    label = np.zeros(SHAPE, np.int16)
+    label[1:6, 2:9, 2:9], label[8:11, 3:8, 3:8] = 200, 600
+    image = np.take(LEVELS, np.searchsorted([0, 200, 500, 600], label)) + rng.normal(0, 12, SHAPE)
+    image[label > 0] -= 10 + 4 * index  # at 50 below, the next lower class is as near
+    return image.astype(np.float32), label
+
+
+def write_data(folder: Path, names: str = NAMES) -> Path:
+    entries = []
+    for name in names:
+        image, label = scan(NAMES.index(name))
+        save(folder / f"images/{name}.nii.gz", image)
+        save(folder / f"labels/{name}.nii.gz", label)
+        entries.append({key: f"{key}s/{name}.nii.gz" for key in ("image", "label")})
+    labels = {"background": 0, "kidney": 500, "liver": 200, "spleen": 600}
+    (folder / "dataset.json").write_text(
+        json.dumps({"name": "Faint", "channels": ["MR"], "labels": labels, "cases": entries})
+    )
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+def make(folder: Path, data: Path, split: Split) -> Run:
+    run = level_run(folder, split=split)
+    names = (*split.train, *split.validation)
+    images = {name: Case(name, (data / f"images/{name}.nii.gz",)) for name in names}
+    cases = {name: (image_digest(read_image(case, ["MR"])[0]), "") for name, case in images.items()}
+    run = replace(run, facts=replace(run.facts, cases=cases, data=str(data)))
+    run.facts.step = run.settings.steps
+    run.write()
+    save_networks(run, nearest_level(run, scale=SCALE))
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path) -> Run:
+    return make(tmp_path / "run", data, Split(("a", "b"), tuple("cdefg"), ("h",)))
+
+
+def test_a_calibrated_run_says_what_to_expect(
+    run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", f"--run={run.folder}", "--device=cpu"]) == 0
+    assert "5 patients not trained on" in capsys.readouterr().out
+    found = read_calibration(run.folder / FILE)
+    assert found is not None
+    assert found.rule is not None
+    assert not (run.folder / UNFINISHED).exists()
+    assert {row.case for row in found.observed} == set("cdefg")
+    assert {row.structure for row in found.observed} == {"kidney", "liver", "spleen"}
+    assert all(row.dsc == 0 for row in found.observed if row.structure == "kidney"), (
+        "false alarms where spleen is faint"
+    )
+    assert found.known.volumes["liver"] == pytest.approx((0.245,) * 7)
+    assert found.known.volumes["kidney"] == (0,) * 7
+
+    predict(run, data, tmp_path / "out")
+    label = np.asarray(read_image(Case("h", (tmp_path / "out/h.nii.gz",)), ["MR"])[0][0])
+    rows = {row.structure: row for row in read_expected(tmp_path / "out")}
+    assert list(rows) == ["mean", "kidney", "liver", "spleen"]
+    expected = rows["liver"].expected
+    assert expected is not None
+    true = 2 * ((label == 200) & (scan(7)[1] == 200)).sum() / ((label == 200).sum() + 245)
+    assert expected[0] == pytest.approx(true, abs=0.12)
+    assert expected[1] <= true <= expected[2]
+    assert "likely bad" in rows["mean"].remarks, "the faintest of all"
+    said = json.loads((tmp_path / "out/dataset.json").read_text())["predicted_by"]
+    assert said["calibrated_on"] == 5
+    predict(run, data, tmp_path / "without", expected=False)
+    assert not (tmp_path / "without" / "expected.csv").exists()
+    with pytest.raises(InputError, match="calibrated_on was 5, now None"):
+        predict(run, data, tmp_path / "out", expected=False, resume=True)
+
+
+def test_the_worst_come_first(run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calibrate(run)
+    predict(run, data, tmp_path / "out", part="all")
+    with (tmp_path / "out/expected.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["structure"] == "mean"]
+    assert sorted(row["case"] for row in rows) == list(NAMES)
+    assert rows[0]["case"] == "h", "the faintest of all"
+    need = [(not row["remarks"], float(row["expected_dsc"])) for row in rows]
+    assert need == sorted(need)
+    assert "Look first at" in capsys.readouterr().out
+
+
+def test_an_interrupted_calibration_goes_on(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibrate(run)
+    whole = (run.folder / FILE).read_text()
+    (run.folder / FILE).unlink()
+    seen: list[str] = []
+    segment = looking.segment
+
+    def counted(image: np.ndarray, *rest: object, **options: object) -> object:
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append("")
+        return segment(image, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(looking, "segment", counted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(run)
+    assert not (run.folder / FILE).exists()
+    assert (run.folder / UNFINISHED).exists()
+    seen.clear()
+    calibrate(run)
+    assert len(seen) == 2, "three of five were looked at before"
+    assert (run.folder / FILE).read_text() == whole
+
+
+def test_of_other_weights_or_windows_it_says_nothing(
+    run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrate(run)
+    for index, other in enumerate(({"weights": "teacher"}, {"overlap": 0.75}, {"mirror": True})):
+        predict(run, data, tmp_path / f"out{index}", **other)  # type: ignore[arg-type]
+        assert "calibrated for other checkpoints, weights, overlap or mirroring" in capsys.readouterr().out
+        assert not (tmp_path / f"out{index}/expected.csv").exists()
+    save_networks(run, nearest_level(run, scale=2 * SCALE))  # trained on
+    with pytest.raises(InputError, match="--expected needs what `medcontext calibrate` learns, but .* is calibrated f"):
+        predict(run, data, tmp_path / "out", expected=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_cases_it_knows_only_what_is_unlike(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make(tmp_path / "run", data, Split(("a", "b"), (), ("h",)))
+    with pytest.raises(InputError, match="is not calibrated"):
+        predict(run, data, tmp_path / "out", expected=True)
+    calibrate(run)
+    assert "no DSC can be expected" in capsys.readouterr().out
+    predict(run, data, tmp_path / "out")
+    rows = {row.structure: row for row in read_expected(tmp_path / "out")}
+    assert rows["liver"].expected is None
+    assert rows["liver"].signs is not None
+
+
+def test_it_learns_from_another_data_set(data: Path, tmp_path: Path) -> None:
+    run = make(tmp_path / "run", data, Split(("a", "b"), (), ("h",)))
+    calibrate(run, on=write_data(tmp_path / "other", "cdef"))
+    found = read_calibration(run.folder / FILE)
+    assert found is not None
+    assert {row.case for row in found.observed} == set("cdef")
+    with pytest.raises(InputError, match="was trained on the scan of case 'b'"):
+        calibrate(run, on=write_data(tmp_path / "same", "bcd"))
+
+
+def test_scans_that_changed_are_refused(run: Run, data: Path) -> None:
+    save(data / "images/a.nii.gz", scan(5)[0] + 1)
+    with pytest.raises(InputError, match="has another scan under the name a than"):
+        calibrate(run)
+    with pytest.raises(InputError, match="has no labelled case a, b"):
+        calibrate(run, data=write_data(data.parent / "other", "cdefg"))
+
+
+def test_of_a_cross_validation_each_fold_is_asked_of_what_it_was_not_trained_on(data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cv"
+    folds = [Split(tuple("efgh"), tuple("abcd"), ()), Split(tuple("abcd"), tuple("efgh"), ())]
+    for number, split in enumerate(folds):
+        run = make(root / f"fold{number}" / "run", data, split)
+        save_networks(run, nearest_level(run, scale=SCALE * (1 + number)))
+    (root / FOLDS).write_text(json.dumps([{"train": one.train, "val": one.validation} for one in folds]))
+    calibrate(root)
+    found = read_calibration(root / FILE)
+    assert found is not None
+    assert [row.case for row in found.observed if row.structure == "liver"] == list(NAMES)
+    assert len(found.networks) == 2
+    predict(root, write_data(tmp_path / "new", "h"), tmp_path / "out", part="all")
+    assert read_expected(tmp_path / "out")[2].expected is not None
+
+
+def test_a_damaged_file_is_named(run: Run, data: Path, tmp_path: Path) -> None:
+    calibrate(run)
+    content = json.loads((run.folder / FILE).read_text())
+    content["rule"]["weights"] = "many"
+    (run.folder / FILE).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"calibration\.json is damaged: weights is 'many'"):
+        predict(run, data, tmp_path / "out")
+    shutil.rmtree(run.folder / "checkpoints")
+    with pytest.raises(InputError, match=r"last\.ckpt"):
+        calibrate(run)
