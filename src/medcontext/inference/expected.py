@@ -89,5 +89,5 @@ def _width(judged: Sequence[Observed], patients: int) -> tuple[float, float]:
         abs(each.dsc - each.expected) / max(1 - each.expected, NEAREST) for each in judged if each.expected is not None
     )
     level = min(LEVEL, patients / (patients + 1))
-    rank = min(len(off), math.ceil((len(off) + 1) * level))
-    return off[rank - 1], level
+    share = min(1.0, math.ceil((patients + 1) * level) / patients)  # cases of one patient are no news of others
+    return off[math.ceil(share * len(off)) - 1], level
