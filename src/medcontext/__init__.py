@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medcontext.commands.prepare import prepare
     from medcontext.commands.pretrain import pretrain
     from medcontext.commands.report import report
+    from medcontext.commands.suggest import suggest
     from medcontext.commands.train import train
     from medcontext.errors import InputError
     from medcontext.evaluation.summary import Scores
@@ -67,6 +68,7 @@ __all__ = [
     "pretrain",
     "report",
     "reproduce",
+    "suggest",
     "train",
 ]
 ELSEWHERE = {

@@ -91,6 +91,7 @@ COMMANDS = {
     "predict": Command("medcontext.commands.predict", values={"input": "FILE|DIR|DATASET", "image": "PATTERN"}),
     "postprocess": Command("medcontext.commands.postprocess"),
     "calibrate": Command("medcontext.commands.calibrate", values={"on": "DATASET"}),
+    "suggest": Command("medcontext.commands.suggest", values={"input": "FILE|DIR|DATASET", "image": "PATTERN"}),
     "evaluate": Command("medcontext.commands.evaluate"),
     "compare": Command("medcontext.commands.compare", "models", {"models": EVALUATIONS}),
     "report": Command("medcontext.commands.report", "models", {"models": EVALUATIONS, "cases": "N", "live": "RUN"}),
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def interrupted(arguments: Sequence[str]) -> str:
     """What to say of a command that was stopped; a training says it itself."""
     name = next(iter(arguments), "").replace("-", "_")
-    if name in ("calibrate", "cross_validate", "postprocess", "prepare", "reproduce"):
+    if name in ("calibrate", "cross_validate", "postprocess", "prepare", "reproduce", "suggest"):
         return "Interrupted. The same command goes on."
     return "Interrupted. Go on with --resume." if name == "predict" else "Interrupted."
 
