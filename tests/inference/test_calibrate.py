@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,42 +12,15 @@ from medcontext.cli import main
 from medcontext.commands.calibrate import calibrate
 from medcontext.commands.predict import predict
 from medcontext.data.cases import Case
-from medcontext.data.nifti import image_digest, read_image
+from medcontext.data.nifti import read_image
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.inference import calibrate as looking
 from medcontext.inference.judge import read_expected
 from medcontext.run import FOLDS, Run
 from medcontext.run.calibration import FILE, UNFINISHED, read_calibration
-from tests.inference.runs import LEVELS, level_run, nearest_level, save, save_networks
-
-SHAPE = (12, 12, 12)
-SCALE = 1e-4  # of the logits: soft probabilities
-NAMES = "abcdefgh"
-
-
-def scan(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image, its structures the fainter the later, and its label: a liver (200) and a spleen (600)."""
-    rng = np.random.default_rng(index)
-    label = np.zeros(SHAPE, np.int16)
-    label[1:6, 2:9, 2:9], label[8:11, 3:8, 3:8] = 200, 600
-    image = np.take(LEVELS, np.searchsorted([0, 200, 500, 600], label)) + rng.normal(0, 12, SHAPE)
-    image[label > 0] -= 10 + 4 * index  # at 50 below, the next lower class is as near
-    return image.astype(np.float32), label
-
-
-def write_data(folder: Path, names: str = NAMES) -> Path:
-    entries = []
-    for name in names:
-        image, label = scan(NAMES.index(name))
-        save(folder / f"images/{name}.nii.gz", image)
-        save(folder / f"labels/{name}.nii.gz", label)
-        entries.append({key: f"{key}s/{name}.nii.gz" for key in ("image", "label")})
-    labels = {"background": 0, "kidney": 500, "liver": 200, "spleen": 600}
-    (folder / "dataset.json").write_text(
-        json.dumps({"name": "Faint", "channels": ["MR"], "labels": labels, "cases": entries})
-    )
-    return folder
+from tests.inference.faint import NAMES, SCALE, faint_run, scan, write_data
+from tests.inference.runs import nearest_level, save, save_networks
 
 
 @pytest.fixture
@@ -56,21 +28,9 @@ def data(tmp_path: Path) -> Path:
     return write_data(tmp_path / "data")
 
 
-def make(folder: Path, data: Path, split: Split) -> Run:
-    run = level_run(folder, split=split)
-    names = (*split.train, *split.validation)
-    images = {name: Case(name, (data / f"images/{name}.nii.gz",)) for name in names}
-    cases = {name: (image_digest(read_image(case, ["MR"])[0]), "") for name, case in images.items()}
-    run = replace(run, facts=replace(run.facts, cases=cases, data=str(data)))
-    run.facts.step = run.settings.steps
-    run.write()
-    save_networks(run, nearest_level(run, scale=SCALE))
-    return run
-
-
 @pytest.fixture
 def run(tmp_path: Path, data: Path) -> Run:
-    return make(tmp_path / "run", data, Split(("a", "b"), tuple("cdefg"), ("h",)))
+    return faint_run(tmp_path / "run", data, Split(("a", "b"), tuple("cdefg"), ("h",)))
 
 
 def test_a_calibrated_run_says_what_to_expect(
@@ -159,7 +119,7 @@ def test_of_other_weights_or_windows_it_says_nothing(
 def test_without_cases_it_knows_only_what_is_unlike(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make(tmp_path / "run", data, Split(("a", "b"), (), ("h",)))
+    run = faint_run(tmp_path / "run", data, Split(("a", "b"), (), ("h",)))
     with pytest.raises(InputError, match="is not calibrated"):
         predict(run, data, tmp_path / "out", expected=True)
     calibrate(run)
@@ -171,7 +131,7 @@ def test_without_cases_it_knows_only_what_is_unlike(
 
 
 def test_it_learns_from_another_data_set(data: Path, tmp_path: Path) -> None:
-    run = make(tmp_path / "run", data, Split(("a", "b"), (), ("h",)))
+    run = faint_run(tmp_path / "run", data, Split(("a", "b"), (), ("h",)))
     calibrate(run, on=write_data(tmp_path / "other", "cdef"))
     found = read_calibration(run.folder / FILE)
     assert found is not None
@@ -192,7 +152,7 @@ def test_of_a_cross_validation_each_fold_is_asked_of_what_it_was_not_trained_on(
     root = tmp_path / "cv"
     folds = [Split(tuple("efgh"), tuple("abcd"), ()), Split(tuple("abcd"), tuple("efgh"), ())]
     for number, split in enumerate(folds):
-        run = make(root / f"fold{number}" / "run", data, split)
+        run = faint_run(root / f"fold{number}" / "run", data, split)
         save_networks(run, nearest_level(run, scale=SCALE * (1 + number)))
     (root / FOLDS).write_text(json.dumps([{"train": one.train, "val": one.validation} for one in folds]))
     calibrate(root)
