@@ -4,7 +4,7 @@
 BUNDLE/configs/metadata.json    what it is: labels, channels, versions; valid by MONAI's schema
 BUNDLE/configs/inference.json   what `predict` does, see `bundle_inference.py`
 BUNDLE/models/model.pt          the weights
-BUNDLE/models/model.ts          the same network as TorchScript, where torch can trace it
+BUNDLE/models/model.ts          it as TorchScript, where torch can trace it, with the configs inside
 BUNDLE/docs/README.md           how to run it, and what it does not do
 ```
 """
@@ -21,6 +21,7 @@ import monai
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.data import save_net_with_metadata
 from torch import Tensor, nn
 
 import medcontext
@@ -28,7 +29,7 @@ from medcontext.errors import InputError, first_line
 from medcontext.extras import need
 from medcontext.files import file_hash, output_folder, write_json, write_text
 from medcontext.inference.export import TOLERANCE, Finest
-from medcontext.integrations.bundle_inference import counted, inference_config, output_values
+from medcontext.integrations.bundle_inference import inference_config
 from medcontext.method.losses import heads
 from medcontext.networks import monai_network
 from medcontext.run import Run, Weights, load_network
@@ -67,22 +68,18 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
             remarks.append("torch cannot trace this network, so there is no model.ts; model.pt is used.")
         elif not script.any_batch:
             remarks.append("models/model.ts takes one window at a time.")
-        if not counted(values := output_values(run)):
-            remarks.append(
-                f"MONAI Label numbers the structures 1, 2, 3, ..., here they have {', '.join(map(str, values[1:]))}: "
-                "for it, leave out the MapLabelValued in configs/inference.json."
-            )
+        batch = 1 if script is not None and not script.any_batch else run.settings.window.batch_size
+        config = inference_config(run, definition, definition is SCRIPT, batch)
+        origin = f"step {run.facts.step}, the {weights}'s weights, SHA-256 {digest}"
+        about = metadata(run, folder.name, origin)
         for name in ("configs", "models", "docs"):
             (temporary / name).mkdir(parents=True)
         torch.save(network.state_dict(), temporary / "models" / "model.pt")
         if script is not None:
-            torch.jit.save(script.module, temporary / "models" / "model.ts")
-        scripted = definition is SCRIPT
-        batch = 1 if script is not None and scripted and not script.any_batch else run.settings.window.batch_size
-        config = inference_config(run, definition, scripted, batch)
+            path, inside = str(temporary / "models" / "model.ts"), {"inference.json": json.dumps(config).encode()}
+            save_net_with_metadata(script.module, path, False, meta_values=about, more_extra_files=inside)
         write_json(temporary / "configs" / "inference.json", config)
-        origin = f"step {run.facts.step}, the {weights}'s weights, SHA-256 {digest}"
-        write_json(temporary / "configs" / "metadata.json", metadata(run, folder.name, origin))
+        write_json(temporary / "configs" / "metadata.json", about)
         write_text(temporary / "docs" / "README.md", readme(run, folder.name, origin, remarks))
         os.replace(temporary, folder)
     except OSError as error:
@@ -242,6 +239,7 @@ def readme(run: Run, name: str, origin: str, remarks: list[str]) -> str:
     files = "`<case>_0000.nii.gz`, `<case>_0001.nii.gz`, ... or a 4D `<case>.nii.gz`" if several else "`<case>.nii.gz`"
     order = f", in the order {', '.join(run.plan.channels)}" if several else ""
     labels = "\n".join(f"| {value} | {structure} |" for structure, value in run.plan.labels.items())
+    numbered = ", ".join(run.regions or run.plan.structures)
     lines = "".join(f"- {remark}\n" for remark in remarks)
     return f"""# {name}
 
@@ -260,6 +258,8 @@ python -m monai.bundle run --bundle_root BUNDLE --config_file BUNDLE/configs/inf
 
 SCANS has {files}, in mm{order}. Each segmentation lies on its
 scan's grid, in the values above. It needs MONAI with nibabel, pytorch-ignite, einops and fire, not medcontext.
+
+In MONAI Label and MONAI Deploy structures are numbered 1, 2, 3, ... in this order: {numbered}.
 
 Unlike `medcontext predict` it does not refuse a scan that cannot be trusted: one with values that are not finite or are
 fill values, a header that contradicts itself or is in another unit than mm, channels on different grids.

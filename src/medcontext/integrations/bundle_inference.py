@@ -3,6 +3,10 @@
 The steps are those of `data/prepare.py`, `inference/window.py` and `data/geometry.py`, in their order. Where a step
 depends on the scan in a way that no transform of MONAI's has an option for, the config has an expression of torch's.
 None of it is medcontext's own code, so that a bundle runs without it.
+
+MONAI Label and MONAI Deploy take `preprocessing`, `inferer` and `postprocessing` out of it, and load and write
+themselves, with 8 bits in Deploy and for 3D Slicer: there, structures are numbered 1, 2, 3, ... as the network's
+outputs are. The data set's label values come with `writing`, which only `monai.bundle run` does.
 """
 
 from typing import Any
@@ -32,11 +36,12 @@ PAD = (
     "$lambda image: torch.cat([torch.nn.functional.pad(image[c : c + 1], sum(@margins(image.shape[1:])[::-1], ()), "
     "value=0.0 if inside else float(image[c].min())) for c, inside in enumerate(@only_inside)])"
 )
+# Shapes are arrays of numpy's, as MONAI Deploy hands every other tensor that preparing leaves to the network.
 PREPARE = (
-    "$lambda data: {**data, 'native': torch.tensor(data['image'].shape[1:]), "
+    "$lambda data: {**data, 'native': numpy.array(data['image'].shape[1:]), "
     "'image': @resize(data['image'], @prepared_shape(data['image']))}"
 )
-WINDOWED = "$lambda data: {**data, 'prepared': torch.tensor(data['image'].shape[1:]), 'image': @pad(data['image'])}"
+WINDOWED = "$lambda data: {**data, 'prepared': numpy.array(data['image'].shape[1:]), 'image': @pad(data['image'])}"
 UNPADDED = (
     "$lambda data: {**data, 'pred': data['pred'][(slice(None), *(slice(low, low + n) for n, (low, _) in "
     "zip(data['prepared'].tolist(), @margins(data['prepared'].tolist()))))]}"
@@ -61,8 +66,8 @@ ENDING = (
 FILES = "$[list(files) for _, files in itertools.groupby(@scans, lambda path: re.sub(@ending, '', path))]"
 ALL_CHANNELS = (
     "$lambda data: data if len(data['image']) == len(@only_inside) else @refuse("
-    "f\"{data['image'].meta['filename_or_obj']}: the case has {len(data['image'])} channels, but the network takes "
-    '{len(@only_inside)}")'
+    "f\"{data['image'].meta.get('filename_or_obj', 'image')}: the case has {len(data['image'])} channels, "
+    'but the network takes {len(@only_inside)}")'
 )
 
 
@@ -116,6 +121,7 @@ def inference_config(run: Run, network: dict[str, Any], scripted: bool, batch: i
             "device": "cpu",
         },
         "postprocessing": {"_target_": "Compose", "transforms": postprocessing(run)},
+        "writing": {"_target_": "Compose", "transforms": ["@postprocessing", *writing(run)]},
         "handlers": [] if scripted else [{**loading, "map_location": "@device"}],
         "evaluator": {
             "_target_": "SupervisedEvaluator",
@@ -123,7 +129,7 @@ def inference_config(run: Run, network: dict[str, Any], scripted: bool, batch: i
             "val_data_loader": "@dataloader",
             "network": "@network",
             "inferer": "@inferer",
-            "postprocessing": "@postprocessing",
+            "postprocessing": "@writing",
             "val_handlers": "@handlers",
         },
         "run": ["$@evaluator.run()"],
@@ -143,6 +149,7 @@ def preprocessing(plan: Plan) -> list[Transform]:
     return [
         {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        {"_target_": "EnsureTyped", "keys": "image", "dtype": "$torch.float32"},  # MONAI Deploy's are integers
         ALL_CHANNELS,
         {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
         *([crop] if plan.crop_foreground else []),
@@ -200,8 +207,8 @@ def scaled(key: str, channel: Normalization, several: bool = False) -> list[Tran
 
 
 def postprocessing(run: Run) -> list[Transform]:
-    """From logits on the prepared grid to label values on the file's."""
-    regions, written = run.regions, output_values(run)
+    """From logits on the prepared grid to 0, 1, 2, ... on the file's, in the order of the network's outputs."""
+    regions = run.regions
     back: list[Transform] = [UNPADDED, *([] if run.plan.spacing is None else [RESTORED])]
     classes: list[Transform] = [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}]
     if regions:
@@ -209,9 +216,6 @@ def postprocessing(run: Run) -> list[Transform]:
             {"_target_": "AsDiscreted", "keys": "pred", "threshold": ABOVE_HALF},
             {"_target_": "Lambdad", "keys": "pred", "func": LAST_REGION},
         ]
-    if not counted(written):
-        pairs = {"orig_labels": list(range(len(written))), "target_labels": list(written)}
-        classes.append({"_target_": "MapLabelValued", "keys": "pred", **pairs, "dtype": "$numpy.int32"})
     return [
         {"_target_": "Activationsd", "keys": "pred", "sigmoid" if regions else "softmax": True},
         *back,
@@ -224,6 +228,18 @@ def postprocessing(run: Run) -> list[Transform]:
             "to_tensor": True,
         },
         *classes,
+    ]
+
+
+def writing(run: Run) -> list[Transform]:
+    """From 0, 1, 2, ... to a file of label values."""
+    written = output_values(run)
+    values: list[Transform] = []
+    if written != tuple(range(len(written))):
+        pairs = {"orig_labels": list(range(len(written))), "target_labels": list(written)}
+        values = [{"_target_": "MapLabelValued", "keys": "pred", **pairs, "dtype": "$numpy.int32"}]
+    return [
+        *values,
         ONE_CHANNEL,
         {
             "_target_": "SaveImaged",
@@ -240,11 +256,6 @@ def postprocessing(run: Run) -> list[Transform]:
 def output_values(run: Run) -> tuple[int, ...]:
     """The label values that are written, the background's first, in the order of the network's outputs."""
     return (0, *written_values(run.regions)) if run.regions else run.plan.values
-
-
-def counted(values: tuple[int, ...]) -> bool:
-    """Whether label values are 0, 1, 2, ..., as MONAI Label numbers structures."""
-    return values == tuple(range(len(values)))
 
 
 def label_type(values: tuple[int, ...]) -> str:
