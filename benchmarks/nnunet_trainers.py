@@ -46,8 +46,10 @@ PRIMUS = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs timm,
 ARMS = {
     "stock": "nnUNetTrainer",
     "medcontext": "nnUNetTrainerMedContextFine",
+    "medcontext, late": "nnUNetTrainerMedContextFineLate",
     "labels alone": "nnUNetTrainerMedContextFineLabelled",
 }
+LATE = 0.6  # of the steps, from which scans join; as early as by default the teacher still makes mistakes that stay
 PROBE = 12  # steps of each trainer, by turns, by which a step's cost is measured
 
 
@@ -87,7 +89,7 @@ class Place:
         return self.folder / f"results-{self.seed}" / NAME / f"{ARMS[arm]}__nnUNetPlans__{CONFIGURATION}"
 
     def scores(self, arm: str) -> Path:
-        return self.folder / f"scores-{arm.replace(' ', '_')}-{self.seed}"
+        return self.folder / f"scores-{arm.replace(', ', '_').replace(' ', '_')}-{self.seed}"
 
     def trainer(self, arm: str, steps: int) -> Any:
         """Of an arm, with so many steps, its augmentation in this process."""
@@ -117,7 +119,11 @@ def kind(arm: str) -> type:
 
     if arm == "stock":
         return nnUNetTrainer
-    scans = Unlabelled() if arm == "medcontext" else Unlabelled(view="none")
+    scans = {
+        "medcontext": Unlabelled(),
+        "medcontext, late": Unlabelled(start=LATE),
+        "labels alone": Unlabelled(view="none"),
+    }[arm]
     method = MethodSettings(mask=MaskSettings(patch_size=8), unlabelled=scans)
     return type(ARMS[arm], (MedContextMixin, nnUNetTrainer), {"method": method})
 
@@ -164,7 +170,7 @@ def plan(place: Place) -> None:
 
 def measure(place: Place) -> None:
     """Write what a step of each arm costs in stock's, by turns in one process: before and after scans join."""
-    trainers = {arm: place.trainer(arm, 10**4) for arm in ARMS}
+    trainers = {arm: place.trainer(arm, 10**4) for arm in ("stock", "medcontext", "labels alone")}
     used: dict[str, list[float]] = {}
     for trainer in trainers.values():
         trainer.on_train_start()
@@ -192,10 +198,11 @@ def measure(place: Place) -> None:
 
 
 def steps(place: Place, arm: str, stock: int) -> int:
-    """As many as cost what stock's do; a quarter of them before scans without labels join."""
+    """As many as cost what stock's do, those before scans without labels join and those after."""
     costs = json.loads((place.folder / "costs.json").read_text())["costs"]
-    start = 0.25 if arm == "medcontext" else 0.0
-    return round(stock / (start * costs[f"{arm} 0"] + (1 - start) * costs[f"{arm} 1"]))
+    start = {"medcontext": 0.25, "medcontext, late": LATE}.get(arm, 0.0)
+    name = arm.removesuffix(", late")
+    return round(stock / (start * costs[f"{name} 0"] + (1 - start) * costs[f"{name} 1"]))
 
 
 def train(place: Place, arm: str, number: int) -> None:
