@@ -13,6 +13,8 @@ EXTRAS = {
     "ignite": ("PyTorch Ignite, which MONAI's engines need,", "monai"),
     "fire": ("Fire, which runs MONAI's bundles,", "monai"),
     "jsonschema": ("jsonschema, which checks a MONAI bundle's metadata,", "monai"),
+    "pydicom": ("pydicom, which reads DICOM,", "dicom"),
+    "highdicom": ("highdicom, which writes DICOM segmentations,", "dicom"),
     "onnx": ("ONNX", "onnx"),
     "onnxscript": ("ONNX Script", "onnx"),
     "onnxruntime": ("ONNX Runtime", "onnx"),

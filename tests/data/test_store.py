@@ -10,7 +10,7 @@ import torch
 
 from medcontext.data import store
 from medcontext.data.geometry import Geometry
-from medcontext.data.store import Store, sample_positions, write_case
+from medcontext.data.store import Store, describe_sources, sample_positions, write_case
 from medcontext.errors import InputError
 
 
@@ -120,3 +120,16 @@ def test_remains_of_killed_processes_go(tmp_path: Path) -> None:
 def test_no_store(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="prepare the data set first"):
         Store(tmp_path / "none")
+
+
+def test_a_change_of_any_file_of_a_dicom_series_is_seen(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    for name in "ab":
+        (folder / name).write_bytes(bytes(128) + b"DICM" + name.encode())
+    before = describe_sources([folder])
+    assert describe_sources([folder]) == before
+    (folder / "b").write_bytes(bytes(128) + b"DICM?")
+    assert describe_sources([folder]) != before
+    (folder / "b").unlink()
+    assert describe_sources([folder]) != before

@@ -313,7 +313,7 @@ def _without_problems(cases: Iterable[Case], problems: list[str]) -> Iterable[Ca
     for case in cases:
         for name in (case.name, *case.images, case.label or ""):
             check_utf8(name)
-        missing = [path for path in case.images if not path.is_file()]
+        missing = [path for path in case.images if not path.exists()]  # a folder may be a DICOM series
         if case.label is not None and not case.label.is_file():
             missing.append(case.label)
         same = next((images[key] for key in map(_identity, case.images) if key in images), None)

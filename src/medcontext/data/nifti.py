@@ -1,4 +1,6 @@
-"""NIfTI files in, arrays out, and back, with one clear error for every file that cannot be trusted.
+"""Scans in, arrays out, and back, with one clear error for every file that cannot be trusted.
+
+A path is a NIfTI file's; an image's may also be a folder with a DICOM series, or a file of one: see `data/dicom`.
 
 Arrays are indexed in the file's own axes, X, Y, Z; an image has its channels C in front. Affines are 4 x 4,
 from voxel indices to millimetres in RAS+ (nibabel's convention).
@@ -8,7 +10,7 @@ import gzip
 import hashlib
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
 from medcontext.data.cases import Case
+from medcontext.data.dicom.heads import is_dicom_path
+from medcontext.data.dicom.read import doubts_of, read_volume, stack_of
 from medcontext.data.placement import GRID_TOLERANCE, SAME_SIZE, Doubt, grid_distance, place, triple_text, voxel_sizes
 from medcontext.errors import InputError, NotEnoughMemory, counted, lacks_memory, memory_words
 from medcontext.files import atomic_path
@@ -74,22 +78,28 @@ def is_nifti(path: Path) -> bool:
 
 
 def case_name(path: Path) -> str:
-    """The file's name without its NIfTI suffix, with composed accents: macOS's file systems decompose them.
+    """The file's name without its NIfTI suffix or .dcm, with composed accents: macOS's file systems decompose them.
+
+    A folder of DICOM files gives its whole name.
 
     >>> case_name(Path("imagesTr/hippocampus_001.nii.gz"))
     'hippocampus_001'
     """
     name = unicodedata.normalize("NFC", path.name)
-    suffix = next((suffix for suffix in NIFTI_SUFFIXES if name.lower().endswith(suffix)), "")
+    suffix = next((suffix for suffix in (*NIFTI_SUFFIXES, ".dcm") if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]
 
 
 def read_header(path: Path) -> Header:
-    """Read shape, affine and stored type without reading a voxel.
+    """Read shape, affine and stored type (of DICOM, that of the scaled values) without reading a voxel.
 
     Raises:
-        InputError: if the file is missing, is not NIfTI, is not a volume, or says no voxel sizes or no usable affine.
+        InputError: if the file is missing, is not NIfTI, is not a volume, or says no voxel sizes or no usable affine;
+            of DICOM, if there is not one series, or it is not one volume.
     """
+    if is_dicom_path(path):
+        found = stack_of(path)
+        return Header(found.shape, found.affine, np.dtype(np.float32))
     return _header(_open(path), path)
 
 
@@ -99,7 +109,7 @@ def read_doubts(path: Path) -> tuple[Doubt, ...]:
     Raises:
         InputError: as `read_header`.
     """
-    return place(_open(path), path).doubts
+    return doubts_of(path) if is_dicom_path(path) else place(_open(path), path).doubts
 
 
 def image_digest(image: np.ndarray) -> str:
@@ -113,7 +123,7 @@ def read_image(case: Case, channels: Sequence[str]) -> tuple[np.ndarray, np.ndar
     """Read a case's image, slope and intercept applied.
 
     Args:
-        case: with one 3D file per channel, or a single 4D file with the channels last.
+        case: with one 3D file or DICOM series per channel, or a single 4D file with the channels last.
         channels: the names of the channels expected, in order.
 
     Returns:
@@ -131,8 +141,7 @@ def read_image(case: Case, channels: Sequence[str]) -> tuple[np.ndarray, np.ndar
     arrays: list[np.ndarray] = []
     first: Header | None = None
     for path in case.images:
-        image = _open(path)
-        header = _header(image, path)
+        header, voxels = _opened(path)
         shape = header.shape
         found = shape[3] if len(shape) == 4 else 1
         expected = len(channels) if len(case.images) == 1 else 1
@@ -141,7 +150,7 @@ def read_image(case: Case, channels: Sequence[str]) -> tuple[np.ndarray, np.ndar
         if first is None:
             first = header
         check_same_grid(first, header, (str(case.images[0]), str(path)))
-        volume = _voxels(image, path, np.float32).reshape(*shape[:3], found)  # (X, Y, Z, C)
+        volume = voxels().reshape(*shape[:3], found)  # (X, Y, Z, C)
         _check_values(volume, path)
         arrays.append(np.moveaxis(volume, -1, 0))  # (C, X, Y, Z)
     assert first is not None
@@ -244,7 +253,7 @@ def check_same_grid(a: Header, b: Header, names: tuple[str, str]) -> None:
 def _open(path: Path) -> nib.Nifti1Image:
     """The image with its header read and its voxels not."""
     if path.is_dir():
-        raise InputError(f"{path} is a folder; a NIfTI file (.nii.gz or .nii) is expected.")
+        raise InputError(f"{path} is a folder; a NIfTI file (.nii.gz, .nii) or one with a DICOM series is expected.")
     if path.exists() and not path.name.endswith(_ENDINGS):
         raise InputError(f"{path} is not a NIfTI file (.nii.gz or .nii); convert it, or rename it if it is one.")
     try:
@@ -260,6 +269,14 @@ def _open(path: Path) -> nib.Nifti1Image:
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path} is not a NIfTI file; convert it to .nii.gz.")
     return image
+
+
+def _opened(path: Path) -> tuple[Header, Callable[[], np.ndarray]]:
+    """The header of an image, and what reads its voxels, float32."""
+    if is_dicom_path(path):
+        return read_header(path), lambda: read_volume(path)[0]
+    image = _open(path)
+    return _header(image, path), lambda: _voxels(image, path, np.float32)
 
 
 def _header(image: nib.Nifti1Image, path: Path) -> Header:
@@ -383,7 +400,9 @@ def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None)
 
 
 def _placed_like(array: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header, like: Path) -> nib.Nifti1Image | None:
-    """An image that says of its place what a file says; None where that is another place."""
+    """An image that says of its place what a file says; None where that is another place, or DICOM."""
+    if is_dicom_path(like):
+        return None
     source = _open(like)
     placement = place(source, like)
     if grid_distance(placement.affine, affine, array.shape[:3]) > SAME_PLACE:

@@ -81,7 +81,7 @@ def place(image: nib.Nifti1Image, path: Path) -> Placement:
     affine = np.asarray(image.affine, np.float64).copy()
     affine[:3] *= scale
     _check_invertible(affine, path)
-    doubts = _units(image.header) + _plausible(affine)
+    doubts = _units(image.header) + plausible(affine)
     if sform:
         doubts += _contradictions(image, affine, sizes * scale, sound, bool(qform))
     elif not qform:
@@ -152,7 +152,8 @@ def _units(header: nib.Nifti1Header) -> list[Doubt]:
     return [Doubt(f"sizes are in {name} (xyzt_units): converted to millimetres", f"code {code}")] if name else []
 
 
-def _plausible(affine: np.ndarray) -> list[Doubt]:
+def plausible(affine: np.ndarray) -> list[Doubt]:
+    """A doubt where voxel sizes are none that a scan has."""
     (low, high), sizes = PLAUSIBLE_SPACING, voxel_sizes(affine)
     if ((low <= sizes) & (sizes <= high)).all():
         return []

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medcontext.data.dicom.heads import folder_state, is_dicom_path
 from medcontext.data.geometry import Geometry
 from medcontext.data.plan import Plan
 from medcontext.errors import CannotWrite, InputError, NotEnoughMemory, lacks_memory, memory_words, unknown_name
@@ -185,8 +186,16 @@ class StoredCase:
 
 
 def describe_sources(paths: list[Path]) -> list[list[Any]]:
-    """What tells whether files have changed: path, size in bytes, time of the last change in ns."""
-    return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    """What tells whether files have changed: path, size in bytes, time of the last change in ns.
+
+    Of a DICOM series, a path, all bytes in its folder, and a number made of their names, sizes and times.
+    """
+    return [
+        folder_state(path)
+        if is_dicom_path(path)
+        else [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+        for path in paths
+    ]
 
 
 def write_case(
