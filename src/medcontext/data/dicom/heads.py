@@ -21,7 +21,7 @@ VOLUMES = {  # storage classes whose images are slices at places in the patient
 }
 """Each plain, converted to multi-frame and enhanced multi-frame (DICOM PS3.4, B.5)."""
 
-_HEAD_TAGS = (
+HEAD_TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "SeriesNumber", "SeriesDescription"),
     *("Modality", "ImageType", "SpecificCharacterSet", "SamplesPerPixel", "PhotometricInterpretation"),
 )
@@ -71,30 +71,28 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def dicom_files(path: Path) -> list[Path]:
-    """The DICOM files of a folder and all below it, or beside a file, sorted."""
-    if not path.is_dir():
-        return sorted(file for file in path.parent.iterdir() if file.is_file() and is_dicom(file))
-    found = []
+def folders_below(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it but hidden ones, each once, through links too, with the sorted names of their files."""
     seen = {os.path.realpath(path)}
     for place, folders, names in os.walk(path, followlinks=True):
         targets = {name: os.path.realpath(os.path.join(place, name)) for name in sorted(folders)}
         folders[:] = [name for name in targets if not name.startswith(".") and targets[name] not in seen]
         seen |= {targets[name] for name in folders}
-        found += [file for name in names if is_dicom(file := Path(place, name))]
-    return sorted(found)
+        yield Path(place), sorted(names)
+
+
+def dicom_files(path: Path) -> list[Path]:
+    """The DICOM files of a folder and all below it, or beside a file, sorted."""
+    if not path.is_dir():
+        return sorted(file for file in path.parent.iterdir() if file.is_file() and is_dicom(file))
+    return sorted(place / name for place, names in folders_below(path) for name in names if is_dicom(place / name))
 
 
 def is_dicom_path(path: Path) -> bool:
     """Whether a path is a DICOM file, or a folder with one in it or below it."""
     if not path.is_dir():
         return is_dicom(path)
-    return any(
-        is_dicom(Path(place, name))
-        for place, _, names in os.walk(path, followlinks=True)
-        if not Path(place).name.startswith(".")
-        for name in sorted(names)
-    )
+    return any(is_dicom(place / name) for place, names in folders_below(path) for name in names)
 
 
 def folder_state(path: Path) -> list[Any]:
@@ -122,28 +120,29 @@ def _read_heads(path: Path, state: str) -> tuple[Head, ...]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's own warnings: they show values, and so perhaps the patient's."""
+    """Without pydicom's own checks and warnings: they show values, and so perhaps the patient's."""
     import logging
     import warnings
 
     from pydicom import config
 
     logger = logging.getLogger("pydicom")
-    level, mode = logger.level, config.settings.reading_validation_mode
+    level, settings = logger.level, config.settings
+    modes = settings.reading_validation_mode, settings.writing_validation_mode
     logger.setLevel(logging.CRITICAL)
-    config.settings.reading_validation_mode = config.IGNORE
+    settings.reading_validation_mode = settings.writing_validation_mode = config.IGNORE
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
-        config.settings.reading_validation_mode = mode
+        settings.reading_validation_mode, settings.writing_validation_mode = modes
 
 
 def _head(file: Path, pydicom: Any) -> Head:
     try:
-        data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*_HEAD_TAGS, *PLACE_TAGS])
+        data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*HEAD_TAGS, *PLACE_TAGS])
         return _of_dataset(file, data, pydicom)
     except Exception as error:  # a damaged file raises whatever its first senseless value leads to
         what = f"{type(error).__name__}: {first_line(error)}"
