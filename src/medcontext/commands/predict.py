@@ -2,6 +2,7 @@
 
 ```
 OUTPUT/<case>.nii.gz                  the segmentation, on the grid of the case's (first) image
+OUTPUT/<case>.dcm                     of a scan that came as DICOM: the same as a DICOM segmentation
 OUTPUT/probabilities/<case>.nii.gz    if asked for: float32, the classes along the last axis
 OUTPUT/volumes.csv                    the volume of each structure in each case, in ml
 OUTPUT/expected.csv                   of a calibrated network the expected DSC of each, those to look at first on top
@@ -27,6 +28,7 @@ def predict(
     output: AnyPath,
     *,
     image: Sequence[str] = (),
+    series: str | Sequence[str] = (),
     checkpoint: str | Sequence[str] = ("last",),
     weights: Literal["student", "teacher"] = "student",
     part: Literal["auto", "train", "validation", "test", "all"] = "auto",
@@ -36,6 +38,8 @@ def predict(
     device: Literal["auto", "cpu", "gpu"] = "auto",
     postprocess: bool = True,
     expected: bool | None = None,
+    codes: AnyPath | None = None,
+    anonymous: bool = False,
     resume: bool = False,
 ) -> list[Path]:
     """Segment scans with a trained run, in their own geometry.
@@ -44,11 +48,13 @@ def predict(
 
     Args:
         run: folder of a training run, or of a cross-validation; several runs: ensemble, the mean of their probabilities
-        input: NIfTI files, folders of them, nested or not, wildcards in quotes ('scans/*/ct.nii.gz'), a JSON list of
-            paths; or a data set
+        input: NIfTI files or DICOM series, folders of them, nested or not, wildcards in quotes ('scans/*/ct.nii.gz'), a
+            JSON list of paths; or a data set
         output: folder of the segmentations, new or empty
         image: in nested folders, which files are meant: a name or glob for each channel, such as ct.nii.gz; default: as
             names suggest
+        series: of DICOM folders with several, which are meant: a number, a glob on the description or a UID; for
+            several channels one each, in order
         checkpoint: last, best or files; several: ensemble
         weights: the student's, as in the paper, or the EMA teacher's
         part: of the data set that the run was trained on, told by content; auto is its test cases where it has some,
@@ -62,6 +68,10 @@ def predict(
             network; probabilities stay as they are
         expected: write the DSC that is to be expected of each segmentation, and what is unlike the labelled scans;
             default: where `medcontext calibrate` was run for this network
+        codes: JSON file with codes for DICOM segmentations, structure to value, scheme and meaning; default: private
+            ones, made of the names
+        anonymous: call cases case_001, ..., with their names in OUTPUT_names.csv beside the output, and leave the
+            patient out of DICOM segmentations
         resume: skip the cases that are in the output already; it must come from the same input, networks and options
 
     Returns:
@@ -73,8 +83,10 @@ def predict(
     from medcontext.data.doubts import header_doubts
     from medcontext.data.folders import nifti_files, shortened
     from medcontext.files import kept_if_used
+    from medcontext.inference.anonymous import key_file, numbered, write_key
     from medcontext.inference.beside import write_colours, write_volumes
     from medcontext.inference.calibrate import applicable_calibration
+    from medcontext.inference.dicom_seg import as_dicom
     from medcontext.inference.ensemble import load_members
     from medcontext.inference.judge import most_needed, sort_expected
     from medcontext.inference.origin import check_same_origin, describe_origin
@@ -88,11 +100,19 @@ def predict(
     inputs = [Path(input)] if isinstance(input, str | os.PathLike) else [Path(path) for path in input]
     folders = [run] if isinstance(run, str | os.PathLike) else run
     checkpoints = [checkpoint] if isinstance(checkpoint, str) else checkpoint
+    wanted = [series] if isinstance(series, str) else series
     runs = [one for folder in folders for one in read_runs(Path(folder))]
     members = load_members(runs, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
-    cases, tested, skipped = find_cases(inputs, runs, part, image)
+    named, tested, skipped = find_cases(inputs, runs, part, image, wanted)
+    cases = numbered(named, output, resume) if anonymous else list(named)
+    tested = frozenset(own.name for own, case in zip(cases, named, strict=True) if case.name in tested)
     origin = describe_origin(members, weights, inputs)
     hashes = [network["sha256"] for network in origin["predicted_by"]["networks"]]
+    segments = as_dicom(named, runs[0].structures, None if codes is None else Path(codes), hashes[0], anonymous)
+    if segments and codes is not None:
+        origin["predicted_by"]["codes"] = segments.codes_given()
+    if anonymous:
+        origin["predicted_by"]["input"] = "not noted (--anonymous)"
     steps, remark = applicable(members, weights, hashes) if postprocess else ({}, "")
     calibration, lacking = applicable_calibration(members, weights, expected)
     if calibration:
@@ -103,10 +123,12 @@ def predict(
         check_same_origin(output, origin)
     with kept_if_used(output, resume):
         remove_leftovers(output)
-        todo = [case for case in cases if not all(path.is_file() for path in outputs(output, case, probabilities))]
+        todo = [case for case in cases if not all(map(Path.is_file, outputs(output, case, probabilities, segments)))]
         warn(header_doubts(image for case in todo for image in case.images))
         warn(text for text in (remark, lacking) if text)
-        failed = predict_cases(todo, members, output, origin, tested, probabilities, steps, calibration)
+        if anonymous:
+            write_key(named, cases, output)
+        failed = predict_cases(todo, members, output, origin, tested, probabilities, steps, calibration, segments)
         if nifti_files(output):
             write_colours(output, runs[0].plan.labels)
             write_volumes(output, runs[0].structures)
@@ -120,8 +142,12 @@ def predict(
             f"{len(failed)} of {len(todo)} cases could not be predicted: {shortened(failed)}. "
             + (f"The other {done} are in {output}; correct these and go on with --resume." if done else "")
         )
+    if segments and not anonymous:
+        warn([f"The .dcm files in {output} hold the patients' data, as DICOM wants it; --anonymous leaves them out."])
     there = f", {len(cases) - done} there before" if len(cases) > done else ""
     console.print(f"{counted(done, 'case')} predicted{there}: {output}", soft_wrap=True)
     for line in most_needed(output) if calibration else ():
         console.print(line, soft_wrap=True)
+    if anonymous:
+        console.print(f"Which case is which: {key_file(output)}", soft_wrap=True)
     return [outputs(output, case, False)[0] for case in cases]

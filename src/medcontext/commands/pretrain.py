@@ -22,6 +22,7 @@ def pretrain(
     *,
     like: AnyPath | None = None,
     channels: Sequence[str] = (),
+    series: str | Sequence[str] = (),
     resume: bool = False,
     skip_damaged: bool = False,
     cache: AnyPath | None = None,
@@ -29,14 +30,15 @@ def pretrain(
     """Pretrain a network's encoder on scans without labels; a training starts from it by --init.
 
     Args:
-        data: folders of NIfTI files, or data sets, of which the training part and the scans without labels are taken;
-            labels are never read
+        data: folders of NIfTI files or DICOM series, or data sets, of which the training part and the scans without
+            labels are taken; labels are never read
         output: folder of the pretraining, new or empty
         settings: of the pretraining; None for those of one that goes on
         like: prepare scans as a run (or another pretraining) does, or as a preset of `medcontext train` says, and take
             its crop
         channels: names of the scans' channels, in order, where no data set says them: CT decides how intensities are
             scaled
+        series: of DICOM folders with several, which are meant: a number, a glob on the description or a UID
         resume: go on with the pretraining in --output, which knows all the rest
         skip_damaged: leave out scans that cannot be used, and say so
         cache: folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache
@@ -61,6 +63,7 @@ def pretrain(
     output = Path(output)
     given = Inputs.given(None, data, skip_damaged, cache, None)
     given = replace(given, channels=tuple(channels), like=str(like or ""))
+    given = replace(given, series=(series,) if isinstance(series, str) else tuple(series))
     inputs, settings, earlier, changed = asked(given, settings, output, resume)
     find_network(settings.network)
     check_loggers(settings.loggers)
@@ -99,6 +102,7 @@ def _pretrain(
         seed=chosen.seed,
         chosen=like.chosen,
         official=like.split,
+        series=inputs.series,
         before=earlier.facts.unlabelled.scans if earlier else (),
     )
     channels = len(found[0].dataset.channels)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def train(
     settings: Settings | None = None,
     *,
     unlabelled: Sequence[str | Path] = (),
+    series: str | Sequence[str] = (),
     resume: bool = False,
     init: AnyPath | None = None,
     init_partial: bool = False,
@@ -34,8 +36,10 @@ def train(
         data: data set: a Decathlon, nnU-Net, BTCV, ACDC or BraTS folder, or a JSON list
         output: folder of the run, new or empty
         settings: of the run; None for the defaults, or for those of a run that goes on
-        unlabelled: scans without labels that join the training: folders of NIfTI files, data sets (their imagesTs,
-            imagesUn or "unlabelled"), or rest, the training cases that --few_shot leaves out, without their labels
+        unlabelled: scans without labels that join the training: folders of NIfTI files or DICOM series, data sets
+            (their imagesTs, imagesUn or "unlabelled"), or rest, the training cases that --few_shot leaves out, without
+            their labels
+        series: of such DICOM folders, which are meant: a number, a glob on the description or a UID
         resume: go on with the run in --output, which knows all the rest; --steps may be more and --optimizer.lr
             another. Start anew where it has not begun
         init: start from weights: of a pretraining; of another run or its checkpoint, the last layer only where the
@@ -63,6 +67,7 @@ def train(
         raise InputError("Give the folder of the run: --output RUN.")
     output = Path(output)
     given = Inputs.given(data, unlabelled, skip_damaged, cache, init, init_partial, init_seen_tests)
+    given = replace(given, series=(series,) if isinstance(series, str) else tuple(series))
     inputs, settings, earlier, changed = asked(given, settings, output, resume)
     fit.check_names(settings, inputs.unlabelled)
     place = find_place(settings)
@@ -99,7 +104,7 @@ def _train(
     if settings.crop_size != "auto":
         check_room(settings, fit.crops_of_step(settings, bool(inputs.unlabelled)), channels, settings.crop_size)
     split = own_split(earlier, dataset) if earlier else fit.first_split(dataset, settings)
-    found = find_unlabelled(inputs.unlabelled, dataset, split.rest)
+    found = find_unlabelled(inputs.unlabelled, dataset, split.rest, inputs.series)
     if place.first:
         warn(data_doubts(dataset, split.train + split.validation, [source.dataset for source in found]))
     with resumable(output, inputs, settings, place.first and not earlier):

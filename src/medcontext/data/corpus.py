@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.discovery.scans import find_scans
+from medcontext.data.discovery.scans import find_scans, series_of_sources
 from medcontext.data.discovery.values import is_hounsfield
 from medcontext.data.folders import listed
 from medcontext.data.formats import is_dataset, read_dataset
@@ -55,11 +55,12 @@ def find_corpus(
     chosen: Mapping[Path, Collection[str]] = MappingProxyType({}),
     official: str | None = None,
     before: Sequence[tuple[str, str, str]] = (),
+    series: Sequence[str] = (),
 ) -> list[Source]:
     """What each source has. No label is ever read; of a data set, no validation and no test case is taken.
 
     Args:
-        sources: folders of NIfTI files, or data sets.
+        sources: folders of NIfTI files or DICOM series, or data sets.
         channels: names of the scans' channels; empty for those of the first data set or, where there is none, one
             channel whose intensities tell whether it is CT.
         split: of the one data set among them, as `make_split` takes it; a file's name or a packaged split's.
@@ -68,6 +69,7 @@ def find_corpus(
         chosen: the training cases of some data sets, by their folders, where these are known.
         official: a packaged split, for its own data set where none is given.
         before: source, name and digest of the scans of a pretraining that goes on: it keeps these, whatever the split.
+        series: of DICOM, which are meant, see `find_dicom`.
 
     Raises:
         InputError: if a source has no scans, or has other channels; if a split is given, and not for one data set.
@@ -80,6 +82,7 @@ def find_corpus(
         )
     named = tuple(channels) or next((each.channels for each in datasets.values()), ())
     found = []
+    wanted = series_of_sources(sources, series)
     for source in dict.fromkeys(sources):
         if source in datasets:
             dataset = datasets[source]
@@ -91,7 +94,7 @@ def find_corpus(
                 file = split or (official if official and KNOWN[SPLITS[official]].name == dataset.name else None)
                 found.append(_training_part(source, dataset, known, file, fold, seed))
         else:
-            scans = find_scans([Path(source)], named or UNKNOWN)
+            scans = find_scans([Path(source)], named or UNKNOWN, series=wanted[source])
             whole = Dataset(Path(source).resolve().name, Path(source), named or UNKNOWN, {}, scans.cases)
             if not named and is_hounsfield(whole.cases):
                 whole = replace(whole, channels=("CT",))

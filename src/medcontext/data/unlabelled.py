@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.discovery.scans import find_scans
+from medcontext.data.discovery.scans import find_scans, series_of_sources
 from medcontext.data.folders import listed, shortened
 from medcontext.data.formats import is_dataset, read_dataset
 from medcontext.data.nifti import image_digest, read_header, read_image
@@ -111,18 +111,22 @@ class Source:
     passed: str = ""
 
 
-def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str]) -> list[Source]:
-    """What each source has. No image is opened, no label is ever read.
+def find_unlabelled(
+    sources: Sequence[str], dataset: Dataset, rest: Sequence[str], series: Sequence[str] = ()
+) -> list[Source]:
+    """What each source has. No image is opened but DICOM's headers, no label is ever read.
 
     Args:
-        sources: folders of NIfTI files, data sets (their scans without labels), or `rest`.
+        sources: folders of NIfTI files or DICOM series, data sets (their scans without labels), or `rest`.
         dataset: that of the labelled cases.
         rest: names of its training cases that few_shot leaves out.
+        series: of DICOM, which are meant, see `find_dicom`.
 
     Raises:
         InputError: if a source has none, or has other channels.
     """
     found = []
+    wanted = series_of_sources(sources, series)
     for source in dict.fromkeys(sources):
         root = Path(source)
         if source == REST:
@@ -137,7 +141,7 @@ def find_unlabelled(sources: Sequence[str], dataset: Dataset, rest: Sequence[str
             passed += [] if other.root == dataset.root else [f"Warning: {remark}" for remark in other.remarks]
             found.append(Source(source, bare(dataset, other.name, other.root, other.unlabelled), " ".join(passed)))
         else:
-            scans = find_scans([root], dataset.channels)
+            scans = find_scans([root], dataset.channels, series=wanted[source])
             text = " ".join(f"Warning: {remark}" for remark in scans.remarks)
             found.append(Source(source, bare(dataset, root.resolve().name, root, scans.cases), text))
     return found

@@ -15,7 +15,7 @@ from medcontext.errors import InputError, counted
 from medcontext.evaluation.pairs import by_name, nothing_in
 from medcontext.files import file_hash, read_json
 
-BESIDE = (".npz", ".pkl")  # the probabilities that nnU-Net writes beside a segmentation
+BESIDE = (".npz", ".pkl", ".dcm")  # nnU-Net's probabilities and our DICOM segmentations lie beside the others
 
 
 @dataclass(frozen=True)

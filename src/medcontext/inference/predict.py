@@ -10,11 +10,13 @@ from torch import Tensor
 
 from medcontext.console import track
 from medcontext.data.cases import Case
+from medcontext.data.dicom.heads import is_dicom_path
 from medcontext.data.nifti import image_digest, read_image, write_image, write_label
 from medcontext.data.placement import voxel_sizes
-from medcontext.errors import InputError, lacks_memory, memory_words
+from medcontext.errors import CannotWrite, InputError, lacks_memory, memory_words
 from medcontext.inference.beside import volumes
 from medcontext.inference.components import apply_steps
+from medcontext.inference.dicom_seg import Segments, write_segmentation
 from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.judge import judge, read_expected, write_expected
 from medcontext.inference.origin import write_record
@@ -34,6 +36,7 @@ def predict_cases(
     probabilities: bool,
     steps: Mapping[str, Keep] = MappingProxyType({}),
     calibration: Calibration | None = None,
+    segments: Segments | None = None,
 ) -> list[str]:
     """Predict and write; returns which cases failed, and why.
 
@@ -46,10 +49,11 @@ def predict_cases(
         probabilities: whether to write these, too.
         steps: of post-processing, by structure.
         calibration: of the networks, to say what is expected of each segmentation.
+        segments: of cases that come as DICOM, written as DICOM, too; None writes none.
     """
     failed = []
     for case in track(cases, "predicting"):
-        problem = predict_case(case, members, output, origin, tested, probabilities, steps, calibration)
+        problem = predict_case(case, members, output, origin, tested, probabilities, steps, calibration, segments)
         if problem:
             failed.append(f"case '{case.name}': {problem.removesuffix('.')}")
     return failed
@@ -64,6 +68,7 @@ def predict_case(
     probabilities: bool,
     steps: Mapping[str, Keep] = MappingProxyType({}),
     calibration: Calibration | None = None,
+    segments: Segments | None = None,
 ) -> str:
     """Predict and write one case; says what is wrong with it, or nothing. It keeps no array for the next one."""
     run, noticed = members[0].run, Noticed() if calibration else None
@@ -80,6 +85,8 @@ def predict_case(
             rows = judge(case.name, noticed, volumes(label, affine, run.structures), calibration)
             write_expected(output, [row for row in read_expected(output) if row.case != case.name] + rows)
         write_case(case, label, scores, affine, output)
+        if segments and is_dicom_path(case.images[0]):
+            return _as_dicom(case, label, output, segments)
     except Exception as error:
         if not lacks_memory(error):
             raise
@@ -91,10 +98,11 @@ def predict_case(
     return ""
 
 
-def outputs(output: Path, case: Case, probabilities: bool) -> list[Path]:
+def outputs(output: Path, case: Case, probabilities: bool, segments: Segments | None = None) -> list[Path]:
     """The files of a finished case, the segmentation first."""
     folders = [output, output / "probabilities"] if probabilities else [output]
-    return [folder / f"{case.name}.nii.gz" for folder in folders]
+    found = [folder / f"{case.name}.nii.gz" for folder in folders]
+    return [*found, output / f"{case.name}.dcm"] if segments and is_dicom_path(case.images[0]) else found
 
 
 def _processed(label: np.ndarray, affine: np.ndarray, run: Run, steps: Mapping[str, Keep]) -> np.ndarray:
@@ -108,6 +116,17 @@ def write_case(case: Case, label: np.ndarray, scores: Tensor | None, affine: np.
         rest[0].parent.mkdir(exist_ok=True)
         write_image(rest[0], scores.numpy(), affine, case.images[0])
     write_label(path, label, affine, case.images[0])
+
+
+def _as_dicom(case: Case, label: np.ndarray, output: Path, segments: Segments) -> str:
+    """Write a label (X, Y, Z) as a DICOM segmentation; says what in the scan's headers hinders that, or nothing."""
+    try:
+        write_segmentation(output / f"{case.name}.dcm", label, case.images[0], segments, case.name)
+    except CannotWrite:
+        raise
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def remove_leftovers(output: Path) -> None:

@@ -31,7 +31,11 @@ class Chosen(NamedTuple):
 
 
 def find_cases(
-    input: Path | Sequence[Path], runs: Sequence[Run], part: Part = "auto", image: Sequence[str] = ()
+    input: Path | Sequence[Path],
+    runs: Sequence[Run],
+    part: Part = "auto",
+    image: Sequence[str] = (),
+    series: Sequence[str] = (),
 ) -> Chosen:
     """The cases to predict; of a data set, a word on which they are.
 
@@ -40,7 +44,7 @@ def find_cases(
         runs: whose splits name the parts. With several, a case belongs to a part if it does in every run: else
             a case that one run tests on could be one that another was trained on.
         part: `auto` takes the test cases where the data set is the runs' own and has some of them, else all.
-        image: of files and folders, see `find_scans`.
+        image, series: of files and folders, see `find_scans`.
 
     Raises:
         InputError: if there are none, or the data set's channels are not the runs'.
@@ -51,21 +55,27 @@ def find_cases(
         raise InputError(f"{sets[0]} is a data set or a JSON list, given with other --input; give it alone.")
     entries = read_list(sets[0]) if sets else inputs
     if entries is not None:
-        return _scans(inputs[0], entries, runs[0].plan.channels, part, image)
-    if image:
-        raise InputError(f"--image is for files and folders; the data set {sets[0]} says itself which its images are.")
+        return _scans(inputs[0], entries, runs[0].plan.channels, part, image, series)
+    if image or series:
+        option = "--image" if image else "--series"
+        raise InputError(f"{option} is for files and folders; the data set {sets[0]} says itself which its images are.")
     return _of_dataset(sets[0], runs, part)
 
 
 def _scans(
-    given: Path, entries: Sequence[Path] | Sequence[Case], channels: Sequence[str], part: Part, image: Sequence[str]
+    given: Path,
+    entries: Sequence[Path] | Sequence[Case],
+    channels: Sequence[str],
+    part: Part,
+    image: Sequence[str],
+    series: Sequence[str],
 ) -> Chosen:
     if part not in ("auto", "all"):
         raise InputError(f"--part {part} needs a data set as --input; {given} has no {MANIFEST}.")
     paths = [entry for entry in entries if isinstance(entry, Path)]
     if not paths:
         return Chosen(tuple(entry for entry in entries if isinstance(entry, Case)))
-    found = find_scans(paths, channels, image)
+    found = find_scans(paths, channels, image, series)
     warn(found.remarks)
     return Chosen(found.cases)
 

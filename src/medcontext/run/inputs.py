@@ -30,6 +30,7 @@ class Inputs:
         init_seen_tests: whether they may come from a pretraining on test images.
         channels: names, where the scans do not say them; of a pretraining.
         like: the preset or run whose preparing a pretraining shares; empty for none.
+        series: of DICOM folders among the unlabelled scans, which are meant.
     """
 
     data: str = ""
@@ -41,6 +42,7 @@ class Inputs:
     init_seen_tests: bool = False
     channels: tuple[str, ...] = ()
     like: str = ""
+    series: tuple[str, ...] = ()
 
     @classmethod
     def given(
@@ -91,7 +93,7 @@ class Inputs:
         try:
             known = asdict(cls()) | {name: content[name] for name in ("data", "unlabelled")} | content
             known = {each.name: known[each.name] for each in fields(cls)}  # those that an earlier version lacks are off
-            lists = {name: tuple(known[name]) for name in ("unlabelled", "channels")}
+            lists = {name: tuple(known[name]) for name in ("unlabelled", "channels", "series")}
             return cls(**{**known, **lists})
         except (KeyError, TypeError) as error:
             raise InputError(f"{run / INPUTS} is damaged ({error}). Delete it, and give --data anew.") from error

@@ -133,7 +133,7 @@ def several(path: Path, series: Sequence[Series]) -> InputError:
     )
 
 
-def place_of(series: Series, found: Found, top: Path) -> Path:
+def place_of(series: Series, found: Found) -> Path:
     """The path that means a series: its folder where no other is in or below it, else its first file.
 
     Raises:
@@ -143,8 +143,6 @@ def place_of(series: Series, found: Found, top: Path) -> Path:
     folder = series.files[0].parent
     while not all(folder == parent or folder in parent.parents for parent in parents):
         folder = folder.parent
-    if len(parents) == 1 and folder == top and len(found.series) > 1:
-        return series.files[0]
     others = [each for each in found.series if each.uid != series.uid]
     if not any(folder == file.parent or folder in file.parents for each in others for file in each.files):
         return folder

@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from medcontext.data.cases import Case
+from medcontext.data.dicom.heads import folders_below, is_dicom, is_dicom_path
+from medcontext.data.discovery.dicom import find_dicom
 from medcontext.data.discovery.guess import are_numbered, kinds_of, several_kinds
 from medcontext.data.discovery.names import case_names
 from medcontext.data.discovery.pairing import pair
@@ -14,7 +16,7 @@ from medcontext.data.discovery.patterns import Pattern, assign
 from medcontext.data.discovery.walk import Files, passed_over_texts, walk
 from medcontext.data.discovery.words import is_label, modality
 from medcontext.data.folders import find_images, listed, nifti_files, passed_over, passed_over_text, shortened
-from medcontext.data.formats import MANIFEST
+from medcontext.data.formats import MANIFEST, is_dataset
 from medcontext.data.nifti import is_nifti
 from medcontext.errors import InputError, counted
 from medcontext.files import check_utf8, read_json
@@ -27,8 +29,10 @@ class FoundScans(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def find_scans(inputs: Sequence[Path], channels: Sequence[str], image: Sequence[str] = ()) -> FoundScans:
-    """The scans that paths mean; no file is opened.
+def find_scans(
+    inputs: Sequence[Path], channels: Sequence[str], image: Sequence[str] = (), series: Sequence[str] = ()
+) -> FoundScans:
+    """The scans that paths mean; no NIfTI file is opened, of DICOM the headers are read: see `find_dicom`.
 
     One file, or a folder with NIfTI files, is read as `find_images` does. Of a folder without any, all below it are
     taken but for those that are called like labels; of several paths, all files together. A case has its file's name,
@@ -38,6 +42,7 @@ def find_scans(inputs: Sequence[Path], channels: Sequence[str], image: Sequence[
         inputs: files, folders, wildcards such as `scans/*/ct.nii.gz`.
         channels: names of those that the network takes.
         image: a pattern for each channel, or one for all, as of `medcontext init`; guessed if empty.
+        series: of DICOM, which are meant.
 
     Raises:
         InputError: if nothing is there; if it cannot be told which files are which channels; if two cases would have
@@ -46,6 +51,8 @@ def find_scans(inputs: Sequence[Path], channels: Sequence[str], image: Sequence[
     paths = list(dict.fromkeys(path for given in inputs for path in _expanded(given)))
     if not paths:
         raise InputError("No input is given; name a NIfTI file, a folder of them or a data set.")
+    if _are_dicom(paths, image, series):
+        return FoundScans(*find_dicom(paths, channels, series))
     only = paths[0]
     if len(paths) == 1 and not image and not (only.is_dir() and not nifti_files(only) and _has_folders(only)):
         cases, others = find_images(only, len(channels)), passed_over(only)
@@ -70,16 +77,72 @@ def find_scans(inputs: Sequence[Path], channels: Sequence[str], image: Sequence[
     return FoundScans(cases, (*remarks, *passed_over_texts(Files(()), left)))
 
 
+def are_dicom(given: Path) -> bool:
+    """Whether there is DICOM where a path or one with wildcards leads."""
+    return any(is_dicom_path(path) for path in _expanded(given))
+
+
+def series_of_sources(sources: Sequence[str], series: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Of several sources of scans: what a person wants of the series of each that is DICOM, and nothing of others.
+
+    Raises:
+        InputError: if series are wanted, and no source is DICOM.
+    """
+    dicom = [source for source in sources if series and not is_dataset(Path(source)) and are_dicom(Path(source))]
+    if series and not dicom:
+        given = ", ".join(sources) or "no source of scans"
+        raise InputError(f"--series is for folders of DICOM files; {given} is none. Leave it out.")
+    return {source: series if source in dicom else () for source in sources}
+
+
 def _expanded(given: Path) -> list[Path]:
     """The paths that one with wildcards means; a name with brackets that is there is none."""
     if given.exists() or not has_magic(str(given)):
         return [given]
     found = [Path(text) for text in sorted(glob(str(given), recursive=True))]
-    taken = [path for path in found if path.is_dir() or is_nifti(path)]
+    taken = [path for path in found if path.is_dir() or is_nifti(path) or is_dicom(path)]
     if not taken:
         others = f", only {listed([path.name for path in found])}" if found else ""
-        raise InputError(f"No NIfTI file or folder fits {given}{others}.")
+        raise InputError(f"No NIfTI file or folder fits {given}{others}, and no DICOM file.")
     return taken
+
+
+def _are_dicom(paths: Sequence[Path], image: Sequence[str], series: Sequence[str]) -> bool:
+    """Whether DICOM series are meant; of folders that hold both, NIfTI files that are called like labels do not count.
+
+    Raises:
+        InputError: if there are both; if there is none of what `series` is for.
+    """
+    kinds = {path: _kinds(path) for path in paths}
+    dicom = [path for path, (_, there) in kinds.items() if there]
+    if series and len(dicom) < len(paths):
+        other = next(path for path in paths if path not in dicom)
+        raise InputError(f"--series is for DICOM, and {other} holds none. Leave it out.")
+    if series or image or not dicom:
+        return bool(series)
+    mixed = [path for path, (nifti, _) in kinds.items() if nifti]
+    if mixed:
+        raise InputError(
+            f"{mixed[0]} has NIfTI files, and {dicom[0]} DICOM files. Say which are meant: --image PATTERN takes "
+            "NIfTI, --series DICOM; or give folders with one of them."
+        )
+    return True
+
+
+def _kinds(path: Path) -> tuple[bool, bool]:
+    """Whether there are NIfTI files that may be scans, and DICOM files; what was predicted does not count."""
+    if not path.is_dir():
+        return is_nifti(path), is_dicom(path)
+    nifti = dicom = False
+    predicted: set[Path] = set()
+    for place, names in folders_below(path):
+        if place.parent in predicted or _is_predicted(place):
+            predicted.add(place)
+            continue
+        files = [place / name for name in names]
+        nifti = nifti or any(is_nifti(file) and not is_label(PurePosixPath(file.relative_to(path))) for file in files)
+        dicom = dicom or any(map(is_dicom, files))
+    return nifti, dicom
 
 
 def _has_folders(folder: Path) -> bool:
