@@ -26,7 +26,7 @@ def init(
     counts. Scans without a label are listed as unlabelled.
 
     Args:
-        folder: of NIfTI files, or of folders of them
+        folder: of NIfTI files, or of folders of them; images may be DICOM series, each in a folder
         image: pattern of the images; for several channels one each, in order; default: guessed from names, and said
         label: pattern of the labels; default: guessed
         channels: what they are, such as CT, or FLAIR T1; CT in a name decides how intensities are normalised

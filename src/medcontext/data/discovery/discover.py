@@ -59,7 +59,7 @@ def discover(
     """Find cases, channels and label values; reads every label, and of images little more than the headers.
 
     Args:
-        folder: with NIfTI files, or folders of them.
+        folder: with NIfTI files, or folders of them; images may be DICOM series.
         image: a pattern for each channel; guessed if empty.
         label: of the labels; guessed if None.
         channels: their names.
@@ -69,7 +69,7 @@ def discover(
     Raises:
         InputError: if it cannot be told which file is what, with the option that tells; if no label can be read.
     """
-    files = walk(folder)
+    files = walk(folder, dicom=True)
     image, label = guess_patterns(files.nifti, image, label)
     patterns = [*map(Pattern, image), Pattern(label)]
     (*scans, truths), left = assign(files.nifti, patterns)

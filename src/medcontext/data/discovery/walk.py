@@ -1,10 +1,13 @@
 """Every file below a folder, sorted by what it may be."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from medcontext.data.dicom.heads import is_dicom
+from medcontext.data.dicom.series import find_series, place_of
 from medcontext.data.folders import NO_SCAN, listed
 from medcontext.data.nifti import is_nifti
 from medcontext.errors import InputError
@@ -16,7 +19,7 @@ class Files:
     """Paths relative to the folder, sorted.
 
     Args:
-        nifti: those that are read.
+        nifti: those that are read; a DICOM series among them is its folder, or its first file.
         hidden: files and folders whose names begin with a dot.
         others: what may be a scan in another format.
         texts: what is none, such as tables and pictures.
@@ -28,8 +31,12 @@ class Files:
     texts: tuple[str, ...] = ()
 
 
-def walk(folder: Path) -> Files:
+def walk(folder: Path, dicom: bool = False) -> Files:
     """Look through a folder and all below it, through links too, each place once.
+
+    Args:
+        folder: to look through.
+        dicom: whether DICOM series are scans, too, rather than another format.
 
     Raises:
         InputError: if it is not a folder, cannot be read, holds no NIfTI file, or one whose name is not UTF-8.
@@ -46,6 +53,8 @@ def walk(folder: Path) -> Files:
         seen |= {targets[name] for name in folders}
         for name in names:
             found[_kind(Path(name))].append((relative / name).as_posix())
+    if dicom:
+        _add_series(folder, found)
     nifti = sorted(PurePosixPath(name) for name in found.pop("nifti"))
     for file in nifti:
         check_utf8(str(file))
@@ -66,6 +75,30 @@ def passed_over_texts(files: Files, left: Sequence[PurePosixPath]) -> list[str]:
     if scans := [name for name in files.hidden if ".nii" in name.lower()]:
         said.append(f"Passed over, hidden: {listed(scans, 10)}.")
     return said
+
+
+def _add_series(folder: Path, found: dict[str, list[str]]) -> None:
+    """Count DICOM series among the scans, and their files no longer among those of other formats.
+
+    Each by the highest folder that holds nothing else, as labels lie beside that or are called like it.
+    """
+    files = {name for kind in ("others", "texts") for name in found[kind] if is_dicom(folder / name)}
+    if not files:
+        return
+    series = find_series(folder)
+    beside = [parent for name in found["nifti"] for parent in (folder / name).parents]
+    own = [{parent for file in each.files for parent in file.parents} for each in series.series]
+    taken = Counter([*beside, *(parent for parents in own for parent in parents)])
+    for each in series.series:
+        place = place_of(each, series)
+        if place in beside:
+            place = each.files[0]
+        while place.is_dir() and place.parent != folder and taken[place.parent] == 1:
+            place = place.parent
+        found["nifti"].append(place.relative_to(folder).as_posix())
+    for kind in ("others", "texts"):
+        found[kind] = [name for name in found[kind] if name not in files]
+    found["others"] += [f"{kind} (DICOM, {number})" for kind, number in series.others.items()]
 
 
 def _refuse(error: OSError) -> None:
