@@ -1,6 +1,7 @@
 """Generated DICOM series, each habit of scanners and exports by a change of the data sets before they are written."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -99,12 +100,12 @@ def change(slices: Sequence[Dataset], edit: Change) -> Sequence[Dataset]:
 def enhanced(slices: Sequence[Dataset], order: Sequence[int]) -> FileDataset:
     """The slices as frames of one enhanced CT or MR image, in an order."""
     first = slices[0]
-    data = FileDataset("", {}, file_meta=first.file_meta, preamble=b"\0" * 128)
+    data = FileDataset("", {}, file_meta=deepcopy(first.file_meta), preamble=b"\0" * 128)
     placed = {"ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "PixelData"}
     placed |= {"RescaleSlope", "RescaleIntercept"}
     for element in first:
         if element.keyword not in placed:
-            data.add(element)
+            data.add(deepcopy(element))
     data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = first.SOPClassUID + ".1"
     data.NumberOfFrames = len(order)
     shared, frames = Dataset(), []

@@ -119,6 +119,21 @@ def test_a_series_in_several_folders(tmp_path: Path) -> None:
     assert "lies in 2 folders, with other series" in refused(tmp_path)
 
 
+def test_a_damaged_file_concerns_its_own_series_alone(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / name, datasets(voxels()))
+    file = tmp_path / "b" / "IM0003"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:700])
+    first, second = find_scans([tmp_path], ("CT",)).cases
+    assert read_image(first, ("CT",))[0].shape == (1, 20, 16, 8)
+    with pytest.raises(InputError, match="IM0003 is truncated or damaged"):
+        read_image(second, ("CT",))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "IM0000").write_bytes(whole[:700])
+    assert "c/IM0000 is truncated" in refused(tmp_path)
+
+
 def test_dicom_and_nifti(tmp_path: Path) -> None:
     write(tmp_path / "p/dicom", datasets(voxels()))
     save(tmp_path / "p/seg.nii.gz", np.ones((4, 4, 4), np.uint8))

@@ -10,7 +10,7 @@ import pytest
 from medcontext.data.cases import Case
 from medcontext.data.nifti import image_digest, read_doubts, read_header, read_image, write_image
 from medcontext.errors import InputError
-from tests.dicom import AXIAL, CORONAL, CT, MR, PET, SAGITTAL, change, datasets, enhanced, voxels, write
+from tests.dicom import AXIAL, CORONAL, CT, MR, PET, SAGITTAL, change, datasets, enhanced, pydicom, voxels, write
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -293,6 +293,14 @@ def test_several_volumes_in_one_series_are_refused(tmp_path: Path) -> None:
     assert "different echoes" in message
     write(tmp_path / "some", [*first, second[3]])
     assert "1 slice too many" in refused(tmp_path / "some")
+
+
+def test_several_multi_frame_images_in_one_series_are_refused(tmp_path: Path) -> None:
+    slices = datasets(voxels())
+    one, two = enhanced(slices, [0, 1, 2, 3]), enhanced(slices, [4, 5, 6, 7])
+    two.SOPInstanceUID = pydicom.uid.generate_uid()
+    write(tmp_path / "s", [one, two])
+    assert "several files of several frames" in refused(tmp_path / "s")
 
 
 @pytest.mark.parametrize("kept", [-100, 700, 200, 140])

@@ -72,14 +72,19 @@ class Found(NamedTuple):
         return ", ".join(f"{kind} ({number})" for kind, number in sorted(self.others.items()))
 
 
-def find_series(path: Path) -> Found:
+def find_series(path: Path, *, later: bool = False) -> Found:
     """All series of a folder and below it, or of the folder of a file; no voxel is read.
+
+    Args:
+        path: the folder, or file.
+        later: whether a damaged file beside images is left to who reads those, so that other series can be used.
 
     Raises:
         InputError: if a file is damaged: it may be a slice.
     """
     heads = read_heads(path)
-    damaged = [head.problem for head in heads if head.problem]
+    known = {head.file.parent for head in heads if head.volume} if later else set()
+    damaged = [head.problem for head in heads if head.problem and head.file.parent not in known]
     if damaged:
         more = f" {counted(len(damaged) - 1, 'other file')} of {path} cannot be read either." if damaged[1:] else ""
         raise InputError(damaged[0] + more)
@@ -88,7 +93,7 @@ def find_series(path: Path) -> Found:
         if head.volume:
             groups.setdefault(head.series, []).append(head)
     found = [_series(group) for group in groups.values()]
-    others = Counter(head.kind for head in heads if not head.volume)
+    others = Counter(head.kind for head in heads if not head.volume and not head.problem)
     for series in found:
         if series.kind != "volume":
             others[series.kind] += len(series.planes)

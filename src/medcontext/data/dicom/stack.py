@@ -89,6 +89,11 @@ def _check_each(planes: Sequence[Plane], where: Path) -> None:
                 f"{where}: the DICOM image {plane.name} has no usable {' and no '.join(missing)}: nobody knows where "
                 "it lies. Export the original images of the scanner."
             )
+    if len({plane.file for plane in planes}) > 1 and any(plane.frame for plane in planes):
+        raise InputError(
+            f"{where}: the series lies in several files of several frames each, such as {planes[-1].file.name}. Give "
+            "the one that is meant, in a folder of its own."
+        )
     sizes = {plane.name: f"{plane.size[1]}x{plane.size[0]}" for plane in planes}
     _check_alike(sizes, "sizes", where)
     first = np.array(planes[0].orientation)

@@ -70,7 +70,7 @@ def _found(path: Path) -> tuple[Found, bool]:
     """The series of a folder, or only that of a file; whether it is one file's."""
     if not path.is_dir():
         return Found((one_series(path),), {}), True
-    found = find_series(path)
+    found = find_series(path, later=True)
     if not found.series:
         raise no_volume(path, found)
     return found, False

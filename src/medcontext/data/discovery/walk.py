@@ -85,7 +85,7 @@ def _add_series(folder: Path, found: dict[str, list[str]]) -> None:
     files = {name for kind in ("others", "texts") for name in found[kind] if is_dicom(folder / name)}
     if not files:
         return
-    series = find_series(folder)
+    series = find_series(folder, later=True)
     beside = [parent for name in found["nifti"] for parent in (folder / name).parents]
     own = [{parent for file in each.files for parent in file.parents} for each in series.series]
     taken = Counter([*beside, *(parent for parents in own for parent in parents)])
