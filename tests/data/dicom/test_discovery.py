@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medcontext.data.corpus import find_corpus
 from medcontext.data.discovery.scans import find_scans
+from medcontext.data.formats import read_dataset
 from medcontext.data.nifti import read_image
+from medcontext.data.unlabelled import find_unlabelled
 from medcontext.errors import InputError
+from medcontext.run import Inputs
 from tests.data.scans import save
 from tests.dicom import CORONAL, MR, PET, SECONDARY, change, datasets, pydicom, voxels, write
 
@@ -154,3 +158,25 @@ def test_wildcards_mean_folders_and_files_of_series(tmp_path: Path) -> None:
         write(tmp_path / name / "ct", datasets(voxels()), name="IM{}.dcm")
     assert sorted(named(tmp_path / "*" / "ct")) == ["a", "b"]
     assert sorted(named(tmp_path / "*" / "ct" / "*.dcm")) == ["a", "b"], "each file stands for its whole series"
+
+
+def test_sources_of_scans_without_labels(tmp_path: Path, balls: Path) -> None:
+    for name, number in (("dicom", 3), ("dicom", 4)):
+        write(tmp_path / name, datasets(voxels(number), kind=MR, number=number, study="1.2.3"), name=f"{number}_{{}}")
+    save(tmp_path / "nifti/a.nii.gz", np.ones((4, 4, 4), np.float32))
+    sources = [str(tmp_path / name) for name in ("dicom", "nifti")]
+    dataset = read_dataset(balls)
+    with pytest.raises(InputError, match="has 2 DICOM series"):
+        find_unlabelled(sources, dataset, ())
+    for found in (find_unlabelled(sources, dataset, (), ("3",)), find_corpus(sources, ("MRI",), series=("3",))):
+        assert [[case.name for case in each.dataset.cases] for each in found] == [["dicom"], ["a"]]
+        assert "series 4 'Abdomen'" in found[0].passed
+    with pytest.raises(InputError, match="--series is for folders of DICOM"):
+        find_unlabelled(sources[1:], dataset, (), ("3",))
+    (hounsfield,) = find_corpus([str(write(tmp_path / "ct", datasets(voxels())))])
+    assert hounsfield.dataset.channels == ("CT",)
+
+
+def test_inputs_of_a_run_keep_the_series(tmp_path: Path) -> None:
+    Inputs("data", ("scans",), series=("*venous*", "4")).write(tmp_path)
+    assert Inputs.read(tmp_path).series == ("*venous*", "4")
