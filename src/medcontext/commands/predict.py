@@ -81,7 +81,7 @@ def predict(
         InputError: if a run, checkpoint or image cannot be used, or the output cannot be written.
     """
     from medcontext.data.doubts import header_doubts
-    from medcontext.data.folders import nifti_files, shortened
+    from medcontext.data.folders import nifti_files
     from medcontext.files import kept_if_used
     from medcontext.inference.anonymous import key_file, numbered, write_key
     from medcontext.inference.beside import write_colours, write_volumes
@@ -133,15 +133,9 @@ def predict(
             write_colours(output, runs[0].plan.labels)
             write_volumes(output, runs[0].structures)
             sort_expected(output)
-    done = len(todo) - len(failed)
     warn([skipped] if skipped else [])
-    if failed and len(todo) == 1:
-        raise InputError(f"{failed[0]}.")
-    if failed:
-        raise InputError(
-            f"{len(failed)} of {len(todo)} cases could not be predicted: {shortened(failed)}. "
-            + (f"The other {done} are in {output}; correct these and go on with --resume." if done else "")
-        )
+    done = len(todo) - len(failed)
+    _raise_failed(failed, len(todo), output)
     if segments and not anonymous:
         warn([f"The .dcm files in {output} hold the patients' data, as DICOM wants it; --anonymous leaves them out."])
     there = f", {len(cases) - done} there before" if len(cases) > done else ""
@@ -151,3 +145,17 @@ def predict(
     if anonymous:
         console.print(f"Which case is which: {key_file(output)}", soft_wrap=True)
     return [outputs(output, case, False)[0] for case in cases]
+
+
+def _raise_failed(failed: list[str], count: int, output: Path) -> None:
+    """The error at the end, where some of so many cases could not be predicted."""
+    from medcontext.data.folders import shortened
+
+    if failed and count == 1:
+        raise InputError(f"{failed[0]}.")
+    if failed:
+        done = count - len(failed)
+        raise InputError(
+            f"{len(failed)} of {count} cases could not be predicted: {shortened(failed)}. "
+            + (f"The other {done} are in {output}; correct these and go on with --resume." if done else "")
+        )

@@ -91,6 +91,21 @@ def twelve_bits(data, index: int) -> None:
     data.BitsStored, data.HighBit = 12, 11
 
 
+def test_values_by_a_table(tmp_path: Path) -> None:
+    """As of some old scanners: stored values are places in a table."""
+
+    def table(data, index: int) -> None:
+        del data.RescaleSlope, data.RescaleIntercept
+        item = pydicom.Dataset()
+        item.LUTDescriptor, item.ModalityLUTType = [4096, 0, 16], "HU"
+        item.LUTData = (2 * np.arange(4096)).astype("<u2").tobytes()
+        item["LUTData"].VR = "OW"
+        data.ModalityLUTSequence = [item]
+
+    write(tmp_path / "s", change(datasets(voxels()), table))
+    np.testing.assert_array_equal(read(tmp_path / "s")[0], 2.0 * voxels())
+
+
 def test_signed_values_and_bits_above_those_that_are_stored(tmp_path: Path) -> None:
     signed = voxels().astype(np.int16) - 2048  # of twelve bits
     write(tmp_path / "carried", change(datasets(signed, signed=True), twelve_bits))
@@ -240,6 +255,15 @@ def coloured(data, index: int) -> None:
     data.HighBit, data.PixelData = 7, bytes(3 * 16 * 20)
 
 
+def half_scaled(data, index: int) -> None:
+    if index == 2:
+        del data.RescaleIntercept
+
+
+def unscaled(data, index: int) -> None:
+    data.RescaleSlope = "" if index == 2 else 1
+
+
 BAD: dict[str, tuple[Callable[[], list], list[str]]] = {
     "a slice is missing": (
         lambda: [s for i, s in enumerate(datasets(voxels())) if i != 4],
@@ -255,6 +279,8 @@ BAD: dict[str, tuple[Callable[[], list], list[str]]] = {
     "no spacing": (lambda: change(datasets(voxels()), without("PixelSpacing")), ["pixel spacing"]),
     "mixed orientations": (lambda: change(datasets(voxels()), turned), ["different orientations", "(1 slice)"]),
     "mixed sizes": (lambda: change(datasets(voxels()), smaller), ["different sizes", "20x15 (1 slice)"]),
+    "a slope without an intercept": (lambda: change(datasets(voxels()), half_scaled), ["one is missing"]),
+    "an empty slope": (lambda: change(datasets(voxels()), unscaled), ["truncated or damaged"]),
     "colour": (lambda: change(datasets(voxels()), coloured), ["colour image (RGB) (8)"]),
     "one slice": (lambda: datasets(voxels())[:1], ["no DICOM series that is a volume", "single image (1)"]),
 }

@@ -1,6 +1,7 @@
 """The voxels of slices in the unit that the scanner means, such as Hounsfield's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,50 +27,54 @@ def read_voxels(planes: Sequence[Plane]) -> np.ndarray:
     Raises:
         InputError: if a file is truncated, or compressed in a way that cannot be read here.
     """
+    import pydicom
+
     height, width = planes[0].size
     volume = np.empty((len(planes), height, width), np.float32)
     frames: dict[Path, list[int]] = {}
     for index, plane in enumerate(planes):
         frames.setdefault(plane.file, []).append(index)
     for file, indices in frames.items():
-        data, stored = _stored(file)
-        if stored.ndim == 2:
-            stored = stored[None]  # (frames, rows, columns)
-        for index in indices:
-            frame = planes[index].frame
-            volume[index] = _scaled(stored[frame], data, frame)
+        name = ["?"]
+        with _readable(file, name), quiet():
+            data = pydicom.dcmread(file, force=True, specific_tags=list(_PIXEL_TAGS))
+            name[0] = _syntax(data)
+            stored = _own_bits(data.pixel_array, data).reshape(-1, height, width)  # (frames, rows, columns)
+            for index in indices:
+                frame = planes[index].frame
+                volume[index] = _scaled(stored[frame], data, frame)
     return volume.transpose(2, 1, 0)  # (Z, Y, X) -> (X, Y, Z)
 
 
-def _stored(file: Path) -> tuple[Any, np.ndarray]:
-    """The file's pixel attributes and its stored values, of as many bits as are stored."""
-    import pydicom
-
-    name = "?"
+@contextmanager
+def _readable(file: Path, syntax: list[str]) -> Iterator[None]:
+    """Around the reading of a file, whose syntax is noted as soon as it is known; all errors become one of ours."""
     try:
-        with quiet():
-            data = pydicom.dcmread(file, force=True, specific_tags=list(_PIXEL_TAGS))
-            syntax = getattr(data.file_meta, "TransferSyntaxUID", None) or pydicom.uid.ImplicitVRLittleEndian
-            data.file_meta.TransferSyntaxUID = syntax  # of the oldest files, which do not say it
-            name = syntax.name
-            if "PixelData" not in data:
-                raise InputError(f"Cannot read {file}: it has no voxels (PixelData). Copy or export it again.")
-            return data, _own_bits(data.pixel_array, data)
-    except InputError:
-        raise
+        yield
     except Exception as error:  # decoders raise whatever damaged bytes lead to
         if lacks_memory(error):
             raise NotEnoughMemory(f"Not enough memory to read {file}{memory_words(error)}.") from None
         if "missing dependencies" in str(error) or isinstance(error, NotImplementedError):
             raise InputError(
-                f"Cannot read {file}: its voxels are compressed as {name}, for which no decoder is installed. "
+                f"Cannot read {file}: its voxels are compressed as {syntax[0]}, for which no decoder is installed. "
                 "pip install medcontext[dicom] brings python-gdcm and pyjpegls; or decompress the files, for example "
                 "by gdcmconv --raw."
             ) from None
         raise InputError(
-            f"Cannot read {file}: its voxels ({name}) are truncated or damaged ({type(error).__name__}: "
+            f"Cannot read {file}: its voxels ({syntax[0]}) are truncated or damaged ({type(error).__name__}: "
             f"{first_line(error)}). Copy or export it again."
         ) from None
+
+
+def _syntax(data: Any) -> str:
+    """The name of the transfer syntax, in which the voxels are written; the oldest files do not say it."""
+    import pydicom
+
+    known = getattr(data.file_meta, "TransferSyntaxUID", None) or pydicom.uid.ImplicitVRLittleEndian
+    data.file_meta.TransferSyntaxUID = known
+    if "PixelData" not in data:
+        raise ValueError("PixelData is not there")
+    return known.name
 
 
 def _own_bits(values: np.ndarray, data: Any) -> np.ndarray:
@@ -86,12 +91,12 @@ def _own_bits(values: np.ndarray, data: Any) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray, data: Any, frame: int) -> np.ndarray:
+    """By the modality's table, or by slope and intercept: the frame's own, those of all frames, or the file's."""
     from pydicom.pixels import apply_modality_lut
 
-    for place in [
-        group["PixelValueTransformationSequence"].value[0]
-        for group in frame_groups(data, frame)
-        if group.get("PixelValueTransformationSequence")
-    ] or [data]:
-        return apply_modality_lut(values, place)
-    return values
+    name = "PixelValueTransformationSequence"
+    places = [group[name].value[0] for group in frame_groups(data, frame) if group.get(name)]
+    place = places[0] if places else data
+    if ("RescaleSlope" in place) != ("RescaleIntercept" in place):
+        raise ValueError("of RescaleSlope and RescaleIntercept one is missing")
+    return apply_modality_lut(values, place)
