@@ -128,15 +128,17 @@ def _sources(planes: Sequence[Plane], anonymous: bool) -> list[Any]:
 
 def _frames(label: np.ndarray, planes: Sequence[Plane], structures: Regions) -> np.ndarray:
     """The segments' numbers (Z, Y, X), or where structures overlap their masks (Z, Y, X, K), in the images' order."""
-    stacked = label.transpose(2, 1, 0)  # (X, Y, Z) -> (Z, Y, X)
+    stacked = np.ascontiguousarray(label.transpose(2, 1, 0))  # (X, Y, Z) -> (Z, Y, X)
     if len({plane.file for plane in planes}) < len(planes):  # frames of one file come in its order
         stacked = stacked[np.argsort([plane.frame for plane in planes])]
     values = [value for own in structures.values() for value in own]
     if len(set(values)) < len(values):
-        return np.stack([np.isin(stacked, own) for own in structures.values()], axis=-1).astype(np.uint8)
+        masks = [np.logical_or.reduce([stacked == value for value in own]) for own in structures.values()]
+        return np.stack(masks, axis=-1).astype(np.uint8)
     numbers = np.zeros(stacked.shape, np.uint8 if len(structures) < 256 else np.uint16)
     for number, own in enumerate(structures.values(), start=1):
-        numbers[np.isin(stacked, own)] = number
+        for value in own:
+            numbers[stacked == value] = number
     return numbers
 
 
@@ -181,7 +183,7 @@ def _segmentation(images: Sequence[Any], frames: np.ndarray, segments: Segments)
         content_description="Segmented by MedContext",
         series_description="MedContext segmentation",
         specific_character_set="ISO_IR 192",
-        **({"coding_schemes": [scheme]} if private else {}),
+        coding_schemes=[scheme] if private else None,
     )
 
 
