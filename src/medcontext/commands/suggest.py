@@ -22,6 +22,7 @@ def suggest(
     *,
     count: int = 5,
     image: Sequence[str] = (),
+    series: str | Sequence[str] = (),
     device: Literal["auto", "cpu", "gpu"] = "auto",
 ) -> list[str]:
     """Suggest which scans to label next: those that a network segments badly, unlike the labelled ones and each other.
@@ -36,6 +37,7 @@ def suggest(
         output: folder of the list, the picture and all segmentations
         count: how many to suggest
         image: in nested folders, which files are meant: a name or glob for each channel
+        series: of DICOM folders with several, which are meant, as `medcontext predict` takes it
         device: where to compute; auto is a GPU where there is one
 
     Returns:
@@ -51,9 +53,11 @@ def suggest(
     if count < 1:
         raise InputError(f"--count is {count}; give at least 1.")
     output = Path(output)
-    predict(run, input, output / "predictions", image=image, part="all", expected=True, resume=True, device=device)
+    wanted = [series] if isinstance(series, str) else list(series)
+    folder = output / "predictions"
+    predict(run, input, folder, image=image, series=wanted, part="all", expected=True, resume=True, device=device)
     inputs = [input] if isinstance(input, str) or not isinstance(input, Sequence) else list(input)
-    chosen = choose(Path(run), [Path(each) for each in inputs], image, output / "predictions", count)
+    chosen = choose(Path(run), [Path(each) for each in inputs], image, wanted, folder, count)
     write_suggested(chosen, output)
     console.print(f"{counted(count, 'scan')} to label next, with pictures in {output}:", soft_wrap=True)
     for number, each in enumerate(chosen, start=1):

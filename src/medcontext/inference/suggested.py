@@ -55,13 +55,15 @@ class Suggested(NamedTuple):
         return f"{dsc}{alike}, {self.why.distance:.1f} from the nearest labelled one{remarks}"
 
 
-def choose(run: Path, inputs: Sequence[Path], image: Sequence[str], predictions: Path, count: int) -> list[Suggested]:
+def choose(
+    run: Path, inputs: Sequence[Path], image: Sequence[str], series: Sequence[str], predictions: Path, count: int
+) -> list[Suggested]:
     """The scans to label next, the most useful first.
 
     Args:
         run: folder of the run, or of the cross-validation, that predicted.
         inputs: what was predicted.
-        image: as for `find_cases`.
+        image, series: as for `find_cases`.
         predictions: folder of all segmentations.
         count: how many to choose.
 
@@ -72,7 +74,7 @@ def choose(run: Path, inputs: Sequence[Path], image: Sequence[str], predictions:
     calibration = read_calibration(run / FILE)
     assert calibration  # `predict` has used it
     parts, used = read_json(predictions / RECORD)["parts"], {row.case for row in calibration.observed}
-    cases = find_cases(inputs, runs, "all", image).cases
+    cases = find_cases(inputs, runs, "all", image, series).cases
     todo = [case for case in cases if parts[case.name] not in ("training", "validation") and case.name not in used]
     if len(todo) < count:
         raise InputError(
