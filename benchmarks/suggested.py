@@ -1,0 +1,98 @@
+"""Do five scans that `suggest` names help more than five at random?
+
+    python benchmarks/study.py acdc --data ACDC --work DIR --seeds 0 --arms medcontext
+    python benchmarks/expected_dsc.py acdc --data ACDC --work DIR --seeds 0 --arms medcontext
+    python benchmarks/suggested.py acdc --data ACDC --work DIR --seeds 0 1 2
+
+The study's run with seed 0, calibrated, names five of its scans without labels; these get their labels, or five drawn
+with each seed do, and MedContext is trained anew with ten labelled scans and the others without labels, for as many
+steps. A training goes on where it was killed.
+"""
+
+import argparse
+import csv
+import random
+import sys
+from datetime import date
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
+from study import ARMS, STUDIES, Work, alone
+
+import medcontext as mc
+from medcontext.files import read_json, write_json
+from medcontext.inference.suggested import TABLE
+
+COUNT = 5
+
+
+def suggested(work: Work) -> list[str]:
+    """The names of the scans to label."""
+    place, output = work.place("medcontext", 0, 0), work.folder / "suggested"
+    if not (output / TABLE).is_file():
+        listed = place / "rest.json"
+        work.write_list(listed, dict.fromkeys(work.study.parts(work.names, 0).rest))
+        alone(mc.suggest, place / "run", listed, output, count=COUNT, device=work.accelerator)
+    with (output / TABLE).open(newline="") as file:
+        return [row["case"] for row in csv.DictReader(file)]
+
+
+def train(work: Work, place: Path, new: list[str], seed: int) -> None:
+    """Train with the study's labelled scans and new ones, predict what is reported, evaluate."""
+    parts = work.study.parts(work.names, 0)
+    chosen, split = sorted([*parts.train, *new]), place / "split.json"
+    rest = [name for name in parts.rest if name not in new]
+    place.mkdir(parents=True, exist_ok=True)
+    few = {"few_shot": {str(len(chosen)): chosen}}
+    write_json(split, {"train": chosen + rest, "validation": [], "test": parts.development + parts.report, **few})
+    arm = ARMS["medcontext"]
+    settings = work.settings(arm, 0, seed, steps=work.steps("medcontext"), split=split, few_shot=len(chosen))
+    work.train(arm, place / "run", settings)
+    work.predict(place / "run", place / "predictions", parts.report)
+    work.call(mc.evaluate, place / "predictions", work.data, place / "scores")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=("random", "suggested"), default=["random", "suggested"])
+    parser.add_argument("--machine", default="cpu")
+    parser.add_argument("--report", action="store_true", help="write what is done to benchmarks/results/")
+    options = parser.parse_args()
+    work = Work(STUDIES[options.study], options.data, options.work)
+    named, rest = suggested(work), sorted(work.study.parts(work.names, 0).rest)
+    done: dict[str, list[Path]] = {}
+    chosen = []
+    for arm in options.arms:
+        for seed in options.seeds:
+            place = work.folder / "relabelled" / f"{arm}-{seed}"
+            new = named if arm == "suggested" else random.Random(seed).sample(rest, COUNT)
+            if not (place / "scores" / "summary.json").is_file():
+                if options.report:
+                    continue
+                train(work, place, new, seed)
+            done.setdefault(arm, []).append(place / "scores")
+            chosen.append(f"- {arm}, seed {seed}: {', '.join(new)}")
+    if len(done) < 2:
+        return
+    mc.compare(done, work.folder / "relabelled" / "comparison", overwrite=True)
+    steps = read_json(work.place("medcontext", 0, 0) / "run" / "run.json")["step"]
+    text = f"""# Five scans that `suggest` names, or five at random
+
+{work.study.title}. `python benchmarks/suggested.py {options.study} --data DATA --work DIR --seeds
+{" ".join(map(str, options.seeds))}`; {steps} steps each; {options.machine}.
+
+{chr(10).join(chosen)}
+
+{(work.folder / "relabelled" / "comparison" / "comparison.md").read_text()}"""
+    print(text)
+    if options.report:
+        name = f"suggested_{options.study}_{options.machine}_{date.today().isoformat()}.md"
+        (Path(__file__).parent / "results" / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
