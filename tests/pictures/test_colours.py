@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medcontext.pictures.colours import COLOURS, ERRORS
-from medcontext.reporting.figures import MARKERS, MODEL_COLOURS
+from medcontext.reporting.drawing import MARKERS, MODEL_COLOURS
 
 EYES = {
     "normal": np.eye(3),

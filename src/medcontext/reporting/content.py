@@ -15,6 +15,8 @@ from medcontext.evaluation.protocols import HD95_DEFINITIONS
 from medcontext.evaluation.summary import OUT_OF_FOLD
 from medcontext.reporting.choice import CaseScores, rankings
 from medcontext.reporting.downloads import downloads
+from medcontext.reporting.expected import Foreseen, read_foreseen
+from medcontext.reporting.expected_tables import NOTE, ExpectedTable, scored_table
 from medcontext.reporting.figures import difference_figures, score_figures, training_figures
 from medcontext.reporting.page import MOST_VALUES, Page, ShownCase
 from medcontext.reporting.result_tables import result_tables
@@ -37,6 +39,8 @@ class Content:
         files: of each case.
         values: that the files hold, by the name of what they mean.
         unseen: why no segmentation can be drawn; empty where they can.
+        foreseen: what was expected of each model's predictions, as far as that is known.
+        unfit: a sentence for each `expected.csv` that cannot be used.
     """
 
     study: Study
@@ -46,6 +50,8 @@ class Content:
     files: Mapping[str, CaseFiles]
     values: Mapping[str, tuple[int, ...]]
     unseen: str = ""
+    foreseen: Sequence[Foreseen] = ()
+    unfit: Sequence[str] = ()
 
     @property
     def scores(self) -> CaseScores:
@@ -70,7 +76,7 @@ def read_content(given: Given) -> Content:
         unseen = "The models were evaluated with different label values; their cases cannot be shown side by side."
     files = {} if unseen else case_files(study)
     values = {} if unseen else named_values(declared[0])
-    return Content(study, comparisons, trainings, unknown, files, values, unseen)
+    return Content(study, comparisons, trainings, unknown, files, values, unseen, *read_foreseen(study))
 
 
 def named_values(structures: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -141,6 +147,8 @@ def make_page(content: Content, cases: Sequence[ShownCase], viewer_note: str = "
         tables=result_tables(study, content.comparisons),
         downloads=downloads(study, content.comparisons),
         table_note=_table_note(content),
+        expected=expected_tables(content),
+        expected_notes=[*([NOTE] if content.foreseen else []), *content.unfit],
         rankings={
             heading.capitalize(): {name: content.scores[name] for name in order[:LISTED]}
             for heading, order in rankings(content.scores).items()
@@ -155,6 +163,15 @@ def make_page(content: Content, cases: Sequence[ShownCase], viewer_note: str = "
         viewer_note=viewer_note,
         about=_about(content),
     )
+
+
+def expected_tables(content: Content) -> list[ExpectedTable]:
+    """Of each model whose predictions came with expectations."""
+    alone = len(content.study.models) == 1
+    return [
+        scored_table(each, {row.case: shown_case(content, row.case).means[each.index] for row in each.cases}, alone)
+        for each in content.foreseen
+    ]
 
 
 def methods(trainings: Sequence[Shown]) -> dict[str, object]:

@@ -1,39 +1,36 @@
-"""The report's figures: for the page, and as SVG and PNG files for a paper.
-
-A model has its colour and its marker everywhere, so that colours need not be told apart. A case's point links to
-`#case=NAME`, which the page's viewer answers by showing it.
-"""
+"""The report's figures: for the page, and as SVG and PNG files for a paper."""
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import wrap
-from typing import Any
-from urllib.parse import quote
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from medcontext.comparison.compare import Comparison
 from medcontext.comparison.study import ALL, Study
 from medcontext.errors import counted
 from medcontext.pictures.panel import FAINT, INK
-from medcontext.pictures.save import literal, save_figure
+from medcontext.pictures.save import save_figure
+from medcontext.reporting.drawing import (
+    MARKERS,
+    MODEL_COLOURS,
+    STYLES,
+    WIDTH,
+    add_legend,
+    in_lines,
+    link_points,
+    marker,
+    name_rows,
+    new_figure,
+    scatter_row,
+)
 from medcontext.reporting.shown import Curve, Shown
 
-# Of Okabe and Ito's colours those that stand out on black and on white.
-MODEL_COLOURS = ("#0E6BAA", "#D55E00", "#1FA886", "#CC79A7", "#B8860B", "#8A63D2")
-MARKERS = ("o", "^", "s", "D", "v", "P")
-STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-MOST_LINKED = 200  # points of a structure
-WIDTH = 5.2  # inches
 DPI = 200
 
 CURVES = {
@@ -84,7 +81,7 @@ def _name(figure: str, other: str, others: Sequence[str]) -> str:
 
 def differences(rows: Sequence[Comparison]) -> Figure:
     """The paired difference of every structure in DSC points, with its interval; filled where it is significant."""
-    figure, axes = _figure(0.3 * len(rows) + 1.1)
+    figure, axes = new_figure(0.3 * len(rows) + 1.1)
     first, second = rows[0].first, rows[0].second
     axes.axvline(0, color=FAINT, linewidth=0.8)
     for line, row in enumerate(rows):
@@ -93,9 +90,9 @@ def differences(rows: Sequence[Comparison]) -> Figure:
         axes.plot([low, high], [line, line], color=MODEL_COLOURS[0], linewidth=2.2 if row.structure == ALL else 1.4)
         face = MODEL_COLOURS[0] if row.significant else "none"
         axes.plot(mean, line, MARKERS[0], color=MODEL_COLOURS[0], markerfacecolor=face, markersize=6)
-    _name_rows(axes, [row.structure for row in rows])
-    axes.set_xlabel(_lines(f"DSC points, {second} less {first}; 95 % interval", 60))
-    better = _lines(f"{second} better →", 26), _lines(f"← {first} better", 26)
+    name_rows(axes, [row.structure for row in rows])
+    axes.set_xlabel(in_lines(f"DSC points, {second} less {first}; 95 % interval", 60))
+    better = in_lines(f"{second} better →", 26), in_lines(f"← {first} better", 26)
     axes.set_title(better[0] if axes.get_xlim()[1] > 0 else "", loc="right", fontsize=8, color=FAINT)
     axes.set_title(better[1] if axes.get_xlim()[0] < 0 else "", loc="left", fontsize=8, color=FAINT)
     return figure
@@ -104,19 +101,19 @@ def differences(rows: Sequence[Comparison]) -> Figure:
 def scatter(study: Study, other: int) -> Figure:
     """One model against another, a point for each case: its mean DSC."""
     scores = study.paired[ALL, "dsc"].case_means
-    figure, axes = _figure(WIDTH * 0.92)
+    figure, axes = new_figure(WIDTH * 0.92)
     pairs = np.array([[values[0], values[other]] for values in scores.values()]) * 100
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=0.8)
     x, y = pairs.T
-    points = axes.scatter(x, y, s=34, color=MODEL_COLOURS[other % 6], marker=_marker(other), alpha=0.75, clip_on=False)
-    _link(points, scores)
+    points = axes.scatter(x, y, s=34, color=MODEL_COLOURS[other % 6], marker=marker(other), alpha=0.75, clip_on=False)
+    link_points(points, scores)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
     first, second = study.names[0], study.names[other]
-    axes.set_xlabel(_lines(f"{first}: mean DSC of a case, %", 50))
-    axes.set_ylabel(_lines(f"{second}: mean DSC, %", 50))
+    axes.set_xlabel(in_lines(f"{first}: mean DSC of a case, %", 50))
+    axes.set_ylabel(in_lines(f"{second}: mean DSC, %", 50))
     better = int((pairs[:, 1] > pairs[:, 0]).sum())
-    axes.set_title(_lines(f"{second} ahead in {better} of {counted(len(pairs), 'case')}", 50), fontsize=9, color=INK)
+    axes.set_title(in_lines(f"{second} ahead in {better} of {counted(len(pairs), 'case')}", 50), fontsize=9, color=INK)
     return figure
 
 
@@ -128,25 +125,17 @@ def distributions(study: Study, metric: str, label: str) -> Figure:
     """
     structures, models = study.structures, len(study.models)
     step = 1.0 + 0.35 * (models - 1)
-    figure, axes = _figure(0.24 * step * len(structures) + 1.0 + 0.2 * models)
+    figure, axes = new_figure(0.24 * step * len(structures) + 1.0 + 0.2 * models)
     rng = np.random.default_rng(0)
     places = _places(axes, study, metric)
     for line, structure in enumerate(structures):
         for index, values in enumerate(places[structure]):
             if not values:
                 continue
-            y = line + (index - (models - 1) / 2) * 0.8 / models
-            spread = y + rng.uniform(-0.24, 0.24, len(values)) / models
-            x = list(values.values())
-            colour = MODEL_COLOURS[index % 6]
-            points = axes.scatter(x, spread, s=20, color=colour, marker=_marker(index), alpha=0.5, clip_on=False)
-            _link(points, values)
-            low, median, high = np.percentile(x, (25, 50, 75))
-            axes.plot([low, high], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt")
-            axes.plot([median, median], [y - 0.36 / models, y + 0.36 / models], color=INK, linewidth=1.4)
-    _name_rows(axes, structures)
+            scatter_row(axes, line, values, index, models, rng)
+    name_rows(axes, structures)
     axes.set_xlabel(label)
-    _legend(figure, study.names, lines=False)
+    add_legend(figure, study.names, lines=False)
     return figure
 
 
@@ -180,7 +169,7 @@ def training_figures(trainings: Sequence[Shown]) -> dict[str, Figure]:
         curves = [(names.index(each.model), each.drawn[quantity]) for each in trainings if quantity in each.drawn]
         if not any(value for _, curve in curves for _, value in curve):
             continue  # no training has that part
-        figure, axes = _figure(2.9)
+        figure, axes = new_figure(2.9)
         for model, curve in curves:
             _draw_curve(axes, curve, model, quantity)
         share = bool(PERCENT.match(quantity))
@@ -189,7 +178,7 @@ def training_figures(trainings: Sequence[Shown]) -> dict[str, Figure]:
         axes.set_title(f"{title}, %" if share else title, fontsize=10, color=INK, loc="left")
         axes.set_xlabel("step")
         axes.grid(axis="y", color=FAINT, alpha=0.18, linewidth=0.6)
-        _legend(figure, names, lines=True)
+        add_legend(figure, names, lines=True)
         figures[f"curve_{_file_name(quantity)}"] = figure
     return figures
 
@@ -237,67 +226,6 @@ def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """Each figure as SVG and as PNG."""
     paths = [folder / f"{name}.{suffix}" for name in figures for suffix in ("svg", "png")]
     return [save_figure(figures[path.stem], path, DPI) for path in paths]
-
-
-def case_link(name: str) -> str:
-    """
-    >>> case_link("img 1&2")
-    '#case=img%201%262'
-    """
-    return f"#case={quote(name, safe='')}"
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=8.5)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set(color=INK, fontsize=9)
-    axes.grid(axis="x", color=FAINT, alpha=0.18, linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _marker(index: int) -> str:
-    """Another one also where the colours begin again."""
-    return MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]
-
-
-def _link(points: PathCollection, cases: Iterable[str]) -> None:
-    """Let each point lead to its case; so many that nobody could find one become a picture."""
-    links = [case_link(name) for name in cases]
-    if len(links) > MOST_LINKED:
-        points.set(linewidths=0, rasterized=True)
-    else:
-        points.set(linewidths=0, urls=links)
-
-
-def _name_rows(axes: Axes, structures: Sequence[str]) -> None:
-    axes.set_yticks(range(len(structures)), [literal(name.replace("_", " ")) for name in structures])
-    axes.set_ylim(len(structures) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-
-
-def _legend(figure: Figure, names: Sequence[str], lines: bool) -> None:
-    """Above the axes; a single model needs none."""
-    if len(names) < 2:
-        return
-    handles = []
-    for i, name in enumerate(names):
-        style: dict[str, Any] = {"linestyle": STYLES[i % 6]} if lines else {"linestyle": "", "marker": _marker(i)}
-        handles.append(Line2D([], [], color=MODEL_COLOURS[i % 6], label=_lines(name, 60), **style))
-    columns = max(1, min(3, 60 // (8 + max(map(len, names)))))
-    options: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, "handlelength": 3}
-    figure.legend(handles=handles, loc="outside upper right", ncols=columns, **options)
-
-
-def _lines(text: str, width: int) -> str:
-    """A text with names in it, as lines of so many characters at most."""
-    return literal("\n".join(wrap(text, width)))
 
 
 def _file_name(text: str) -> str:

@@ -13,7 +13,7 @@ from medcontext.errors import InputError, counted
 from medcontext.files import output_folder, write_text
 from medcontext.pictures.mosaic import MosaicCase, draw_mosaic
 from medcontext.reporting.choice import choose_cases
-from medcontext.reporting.content import Content, make_page, read_content, shown_case
+from medcontext.reporting.content import Content, expected_tables, make_page, read_content, shown_case
 from medcontext.reporting.figures import difference_figures, save_figures, score_figures, training_figures
 from medcontext.reporting.page import ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
@@ -127,6 +127,7 @@ def write_figures(models: Given, folder: Path, overwrite: bool = False) -> list[
     content = read_content(models)
     output_folder(folder, overwrite=overwrite)
     figures = difference_figures(content.comparisons) | score_figures(content.study)
+    figures |= {table.name: table.figure for table in expected_tables(content) if table.figure}
     paths = save_figures(figures | training_figures(content.trainings), folder)
     cases = mosaic_cases(content)
     if cases:

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 import medcontext
 from medcontext.pictures.colours import ERRORS, colours_of
 from medcontext.reporting.downloads import Download
-from medcontext.reporting.figures import MODEL_COLOURS, case_link, to_svg
+from medcontext.reporting.drawing import MODEL_COLOURS, case_link
+from medcontext.reporting.expected_tables import ExpectedTable
+from medcontext.reporting.figures import to_svg
 from medcontext.reporting.niivue import niivue_script
 from medcontext.reporting.result_tables import ResultTable
 from medcontext.reporting.volumes import CaseVolumes
@@ -52,6 +54,8 @@ class Page:
         tables: of results.
         table_note: on their reading.
         downloads: the tables as files.
+        expected: what was expected of segmentations, a table each.
+        expected_notes: sentences below them.
         rankings: heading to cases, each with the mean DSC of every model.
         differences: figures beside the tables.
         figures: of the scores.
@@ -74,6 +78,8 @@ class Page:
     tables: Sequence[ResultTable] = ()
     table_note: str = ""
     downloads: Sequence[Download] = ()
+    expected: Sequence[ExpectedTable] = ()
+    expected_notes: Sequence[str] = ()
     rankings: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     differences: Mapping[str, Figure] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
@@ -104,6 +110,7 @@ def render(page: Page) -> str:
     viewer = bool(page.cases)
     served = page.served or any(case.packed is None for case in page.cases)
     environment = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["case_link"] = case_link
     return environment.get_template("page.html").render(
         vars(page)
         | {
@@ -113,6 +120,10 @@ def render(page: Page) -> str:
             "data": _embedded(_viewer_data(page)) if viewer else "",
             "packed": {f"case-{i}": _embedded(case.packed) for i, case in enumerate(page.cases) if case.packed},
             "niivue": niivue_script() if viewer else "",
+            "expected": [
+                table._asdict() | {"svg": to_svg(table.figure, table.name) if table.figure else ""}
+                for table in page.expected
+            ],
             "rankings": {heading: _ranking(rows) for heading, rows in page.rankings.items()},
             "differences": [to_svg(figure, name) for name, figure in page.differences.items()],
             "figures": [to_svg(figure, name) for name, figure in page.figures.items()],
