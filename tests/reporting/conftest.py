@@ -1,10 +1,15 @@
 """What the tests of the report share."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from medcontext.commands.calibrate import calibrate
+from medcontext.commands.predict import predict
+from medcontext.data.splits import Split
 from tests.comparison.conftest import write  # noqa: F401, a fixture
+from tests.inference.faint import faint_run, write_data
 from tests.reporting.evaluations import evaluate_moved, make_training
 
 
@@ -23,3 +28,21 @@ def evaluated(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def arguments(evaluated: dict[str, Path]) -> list[str]:
     """The two models as the command line names them."""
     return [f"{name}={folder}" for name, folder in evaluated.items()]
+
+
+class Predicted(NamedTuple):
+    """Predictions of a calibrated run, and the data set that they are of."""
+
+    folder: Path
+    data: Path
+
+
+@pytest.fixture(scope="session")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
+    """Eight scans, the last the faintest, all predicted."""
+    folder = tmp_path_factory.mktemp("predicted")
+    data = write_data(folder / "data")
+    run = faint_run(folder / "run", data, Split(("a", "b"), tuple("cdefg"), ("h",)))
+    calibrate(run)
+    predict(run, data, folder / "predictions", part="all")
+    return Predicted(folder / "predictions", data)

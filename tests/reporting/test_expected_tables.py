@@ -39,7 +39,7 @@ def test_the_page_has_the_words_the_table_and_a_figure_that_leads_to_cases(
     assert row.true == f"{100 * content.scores['ball_3'][1]:.1f}", "what was missed counts, as in the whole page"
     text = render(make_page(content, []))
     assert "near: the expected DSC of 8 cases is off by 10.0 points" in text
-    table = text[text.rindex('<table class="expected"') :]
+    table = text[text.rindex('<table class="expected scored"') :]
     assert table.index("ball_<wbr>5") < table.index("ball_<wbr>3")
     assert "<p>left: 3 ml, 10 to 12 ml in the labelled scans</p>" in text
     figure = text[text.index('aria-label="expected 2"') :]

@@ -15,6 +15,7 @@ def report(
     figures: AnyPath | None = None,
     serve: bool = False,
     live: AnyPath | None = None,
+    predictions: AnyPath | None = None,
     port: int = 0,
     overwrite: bool = False,
 ) -> Path | None:
@@ -28,6 +29,8 @@ def report(
         figures: folder for every figure as SVG and PNG, new or empty
         serve: show all cases in a browser, read from disk, until Ctrl-C
         live: instead of evaluations: a training that is still going on
+        predictions: instead of evaluations: a folder that `medcontext predict` wrote of a calibrated run; no
+            labels are needed
         port: of --serve and --live, on this machine alone; 0 for any that is free
         overwrite: replace the file, and what the figures' folder holds
 
@@ -39,17 +42,32 @@ def report(
     """
     from medcontext.reporting.live import serve_live, write_live
     from medcontext.reporting.make import html_file, make_report, serve_report, write_figures
+    from medcontext.reporting.unscored_page import serve_unscored, write_unscored
 
     page = None if output is None else Path(output)
     if live is not None:
-        if models or figures or serve:
-            raise InputError("--live shows one training; leave out evaluations, --figures and --serve.")
+        if models or figures or serve or predictions:
+            raise InputError("--live shows one training; leave out evaluations, --predictions, --figures and --serve.")
         if page is None:
             serve_live(Path(live), port)
             return None
         return write_live(Path(live), html_file(page, overwrite))
+    if predictions is not None:
+        if models or figures or not (page or serve):
+            raise InputError(
+                "--predictions shows one folder that `medcontext predict` wrote: give --output report.html or --serve, "
+                "and leave out evaluations and --figures."
+            )
+        if page is not None:
+            write_unscored(Path(predictions), html_file(page, overwrite), cases)
+        if serve:
+            serve_unscored(Path(predictions), port)
+        return page
     if not models:
-        raise InputError("Give one or more folders that `medcontext evaluate` wrote, or a training with --live RUN.")
+        raise InputError(
+            "Give one or more folders that `medcontext evaluate` wrote, predictions with --predictions DIR, or a "
+            "training with --live RUN."
+        )
     if not (page or figures or serve):
         raise InputError("Give --output report.html, --figures DIR, or --serve.")
     if page is not None:

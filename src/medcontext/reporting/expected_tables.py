@@ -76,8 +76,8 @@ def scored_table(foreseen: Foreseen, true: Mapping[str, float | None], alone: bo
         title = f"{counted(len(foreseen.pairs), 'case')}" if alone else foreseen.model
         figure = against_true(foreseen, title)
     rows = expected_rows(foreseen.cases[:LISTED], true)
-    first = f", the first {len(rows)} of {len(foreseen.cases)}" if len(rows) < len(foreseen.cases) else ""
-    caption = f"{'' if alone else f'{foreseen.model}: '}cases to look at, most needed first{first}"
+    some = f": {len(rows)} of {len(foreseen.cases)}" if len(rows) < len(foreseen.cases) else ""
+    caption = f"{'' if alone else f'{foreseen.model}, '}DSC in %, cases in the order of their need of a look{some}"
     return ExpectedTable(caption, rows, True, name, figure, words)
 
 

@@ -124,7 +124,7 @@ def _shown(run: Path, watch: Watched, index: int, packed: str | None) -> ShownCa
         InputError: if a file is missing, damaged, or of another grid.
     """
     files = _files(run, watch, watch.cases[index])
-    truth = read_label(files.truth)[0]
+    truth = files.read_truth()
     predictions = [read_label(path)[0] for path in files.predictions.values()]
     for path, each in zip(files.predictions.values(), predictions, strict=True):
         if each.shape != truth.shape:

@@ -1,13 +1,14 @@
 """The report of evaluated runs, from their folders to one HTML file or to a server that shows every case."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 
 from medcontext.comparison.read import Given
-from medcontext.console import console, track
+from medcontext.console import console
 from medcontext.data.nifti import read_header
 from medcontext.errors import InputError, counted
 from medcontext.files import output_folder, write_text
@@ -15,12 +16,12 @@ from medcontext.pictures.mosaic import MosaicCase, draw_mosaic
 from medcontext.reporting.choice import choose_cases
 from medcontext.reporting.content import Content, expected_tables, make_page, read_content, shown_case
 from medcontext.reporting.figures import difference_figures, save_figures, score_figures, training_figures
+from medcontext.reporting.packing import LARGEST, pack_cases
 from medcontext.reporting.page import ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
 from medcontext.reporting.volumes import CaseFiles, CaseVolumes, first_channel, read_volumes
 
 MOSAIC_CASES = 3
-LARGEST = 100 << 20  # bytes of a page whose cases were not asked for by name
 
 
 def make_report(models: Given, output: Path, *, cases: Sequence[str] = ("12",), overwrite: bool = False) -> Path:
@@ -42,7 +43,8 @@ def make_report(models: Given, output: Path, *, cases: Sequence[str] = ("12",), 
     content = read_content(models)
     chosen = choose_cases(content.scores, cases, list(content.files))
     asked_for_by_name = list(cases) == ["all"] or list(cases) == chosen
-    shown, missing = pack_cases(content, chosen, None if asked_for_by_name else LARGEST)
+    largest = None if asked_for_by_name else LARGEST
+    shown, missing = pack_cases(chosen, partial(read_case, content), partial(shown_case, content), largest)
     for sentence in missing:
         console.print(f"In the viewer: {sentence}", soft_wrap=True)
     page = render(make_page(content, shown, _viewer_note(content, shown, missing)))
@@ -64,34 +66,6 @@ def html_file(path: Path, overwrite: bool) -> Path:
         raise InputError(f"{path} exists already; choose another file, or pass --overwrite.")
     output_folder(path.parent, overwrite=True)
     return path
-
-
-def pack_cases(content: Content, names: Sequence[str], largest: int | None = None) -> tuple[list[ShownCase], list[str]]:
-    """The cases that can be shown, and a sentence on each that cannot.
-
-    Args:
-        content: the runs.
-        names: of the cases.
-        largest: bytes in all, after which the cases that are left are not packed; None for no limit.
-    """
-    shown: list[ShownCase] = []
-    missing: list[str] = []
-    size = 0
-    for index, name in enumerate(track(names, "packing cases")):
-        try:
-            volumes = read_case(content, name)
-        except InputError as error:
-            missing.append(f"{name}: {error}")
-            continue
-        missing += [f"{name}: {volumes.note}"] if volumes.note else []
-        packed = pack_case(volumes)
-        size += len(packed)
-        if shown and largest is not None and size > largest:
-            rest = ", ".join(names[index:])
-            missing.append(f"{rest}: the page would be above {largest >> 20} MiB; name cases, or use --serve.")
-            break
-        shown.append(shown_case(content, name, packed))
-    return shown, missing
 
 
 def read_case(content: Content, name: str) -> CaseVolumes:
@@ -154,7 +128,7 @@ def mosaic_cases(content: Content) -> list[MosaicCase]:
 def _mosaic_case(files: CaseFiles) -> MosaicCase:
     assert files.image is not None
     files.check_grid(files.image, *files.predictions.values())
-    affine = read_header(files.truth).affine
+    affine = read_header(files.reference).affine
     turn = io_orientation(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(turn[:, 0])]
     image, truth = (apply_orientation(array, turn) for array in (first_channel(files.image), files.read_truth()))

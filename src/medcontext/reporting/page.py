@@ -33,12 +33,14 @@ class ShownCase:
         means: of each model its mean DSC, a fraction; None where it is not known.
         scores: for each structure the DSC of each model.
         packed: its volumes, from `pack_case`; None where a server hands them out.
+        remarks: why a person should look at it.
     """
 
     name: str
     means: Sequence[float | None]
     scores: Mapping[str, Sequence[float | None]]
     packed: str | None = None
+    remarks: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Page:
         viewer_note: what the viewer shows of which cases.
         about: headings and texts.
         live: of a training that goes on: `state`, `step`, `steps`, `note`.
+        truth: whether the cases have labels; where not, their scores are what is expected.
         served: whether a server hands the page out, which its script may ask for more.
     """
 
@@ -91,6 +94,7 @@ class Page:
     viewer_note: str = ""
     about: Sequence[tuple[str, str]] = ()
     live: Mapping[str, Any] | None = None
+    truth: bool = True
     served: bool = False
 
 
@@ -117,6 +121,7 @@ def render(page: Page) -> str:
             "version": medcontext.__version__,
             "served": served,
             "viewer": viewer,
+            "most": "errors" if page.truth else "structures",
             "data": _embedded(_viewer_data(page)) if viewer else "",
             "packed": {f"case-{i}": _embedded(case.packed) for i, case in enumerate(page.cases) if case.packed},
             "niivue": niivue_script() if viewer else "",
@@ -144,10 +149,17 @@ def _viewer_data(page: Page) -> str:
     return json.dumps(
         {
             "models": list(page.models),
+            "truth": page.truth,
             "values": [{"name": name, "colour": colour} for name, colour in colours_of(page.values).items()],
             "errors": [{"name": name, "colour": colour} for name, colour in ERRORS.items()],
             "cases": [
-                {"name": case.name, "means": list(case.means), "scores": case.scores, "packed": case.packed is not None}
+                {
+                    "name": case.name,
+                    "means": list(case.means),
+                    "scores": case.scores,
+                    "remarks": case.remarks,
+                    "packed": case.packed is not None,
+                }
                 for case in page.cases
             ],
         }

@@ -34,7 +34,7 @@ class CaseFiles:
     Args:
         name: of the case.
         image: None where it is not known; of a file with several channels the first is shown.
-        truth: the label.
+        truth: the label; None where there is none, and the first prediction's grid counts.
         predictions: model to segmentation.
         label_map: values in the label's file that stand for others.
         ignored: the value in the label's file where nothing was scored; None where all was.
@@ -43,21 +43,28 @@ class CaseFiles:
 
     name: str
     image: Path | None
-    truth: Path
+    truth: Path | None
     predictions: Mapping[str, Path]
     own_images: Mapping[str, Path] = field(default_factory=dict)
     label_map: Mapping[int, int] = field(default_factory=dict)
     ignored: int | None = None
 
+    @property
+    def reference(self) -> Path:
+        """The file on whose grid all lie."""
+        return self.truth or next(iter(self.predictions.values()))
+
     def read_truth(self) -> np.ndarray:
         """The label (X, Y, Z), as it was scored."""
+        if self.truth is None:
+            raise ValueError(f"case '{self.name}' has no label")
         truth = read_label(self.truth)[0]
         return apply_map(self._scored(truth, truth), dict(self.label_map))
 
     def read_predictions(self) -> list[np.ndarray]:
         """The segmentations (X, Y, Z), as they were scored."""
         predictions = [read_label(path)[0] for path in self.predictions.values()]
-        if self.ignored is None:
+        if self.ignored is None or self.truth is None:
             return predictions
         truth = read_label(self.truth)[0]
         return [self._scored(each, truth) for each in predictions]
@@ -66,19 +73,21 @@ class CaseFiles:
         return values if self.ignored is None else np.where(truth == self.ignored, 0, values)
 
     def check_grid(self, *paths: Path) -> None:
-        """Raise InputError where a file does not lie on the label's grid."""
-        header = read_header(self.truth)
+        """Raise InputError where a file does not lie on the reference's grid."""
+        header = read_header(self.reference)
+        kind = "label" if self.truth else "segmentation"
         for path in paths:
-            check_same_grid(header, read_header(path), (f"label {self.truth}", str(path)))
+            check_same_grid(header, read_header(path), (f"{kind} {self.reference}", str(path)))
 
 
 class CaseVolumes(NamedTuple):
     """A case, ready for the page.
 
-    `files` are compressed NIfTI: `image`, `truth`, each prediction by its position, `0`, `1`, ..., and where it has an
-    image of its own `image-0`. In segmentations a voxel holds the position of its value among those shown, from 1; 0 is
-    the background. `window` has the intensities shown black and white at first, `limits` the darkest and brightest that
-    the 8 bits hold; `box` what is left of the whole `shape`, start and stop along each axis; `note` what is amiss.
+    `files` are compressed NIfTI: `image`, `truth` if there is one, each prediction by its position, `0`, `1`, ..., and
+    where it has an image of its own `image-0`. In segmentations a voxel holds the position of its value among those
+    shown, from 1; 0 is the background. `window` has the intensities shown black and white at first, `limits` the
+    darkest and brightest that the 8 bits hold; `box` what is left of the whole `shape`, start and stop along each axis;
+    `note` what is amiss.
     """
 
     files: dict[str, bytes]
@@ -100,14 +109,14 @@ def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> CaseVolume
         InputError: if a label or prediction is missing or damaged, or lies on another grid than the label. An image
             that is such only leaves its place black, and a note.
     """
-    header = read_header(case.truth)
+    header = read_header(case.reference)
     images = {"image": case.image} if case.image else {}
     images |= {
         f"image-{i}": case.own_images[name] for i, name in enumerate(case.predictions) if name in case.own_images
     }
     case.check_grid(*case.predictions.values())
     predictions = {str(index): prediction for index, prediction in enumerate(case.read_predictions())}
-    labels = {"truth": case.read_truth(), **predictions}
+    labels = ({"truth": case.read_truth()} if case.truth else {}) | predictions
     box = labelled_box(list(labels.values()))
     affine = header.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
@@ -119,7 +128,7 @@ def read_volumes(case: CaseFiles, values: Sequence[Sequence[int]]) -> CaseVolume
         except InputError as error:
             note = f"shown without its image: {error}"
     image = shown.setdefault("image", np.zeros([part.stop - part.start for part in box], np.float32))
-    window = window_of(image, labels["truth"][box])
+    window = window_of(image, next(iter(labels.values()))[box])
     limits = limits_of(image, window)
     files = {key: pack(grey_levels(array, limits), affine, limits) for key, array in shown.items()}
     files |= {key: pack(positions(label[box], values), affine) for key, label in labels.items()}

@@ -1,4 +1,5 @@
-// The case viewer: one NiiVue a panel (image, truth, each model), linked, with the errors computed here.
+// The case viewer: one NiiVue a panel (image, truth, each model), linked, with the errors computed here. Of cases without
+// truth there is neither its panel nor errors, and scores are what is expected.
 
 const { Niivue, NVImage, SLICE_TYPE, SHOW_RENDER } = window.niivue;
 const element = (id) => document.getElementById(id);
@@ -8,20 +9,23 @@ const VIEWS = {
   axial: SLICE_TYPE.AXIAL, coronal: SLICE_TYPE.CORONAL, sagittal: SLICE_TYPE.SAGITTAL,
   all: SLICE_TYPE.MULTIPLANAR, "3D": SLICE_TYPE.RENDER,
 };
-const OVERLAYS = ["errors", "structures", "none"];
+const OVERLAYS = [...(data.truth ? ["errors"] : []), "structures", "none"];
 // Along which axis of the patient (right, front, head) the slices of a view are stacked.
 const DEPTH = { axial: [0, 0, 1], coronal: [0, 1, 0], sagittal: [1, 0, 0] };
 const FADED = 0.45; // of the opacity, for what is right, where errors are shown
 const CROSSHAIR = 0.3; // per cent of the view
 const PANELS_AT_FIRST = 4;
 
-const state = { index: 0, view: "axial", overlay: "errors", opacity: 0.65, hidden: new Set(), loading: 0 };
+const state = { index: 0, view: "axial", overlay: OVERLAYS[0], opacity: 0.65, hidden: new Set(), loading: 0 };
 const panels = [
   { key: "image", name: "Image" },
-  { key: "truth", name: "Truth" },
+  ...(data.truth ? [{ key: "truth", name: "Truth" }] : []),
   ...data.models.map((name, index) => ({ key: String(index), name })),
 ];
 let volumes = null; // the case that is shown: `images` (NVImages) and `labels` (their voxels) by key, window, box
+
+const scoreName = data.truth ? "DSC" : "expected DSC";
+const reference = (parts) => parts.truth ?? parts[0]; // of a case's images or labels, one that every case has
 
 // ---------- reading
 
@@ -54,7 +58,7 @@ function drawLayers({ key, layers: { structures, errors } }) {
   structures.img.fill(0);
   errors.img.fill(0);
   if (key === "image" || state.overlay === "none") return;
-  const [own, truth] = [volumes.labels[key], volumes.labels.truth];
+  const [own, truth] = [volumes.labels[key], reference(volumes.labels)];
   const visible = Uint8Array.from({ length: data.values.length + 1 }, (_, value) => (state.hidden.has(value) ? 0 : value));
   const marked = marksErrors(key);
   for (let i = 0; i < own.length; i++) {
@@ -126,7 +130,7 @@ async function fill(panel) {
   image.cal_max = +element("high").dataset.value;
   panel.layers = {};
   for (const [name, entries] of [["structures", data.values], ["errors", data.errors]]) {
-    const layer = volumes.images.truth.clone();
+    const layer = reference(volumes.images).clone();
     layer.img = new Uint8Array(layer.img.length);
     layer.setColormapLabel(colourTable(entries));
     panel.layers[name] = layer;
@@ -173,9 +177,11 @@ function caption(entry) {
   for (const panel of panels) {
     const score = panel.score;
     const mean = entry.means?.[+panel.key];
-    score.textContent = mean == null ? "" : `DSC ${(100 * mean).toFixed(1)}`;
+    score.textContent = mean == null ? "" : `${scoreName} ${(100 * mean).toFixed(1)}`;
   }
-  const header = `<thead><tr><th scope="col">DSC, % of this case</th></tr></thead>`;
+  element("remarks").textContent = entry.remarks;
+  element("remarks").hidden = !entry.remarks;
+  const header = `<thead><tr><th scope="col">${scoreName}, % of this case</th></tr></thead>`;
   const table = element("scores");
   table.innerHTML = header;
   for (const name of data.models) table.tHead.rows[0].append(cell("th", name));
@@ -206,12 +212,12 @@ function cell(tag, text) {
 
 // To a wrong voxel near the middle of all those of the slice, along the view's axis, that has most of them.
 function toWorstSlice() {
-  const base = volumes.images.truth;
+  const base = reference(volumes.images);
   const size = base.hdr.dims.slice(1, 4);
   const order = base.permRAS; // where each axis of the patient is in the file, its sign the direction
   const axis = Math.abs(order[(DEPTH[state.view] ?? DEPTH.axial).indexOf(1)]) - 1;
-  const { truth, ...predictions } = volumes.labels;
-  const own = visiblePanels().map(({ key }) => predictions[key]).filter(Boolean);
+  const truth = reference(volumes.labels);
+  const own = visiblePanels().map(({ key }) => volumes.labels[key]).filter(Boolean);
   const wrong = truth.map((right, voxel) => own.reduce((count, label) => count + (label[voxel] !== right), 0));
   const marked = wrong.some(Boolean) ? wrong : truth.map((right) => (right ? 1 : 0));
   const places = []; // of what is marked: file coordinates, and how many models are wrong there
@@ -374,7 +380,7 @@ function setUp() {
     state.hidden[visible ? "delete" : "add"](index + 1);
     paintAll();
   }));
-  data.errors.forEach(({ name, colour }) => legend(name, colour));
+  if (data.truth) data.errors.forEach(({ name, colour }) => legend(name, colour));
   data.cases.forEach(({ name }, index) => element("case").add(new Option(name, String(index))));
 
   element("case").onchange = (event) => go(+event.target.value);
