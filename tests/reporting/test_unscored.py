@@ -59,6 +59,14 @@ def test_a_run_that_is_gone_takes_only_the_pictures_away(moved: Path) -> None:
         assert said in found.notes[0]
 
 
+def test_images_that_are_not_noted_are_not_looked_for(moved: Path) -> None:
+    record = json.loads((moved / "dataset.json").read_text())
+    record["predicted_by"]["input"] = "not noted (--anonymous)"
+    (moved / "dataset.json").write_text(json.dumps(record))
+    found = read_unscored(moved)
+    assert (dict(found.files), found.notes) == ({}, ["No pictures: dataset.json does not say where the images are."])
+
+
 def test_what_is_no_calibrated_prediction_is_refused(predicted: Predicted, moved: Path, tmp_path: Path) -> None:
     rows = read_expected(moved)
     write_expected(moved, [row for row in rows if row.case not in "ab"])

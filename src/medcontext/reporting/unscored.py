@@ -98,12 +98,14 @@ def inputs_of(origin: Mapping[str, Any]) -> list[str]:
 def _find_images(origin: Mapping[str, Any]) -> tuple[dict[str, Path], str]:
     """The image of each case that was predicted, of several channels the first; and why there are none."""
     inputs = inputs_of(origin)
+    if not inputs or not all(Path(path).is_absolute() for path in inputs):
+        return {}, f"No pictures: {RECORD} does not say where the images are."  # `predict --anonymous`
     try:
         runs = [read_run(Path(network["checkpoint"]).parent.parent) for network in origin["networks"]]
         cases = find_cases([Path(path) for path in inputs], runs, "all").cases
     except InputError as error:
         return {}, f"No pictures, for the images are not found: {error}"
     except (KeyError, TypeError):
-        return {}, f"No pictures: {RECORD} does not say by which networks and from which images they were predicted."
-    images = {case.name: case.images[0] for case in cases if case.images[0].is_file()}
+        return {}, f"No pictures: {RECORD} does not say which networks predicted them."
+    images = {case.name: case.images[0] for case in cases if case.images[0].exists()}
     return images, "" if images else f"No pictures: the images are no longer in {listed(inputs)}."
