@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# What is never imported, most of all packages, is not compiled.
+PIP := $(BIN)/pip install --quiet --no-compile
+
 # Tests run side by side, one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal --durations 20
 
@@ -9,8 +12,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal -
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --constraint constraints.txt torch
+	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: .venv/installed
@@ -39,7 +42,7 @@ check:
 nnunet: .nnunet/installed
 
 .nnunet/installed: .venv/installed constraints-nnunet.txt
-	$(BIN)/pip install --quiet --no-deps --upgrade --target .nnunet --requirement constraints-nnunet.txt
+	$(PIP) --no-deps --upgrade --target .nnunet --requirement constraints-nnunet.txt
 	touch $@
 
 wheel: .venv/installed
