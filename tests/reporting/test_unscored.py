@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from medcontext.commands.predict import predict
 from medcontext.errors import InputError
 from medcontext.inference.judge import read_expected, write_expected
 from medcontext.reporting.unscored import PANEL, read_unscored
@@ -57,6 +58,23 @@ def test_a_run_that_is_gone_takes_only_the_pictures_away(moved: Path) -> None:
         found = read_unscored(moved)
         assert not found.files
         assert said in found.notes[0]
+
+
+def test_images_of_nested_folders_are_found_as_they_were(predicted: Predicted, tmp_path: Path) -> None:
+    nested = tmp_path / "nested"
+    for case in "ab":
+        for name, source in (("mr.nii.gz", "images"), ("other.nii.gz", "labels")):
+            (nested / case).mkdir(parents=True, exist_ok=True)
+            shutil.copy(predicted.data / source / f"{case}.nii.gz", nested / case / name)
+    record = json.loads((predicted.folder / "dataset.json").read_text())
+    run = Path(record["predicted_by"]["networks"][0]["checkpoint"]).parent.parent
+    predict(run, nested, tmp_path / "out", image=["mr.nii.gz"])
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["predicted_by"]["image"] == ["mr.nii.gz"]
+    found = read_unscored(tmp_path / "out")
+    assert found.notes == []
+    assert {case: files.image for case, files in found.files.items()} == {
+        case: nested / case / "mr.nii.gz" for case in "ab"
+    }
 
 
 def test_images_that_are_not_noted_are_not_looked_for(moved: Path) -> None:

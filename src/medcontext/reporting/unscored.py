@@ -102,7 +102,8 @@ def _find_images(origin: Mapping[str, Any]) -> tuple[dict[str, Path], str]:
         return {}, f"No pictures: {RECORD} does not say where the images are."  # `predict --anonymous`
     try:
         runs = [read_run(Path(network["checkpoint"]).parent.parent) for network in origin["networks"]]
-        cases = find_cases([Path(path) for path in inputs], runs, "all").cases
+        chosen = origin.get("image", ()), origin.get("series", ())
+        cases = find_cases([Path(path) for path in inputs], runs, "all", *chosen).cases
     except InputError as error:
         return {}, f"No pictures, for the images are not found: {error}"
     except (KeyError, TypeError):
