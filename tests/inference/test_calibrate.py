@@ -140,6 +140,20 @@ def test_it_learns_from_another_data_set(data: Path, tmp_path: Path) -> None:
         calibrate(run, on=write_data(tmp_path / "same", "bcd"))
 
 
+def test_labels_that_mean_something_else_are_refused(data: Path, tmp_path: Path) -> None:
+    run = faint_run(tmp_path / "run", data, Split(("a", "b"), (), ("h",)))
+    other = write_data(tmp_path / "other", "cdef")
+    described = json.loads((other / "dataset.json").read_text())
+    for labels, channels, said in (
+        ({"background": 0, "spleen": 200, "kidney": 500, "liver": 600}, ["MR"], "has the labels spleen 200"),
+        ({"background": 0, "kidney": 500, "liver": 200, "spleen": 600}, ["CT"], "has the channels CT"),
+    ):
+        (other / "dataset.json").write_text(json.dumps(described | {"labels": labels, "channels": channels}))
+        with pytest.raises(InputError, match=said):
+            calibrate(run, on=other)
+    assert not (run.folder / FILE).exists()
+
+
 def test_scans_that_changed_are_refused(run: Run, data: Path) -> None:
     save(data / "images/a.nii.gz", scan(5)[0] + 1)
     with pytest.raises(InputError, match="has another scan under the name a than"):

@@ -10,7 +10,8 @@ import numpy as np
 from medcontext.console import track
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.folders import listed
-from medcontext.data.labelled import read_labelled
+from medcontext.data.label_map import LabelMap, follow_in_training
+from medcontext.data.labelled import mapped_labels, read_labelled
 from medcontext.data.nifti import image_digest
 from medcontext.data.placement import voxel_sizes
 from medcontext.data.prepare import prepare_image
@@ -22,6 +23,7 @@ from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.expected import LEAST, learn
 from medcontext.inference.parts import part_of
 from medcontext.inference.postprocess import applicable
+from medcontext.inference.selection import check_channels
 from medcontext.inference.signs import SIGNS, Noticed
 from medcontext.run import Run, Weights, home
 from medcontext.run.calibration import (
@@ -53,9 +55,10 @@ def find_groups(members: Sequence[Member], dataset: Dataset, on: Dataset | None)
         on: another one.
 
     Raises:
-        InputError: if a validation case is not in the data set.
+        InputError: if a validation case is not in the data set, or the other data set has other channels.
     """
     if on is not None:
+        check_channels(on, members[0].run.plan.channels, on.root)
         return [Group(tuple(members), on, on.cases)]
     names = [[name for name in member.run.split.validation if name in member.run.facts.cases] for member in members]
     return [Group((member,), dataset, _named(own, dataset)) for member, own in zip(members, names, strict=True) if own]
@@ -68,11 +71,11 @@ def know(runs: Sequence[Run], dataset: Dataset) -> Known:
         InputError: if one is not in the data set, is damaged, or is another scan under its name.
     """
     run = runs[0]
-    names = list(dict.fromkeys(name for each in runs for name in each.facts.cases))
+    names, label_map = list(dict.fromkeys(name for each in runs for name in each.facts.cases)), _map(dataset, run)
     quantiles, extents = [], []
     found: dict[str, list[float]] = {name: [] for name in run.structures}
     for case in track(_named(names, dataset), "looking at the labelled scans"):
-        image, label, affine = read_labelled(case, dataset, run.plan.label_map)
+        image, label, affine = read_labelled(case, dataset, label_map)
         if part_of(case.name, image_digest(image), runs) == "unknown":
             raise InputError(
                 f"{dataset.root} has another scan under the name {case.name} than {run.folder} was trained with. Give "
@@ -150,7 +153,7 @@ def _observe_case(
 ) -> Iterator[Observed]:
     """A row for each structure that the networks find in a case."""
     run, noticed = members[0].run, Noticed()
-    image, truth, affine = read_labelled(case, dataset, run.plan.label_map)
+    image, truth, affine = read_labelled(case, dataset, _map(dataset, run))
     if part_of(case.name, image_digest(image), [member.run for member in members]) == "training":
         raise InputError(
             f"{run.folder} was trained on the scan of case '{case.name}', which says nothing of new ones; give --on a "
@@ -176,6 +179,26 @@ def _named(names: Sequence[str], dataset: Dataset) -> tuple[Case, ...]:
     if missing := [name for name in names if name not in cases]:
         raise InputError(f"{dataset.root} has no labelled case {listed(missing)}. Give the data set of the training.")
     return tuple(cases[name] for name in names)
+
+
+def _map(dataset: Dataset, run: Run) -> LabelMap:
+    """How a data set's label values are to be read for a run.
+
+    Raises:
+        InputError: if they then mean something else than what the run segments.
+    """
+    label_map = follow_in_training(dataset.label_map, run.settings.prepare.label_map)
+    labels = mapped_labels(dataset, label_map)
+    if labels != run.plan.labels:
+        raise InputError(
+            f"{dataset.root} has the labels {_text(labels)}, and {run.folder} segments {_text(run.plan.labels)}: names "
+            'and values must be the same. Describe the data set with these, by a "label_map" if its files have others.'
+        )
+    return label_map
+
+
+def _text(labels: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in labels.items())
 
 
 def _values(classes: np.ndarray, run: Run) -> np.ndarray:
