@@ -49,7 +49,7 @@ ARMS = {
     "medcontext, late": "nnUNetTrainerMedContextFineLate",
     "labels alone": "nnUNetTrainerMedContextFineLabelled",
 }
-LATE = 0.6  # of the steps, from which scans join; as early as by default the teacher still makes mistakes that stay
+LATE = 0.6  # of the steps, from which scans join
 PROBE = 12  # steps of each trainer, by turns, by which a step's cost is measured
 
 
