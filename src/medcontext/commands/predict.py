@@ -107,7 +107,7 @@ def predict(
     cases = numbered(named, output, resume) if anonymous else list(named)
     tested = frozenset(own.name for own, case in zip(cases, named, strict=True) if case.name in tested)
     origin = describe_origin(members, weights, inputs)
-    chosen = {"image": list(image), "series": [str(each) for each in wanted]}
+    chosen = {} if anonymous else {"image": list(image), "series": [str(each) for each in wanted]}  # maybe a UID
     origin["predicted_by"] |= {name: given for name, given in chosen.items() if given}
     hashes = [network["sha256"] for network in origin["predicted_by"]["networks"]]
     segments = as_dicom(named, runs[0].structures, None if codes is None else Path(codes), hashes[0], anonymous)
