@@ -12,7 +12,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from study import STUDIES, Work
 import medcontext as mc
 from medcontext.evaluation.scores import read_evaluation
 from medcontext.inference.expected import expect, learn
-from medcontext.inference.judge import LOWEST, read_expected
+from medcontext.inference.judge import LOWEST, lowest, read_expected
 from medcontext.inference.worth import MEAN
 from medcontext.run.calibration import FILE, Calibration, Observed, read_calibration
 
@@ -147,23 +147,16 @@ def rows_of(work: Work, arm: str, seed: int) -> tuple[list[list[str]], list[list
             continue
         cases += judged(reported, calibration)
         patients = list(dict.fromkeys(row.patient for row in calibration.observed))
-        threshold, label = limit(calibration.observed), f"{len(patients)} patients"
+        threshold, label = lowest(calibration)[MEAN], f"{len(patients)} patients"
         own = [row for row in calibration.observed if row.patient in patients[:5]]
         rule, known = learn(own)
-        few = summary(judged(reported, Calibration("", (), 0, False, (), calibration.known, known, rule)), limit(known))
+        five = replace(calibration, observed=known, rule=rule)
+        few = summary(judged(reported, five), lowest(five)[MEAN])
     found.append([arm, str(seed), label, *summary(cases, threshold)])
     if few:
         found.append([arm, str(seed), "5 patients", *few])
     every = [[arm, str(seed), case.name, *(f"{value:.4f}" for value in case.means)] for case in cases]
     return found, every
-
-
-def limit(observed: Iterable[Observed]) -> float:
-    """The expected mean of a case that `LOWEST` of the calibration's lie below."""
-    means: dict[str, list[float]] = {}
-    for row in observed:
-        means.setdefault(row.case, []).append(row.expected or 0.0)
-    return float(np.quantile([np.mean(each) for each in means.values()], LOWEST))
 
 
 def main() -> None:

@@ -13,16 +13,15 @@ from medcontext.data.folders import listed
 from medcontext.data.label_map import LabelMap, follow_in_training
 from medcontext.data.labelled import mapped_labels, read_labelled
 from medcontext.data.nifti import image_digest
-from medcontext.data.placement import voxel_sizes
 from medcontext.data.prepare import prepare_image
 from medcontext.errors import InputError
 from medcontext.files import file_hash
 from medcontext.inference.beside import volumes
-from medcontext.inference.components import apply_steps
 from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.expected import LEAST, learn
 from medcontext.inference.parts import part_of
 from medcontext.inference.postprocess import applicable
+from medcontext.inference.predict import processed
 from medcontext.inference.selection import check_channels
 from medcontext.inference.signs import SIGNS, Noticed
 from medcontext.run import Run, Weights, home
@@ -137,10 +136,12 @@ def observe(groups: Sequence[Group], empty: Calibration, folder: Path) -> Calibr
     before = read_calibration(folder / UNFINISHED)
     found = list(before.observed) if before and before.holds_for(empty) else []
     done = {row.case for row in found}
-    todo = [(case, group) for group in groups for case in group.cases if case.name not in done]
-    for case, (members, dataset, _) in track(todo, "predicting"):
-        steps, _ = applicable(members, empty.weights, [file_hash(member.checkpoint) for member in members])
-        found += _observe_case(case, dataset, members, steps)
+    todo = [(case, number) for number, group in enumerate(groups) for case in group.cases if case.name not in done]
+    hashes = [[file_hash(member.checkpoint) for member in group.members] for group in groups]
+    steps = [applicable(group.members, empty.weights, own)[0] for group, own in zip(groups, hashes, strict=True)]
+    for case, number in track(todo, "predicting"):
+        members, dataset, _ = groups[number]
+        found += _observe_case(case, dataset, members, steps[number])
         write_calibration(folder / UNFINISHED, replace(empty, observed=tuple(found)))
     if len({row.patient for row in found}) < LEAST:
         return empty
@@ -160,8 +161,7 @@ def _observe_case(
             "data set without it."
         )
     classes, _ = segment(image, affine, members, noticed=noticed)
-    ml = float(np.prod(voxel_sizes(affine))) / 1000
-    label = apply_steps(_values(classes.numpy(), run), steps, run.structures, run.regions, ml)
+    label = processed(_values(classes.numpy(), run), affine, run, steps)
     for name, values in run.structures.items():
         own, true = np.isin(label, values), np.isin(_values(truth, run), values)
         signs, total = noticed.mean(name), int(own.sum()) + int(true.sum())

@@ -80,7 +80,7 @@ def predict_case(
             return str(error)
         part = part_of(case.name, image_digest(image), [member.run for member in members], tested)
         write_record(output, origin, case.name, part)
-        label = _processed(np.array(run.plan.values, np.int32)[classes.numpy()], affine, run, steps)
+        label = processed(np.array(run.plan.values, np.int32)[classes.numpy()], affine, run, steps)
         if calibration and noticed:
             rows = judge(case.name, noticed, volumes(label, affine, run.structures), calibration)
             write_expected(output, [row for row in read_expected(output) if row.case != case.name] + rows)
@@ -105,7 +105,8 @@ def outputs(output: Path, case: Case, probabilities: bool, segments: Segments | 
     return [*found, output / f"{case.name}.dcm"] if segments and is_dicom_path(case.images[0]) else found
 
 
-def _processed(label: np.ndarray, affine: np.ndarray, run: Run, steps: Mapping[str, Keep]) -> np.ndarray:
+def processed(label: np.ndarray, affine: np.ndarray, run: Run, steps: Mapping[str, Keep]) -> np.ndarray:
+    """A label (X, Y, Z) without the components that post-processing drops."""
     return apply_steps(label, steps, run.structures, run.regions, float(np.prod(voxel_sizes(affine))) / 1000)
 
 
