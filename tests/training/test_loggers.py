@@ -1,23 +1,25 @@
 """Where curves and pictures go. Weights & Biases and MLflow themselves where they are installed, else stand-ins."""
 
 import json
+import math
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from lightning.pytorch.loggers import Logger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.settings import Settings
-from medcontext.training.loggers import check_loggers, log_picture, open_loggers
+from medcontext.training.loggers import check_loggers, log_outcome, log_picture, open_loggers
 from medcontext.training.telling import Telling
 from tests.training.commands import arguments, interrupt, logged
 
@@ -234,6 +236,21 @@ def test_mlflow_itself(stopped: Train, balls: Path, tmp_path: Path, monkeypatch:
     assert sorted(name.split("step")[1][1] for name in images) == ["1", "2"]
 
 
+def test_where_a_training_came_to_is_written_when_it_ends(tmp_path: Path) -> None:
+    """No thread of TensorBoard writes into the folder afterwards."""
+    facts = SimpleNamespace(step=7, seconds=2.5)
+    run = SimpleNamespace(folder=tmp_path, settings=Settings(loggers=["tensorboard"]), facts=facts)
+    with open_loggers(run, first=True) as loggers:  # type: ignore[arg-type]
+        log_outcome(loggers, run, {"best/dice": 0.5, "best/never": math.nan})  # type: ignore[arg-type]
+    assert not [thread for thread in threading.enumerate() if type(thread).__module__.startswith("tensorboard")]
+    written = EventAccumulator(str(tmp_path / "tensorboard" / "version_0")).Reload()
+    assert {name: written.Scalars(name)[0].value for name in written.Tags()["scalars"]} == {
+        "hp/step": 7,
+        "hp/seconds": 2.5,
+        "best/dice": 0.5,
+    }
+
+
 def test_a_full_disk_under_tensorboard_is_told_once(tmp_path: Path) -> None:
     """Its writing thread fails, the training hears of it, and only that speaks; any other thread's error is printed."""
     printed: list[str] = []
@@ -253,7 +270,7 @@ def tensorboard_on_a_full_disk(folder: Path) -> None:
 
     run = SimpleNamespace(folder=folder, settings=Settings(loggers=["tensorboard"]))
     with open_loggers(run, first=True) as loggers:  # type: ignore[arg-type]
-        thread = Thread(target=other)
+        thread = threading.Thread(target=other)
         thread.start()
         thread.join()
         writer = loggers[1].experiment.file_writer.event_writer._async_writer  # type: ignore[attr-defined]

@@ -108,7 +108,11 @@ def log_outcome(loggers: Sequence[Logger], run: Training, best: Mapping[str, flo
     reached |= {name: value for name, value in best.items() if math.isfinite(value)}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(plain(asdict(run.settings)), reached, run.facts.step)
+            with writing(Path(logger.log_dir)):
+                logger.log_hyperparams(plain(asdict(run.settings)), reached, run.facts.step)
+                logger.finalize(
+                    "success"
+                )  # Lightning did so before this: its thread may write after the end
 
 
 def log_picture(logger: Logger, name: str, picture: np.ndarray, step: int) -> None:
