@@ -110,9 +110,7 @@ def log_outcome(loggers: Sequence[Logger], run: Training, best: Mapping[str, flo
         if isinstance(logger, TensorBoardLogger):
             with writing(Path(logger.log_dir)):
                 logger.log_hyperparams(plain(asdict(run.settings)), reached, run.facts.step)
-                logger.finalize(
-                    "success"
-                )  # Lightning did so before this: its thread may write after the end
+                logger.finalize("success")  # Lightning did so before this: its thread may write after the end
 
 
 def log_picture(logger: Logger, name: str, picture: np.ndarray, step: int) -> None:

@@ -91,6 +91,33 @@ def test_they_join_the_training(ready: Path, world: World, configuration: str) -
     assert "MedContext: 3 scans without labels" in log
 
 
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_a_scan_is_mirrored_as_the_crop_that_it_is_filled_with(
+    ready: Path, world: World, configuration: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    seen: list[list[int]] = []
+    flip = MirrorTransform._apply_to_image
+
+    def noted(self: Any, image: torch.Tensor, **drawn: Any) -> torch.Tensor:
+        seen.append(drawn["axes"])
+        return flip(self, image, **drawn)
+
+    loader = started(world, ours(nnUNetTrainer, method=AT_ONCE), configuration).dataloader_train.data_loader
+    monkeypatch.setattr(MirrorTransform, "_apply_to_image", noted)
+    monkeypatch.setattr(np.random, "permutation", np.arange)  # the partners are the last
+    size, number = loader.batch_size, loader.partners
+    for _ in range(8):
+        next(loader)
+    pairs = [(seen[start : start + size][-number:], seen[start + size : start + size + number])
+             for start in range(0, len(seen), size + number)]  # fmt: skip
+    assert len(seen) == 8 * (size + number)
+    assert all(labelled == scans for labelled, scans in pairs)
+    assert len({tuple(axes) for labelled, _ in pairs for axes in labelled}) > 1, "else this test shows nothing"
+
+
 def test_they_join_when_the_teacher_is_worth_asking(ready: Path, world: World) -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 

@@ -1,12 +1,14 @@
 """nnU-Net's loader of training crops, with crops of scans without labels beside them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as host
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import Tensor
 
@@ -14,7 +16,9 @@ from torch import Tensor
 class PairedDataLoader(nnUNetDataLoader):
     """Beside the last labelled crops of a batch, each a crop at about the same place of a scan without labels.
 
-    The batch is in random order: nnU-Net puts the crops with foreground last, and each kind shall have partners.
+    It is mirrored as the labelled crop is: a left side filled with parts of a right one would teach that sides do not
+    matter. The batch is in random order: nnU-Net puts the crops with foreground last, and each kind shall have
+    partners.
 
     Args:
         data: the labelled cases; what follows it is as in nnU-Net's loader.
@@ -30,6 +34,7 @@ class PairedDataLoader(nnUNetDataLoader):
         self.scans = scans
         self.partners = partners(self.batch_size)
         self.scan_transforms = scan_transforms
+        self.mirror = share_mirror(self.transforms, scan_transforms)
         self.places: list[np.ndarray] = []
 
     def get_bbox(self, data_shape: Any, *args: Any, **kwargs: Any) -> tuple[list[int], list[int]]:
@@ -39,7 +44,7 @@ class PairedDataLoader(nnUNetDataLoader):
         return low, high
 
     def generate_train_batch(self) -> dict[str, Any]:
-        self.places = []
+        self.places, self.mirror.drawn = [], []
         batch = super().generate_train_batch()
         order = np.random.permutation(self.batch_size)  # noqa: NPY002 (nnU-Net's own source of chance)
         target = batch["target"]
@@ -47,8 +52,13 @@ class PairedDataLoader(nnUNetDataLoader):
             "data": batch["data"][order],
             "target": [each[order] for each in target] if isinstance(target, list) else target[order],
             "keys": [batch["keys"][index] for index in order],
-            "unlabelled": torch.stack([self.scan_at(self.places[index]) for index in order[-self.partners :]]),
+            "unlabelled": torch.stack([self.partner(index) for index in order[-self.partners :]]),
         }
+
+    def partner(self, index: int) -> Tensor:
+        """A crop of some scan where the labelled crop with an index lies, mirrored like it."""
+        with self.mirror.as_before(index):
+            return self.scan_at(self.places[index])
 
     def scan_at(self, place: np.ndarray) -> Tensor:
         """A crop (C, h, w, d), or (C, h, w), of some scan, with its centre at a place of it, 0 to 1 along each axis."""
@@ -64,6 +74,43 @@ class PairedDataLoader(nnUNetDataLoader):
         if self.patch_size_was_2d:
             crop, inside = crop[:, 0], inside[:, 0]
         return self.scan_transforms(image=crop, segmentation=inside)["image"]
+
+
+class SharedMirror(MirrorTransform):
+    """Draws which axes are mirrored, and can do again what it drew before."""
+
+    def __init__(self, allowed_axes: Sequence[int]) -> None:
+        super().__init__(allowed_axes)
+        self.drawn: list[dict[str, Any]] = []
+        self.again: dict[str, Any] | None = None
+
+    def get_parameters(self, **data: Any) -> dict[str, Any]:
+        if self.again is None:
+            self.drawn.append(super().get_parameters(**data))
+        return self.again or self.drawn[-1]
+
+    @contextmanager
+    def as_before(self, index: int) -> Iterator[None]:
+        """Mirror as the crop with an index was mirrored."""
+        self.again = self.drawn[index] if self.drawn else None
+        try:
+            yield
+        finally:
+            self.again = None
+
+
+def share_mirror(*compositions: Any) -> SharedMirror:
+    """Put one mirror in the place of each composition's own.
+
+    Trainers without one keep none; one within another transform stays as it is.
+    """
+    shared = SharedMirror(())
+    for transforms in (getattr(composition, "transforms", []) for composition in compositions):
+        for index, transform in enumerate(transforms):
+            if type(transform) is MirrorTransform:
+                shared.allowed_axes = transform.allowed_axes
+                transforms[index] = shared
+    return shared
 
 
 class Pairing:
