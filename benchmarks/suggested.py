@@ -10,7 +10,6 @@ steps. A training goes on where it was killed.
 """
 
 import argparse
-import csv
 import random
 import sys
 from datetime import date
@@ -21,7 +20,7 @@ from study import ARMS, STUDIES, Work, alone
 
 import medcontext as mc
 from medcontext.files import read_json, write_json
-from medcontext.inference.suggested import TABLE
+from medcontext.inference.suggested_table import TABLE, read_suggested
 
 COUNT = 5
 
@@ -33,8 +32,7 @@ def suggested(work: Work) -> list[str]:
         listed = place / "rest.json"
         work.write_list(listed, dict.fromkeys(work.study.parts(work.names, 0).rest))
         alone(mc.suggest, place / "run", listed, output, count=COUNT, device=work.accelerator)
-    with (output / TABLE).open(newline="") as file:
-        return [row["case"] for row in csv.DictReader(file)]
+    return [row.case for row in read_suggested(output)]
 
 
 def train(work: Work, place: Path, new: list[str], seed: int) -> None:

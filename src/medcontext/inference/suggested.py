@@ -1,7 +1,5 @@
 """Suggestions from what `predict` wrote, and the files of `medcontext.commands.suggest`."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +19,11 @@ from medcontext.inference.origin import RECORD
 from medcontext.inference.selection import find_cases
 from medcontext.inference.signs import Noticed
 from medcontext.inference.suggest import Description, Suggestion, suggest_scans
+from medcontext.inference.suggested_table import PICTURE, TABLE, SuggestedRow, suggested_csv
 from medcontext.inference.worth import MEAN
 from medcontext.pictures.unchecked import Unchecked, draw_unchecked
 from medcontext.run import Run, read_runs
 from medcontext.run.calibration import FILE, Known, read_calibration
-
-TABLE, PICTURE = "suggested.csv", "suggested.png"
 
 
 class Suggested(NamedTuple):
@@ -52,7 +49,15 @@ class Suggested(NamedTuple):
         dsc = f"expected DSC {100 * self.judged.expected[0]:.0f} %, " if self.judged.expected else ""
         remarks = f"; {self.judged.remarks}" if self.judged.remarks else ""
         alike = f"stands for {counted(self.why.stands_for, 'scan')}"
-        return f"{dsc}{alike}, {self.why.distance:.1f} from the nearest labelled one{remarks}"
+        return f"{dsc}{alike}, {self.why.distance:.1f} from the labelled and those above{remarks}"
+
+    @property
+    def row(self) -> SuggestedRow:
+        """Of the list."""
+        files = " ".join(str(path) for path in self.case.images)
+        dsc = self.judged.expected[0] if self.judged.expected else None
+        why = self.why
+        return SuggestedRow(self.case.name, files, dsc, why.distance, why.stands_for, why.gain, self.reason)
 
 
 def choose(
@@ -113,15 +118,7 @@ def _need(judged: Judged) -> float:
 
 def write_suggested(found: Sequence[Suggested], output: Path) -> None:
     """Write the list and the picture."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["case", "image", "expected_dsc", "distance", "stands_for", "gain", "reason"])
-    for each in found:
-        dsc = f"{each.judged.expected[0]:.4f}" if each.judged.expected else ""
-        files = " ".join(str(path) for path in each.case.images)
-        numbers = (dsc, f"{each.why.distance:.4f}", each.why.stands_for, f"{each.why.gain:.4f}")
-        writer.writerow([each.case.name, files, *numbers, each.reason])
-    write_text(output / TABLE, table.getvalue())
+    write_text(output / TABLE, suggested_csv([each.row for each in found]))
     title = f"{counted(len(found), 'scan')} to label next, with their segmentations"
     draw_unchecked([_shown(each) for each in found], found[0].run.structures, output / PICTURE, title)
 
