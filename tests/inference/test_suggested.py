@@ -1,6 +1,8 @@
 """What to label next, from scans to a list and a picture."""
 
 import csv
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from medcontext.commands.calibrate import calibrate
 from medcontext.commands.suggest import suggest
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
-from medcontext.inference.suggested import PICTURE, TABLE
+from medcontext.inference.suggested_table import PICTURE, TABLE
 from medcontext.run import Run
 from tests.inference.faint import faint_run, write_data
 
@@ -45,6 +47,9 @@ def test_scans_that_are_labelled_are_not_suggested(
     assert float(rows[0]["gain"]) >= float(rows[1]["gain"]) * 0.99
     assert imread(tmp_path / "next" / PICTURE).shape[0] > 300
     assert len(list((tmp_path / "next/predictions").glob("*.nii.gz"))) == 8
+    told = re.search(r"medcontext (report .*) --serve", shown)
+    assert told
+    assert main([*shlex.split(told[1]), f"--output={tmp_path / 'page.html'}", "--cases=1"]) == 0
 
     (tmp_path / "next" / TABLE).unlink()
     before = (tmp_path / "next/predictions/h.nii.gz").stat().st_mtime_ns

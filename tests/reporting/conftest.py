@@ -7,6 +7,7 @@ import pytest
 
 from medcontext.commands.calibrate import calibrate
 from medcontext.commands.predict import predict
+from medcontext.commands.suggest import suggest
 from medcontext.data.splits import Split
 from tests.comparison.conftest import write  # noqa: F401, a fixture
 from tests.inference.faint import faint_run, write_data
@@ -46,3 +47,14 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
     calibrate(run)
     predict(run, data, folder / "predictions", part="all")
     return Predicted(folder / "predictions", data)
+
+
+@pytest.fixture(scope="session")
+def suggested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `suggest` wrote: two scans to label of eight."""
+    folder = tmp_path_factory.mktemp("suggested")
+    data = write_data(folder / "data")
+    run = faint_run(folder / "run", data, Split(("a",), tuple("bcd"), ()))
+    calibrate(run)
+    suggest(run, data, folder / "next", count=2)
+    return folder / "next"

@@ -1,3 +1,4 @@
+import base64
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,7 @@ def test_the_page_has_the_words_the_table_and_a_figure_that_leads_to_cases(
     assert "<p>left: 3 ml, 10 to 12 ml in the labelled scans</p>" in text
     figure = text[text.index('aria-label="expected 2"') :]
     assert 'xlink:href="#case=ball_3"' in figure[: figure.index("</svg>")]
+    for table, name in zip(tables, models, strict=True):
+        content_of_link = base64.b64decode(table.download.link.partition("base64,")[2]).decode()
+        assert content_of_link == (tmp_path / name / "predictions/expected.csv").read_text()
+        assert f'download="{table.name}.csv" href="{table.download.link}"' in text

@@ -93,7 +93,7 @@ def test_what_is_no_calibrated_prediction_is_refused(predicted: Predicted, moved
     (moved / "expected.csv").unlink()
     with pytest.raises(InputError, match=r"has no expected\.csv.*medcontext calibrate"):
         read_unscored(moved)
-    with pytest.raises(InputError, match=r"is not a folder that `medcontext predict` wrote"):
+    with pytest.raises(InputError, match=r"is not a folder that `medcontext predict` or `medcontext suggest` wrote"):
         read_unscored(predicted.data)
-    with pytest.raises(InputError, match=r"is not a folder that `medcontext predict` wrote"):
+    with pytest.raises(InputError, match=r"is not a folder that `medcontext predict` or `medcontext suggest` wrote"):
         read_unscored(tmp_path / "nowhere")

@@ -29,8 +29,8 @@ def report(
         figures: folder for every figure as SVG and PNG, new or empty
         serve: show all cases in a browser, read from disk, until Ctrl-C
         live: instead of evaluations: a training that is still going on
-        predictions: instead of evaluations: a folder that `medcontext predict` wrote of a calibrated run; no
-            labels are needed
+        predictions: instead of evaluations: a folder that `medcontext predict` wrote of a calibrated run, or
+            `medcontext suggest`; no labels are needed
         port: of --serve and --live, on this machine alone; 0 for any that is free
         overwrite: replace the file, and what the figures' folder holds
 
@@ -55,8 +55,8 @@ def report(
     if predictions is not None:
         if models or figures or not (page or serve):
             raise InputError(
-                "--predictions shows one folder that `medcontext predict` wrote: give --output report.html or --serve, "
-                "and leave out evaluations and --figures."
+                "--predictions shows one folder that `medcontext predict` or `suggest` wrote: give --output report.html"
+                " or --serve, and leave out evaluations and --figures."
             )
         if page is not None:
             write_unscored(Path(predictions), html_file(page, overwrite), cases)

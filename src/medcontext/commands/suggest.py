@@ -7,6 +7,7 @@ OUTPUT/predictions     of all scans, see `medcontext.commands.predict`; a labell
 ```
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -49,12 +50,13 @@ def suggest(
     from medcontext.commands.predict import predict
     from medcontext.console import console
     from medcontext.inference.suggested import choose, write_suggested
+    from medcontext.inference.suggested_table import PREDICTIONS
 
     if count < 1:
         raise InputError(f"--count is {count}; give at least 1.")
     output = Path(output)
     wanted = [series] if isinstance(series, str) else list(series)
-    folder = output / "predictions"
+    folder = output / PREDICTIONS
     predict(run, input, folder, image=image, series=wanted, part="all", expected=True, resume=True, device=device)
     inputs = [input] if isinstance(input, str) or not isinstance(input, Sequence) else list(input)
     chosen = choose(Path(run), [Path(each) for each in inputs], image, wanted, folder, count)
@@ -62,4 +64,6 @@ def suggest(
     console.print(f"{counted(count, 'scan')} to label next, with pictures in {output}:", soft_wrap=True)
     for number, each in enumerate(chosen, start=1):
         console.print(f"{number:3} {each.case.name}: {each.reason}", soft_wrap=True)
+    shown = shlex.quote(str(output))
+    console.print(f"As a page, these first: medcontext report --predictions {shown} --serve", soft_wrap=True)
     return [each.case.name for each in chosen]

@@ -134,6 +134,11 @@ def _mean(rows: Sequence[tuple[float, ...] | None]) -> tuple[Any, ...] | None:
 
 def write_expected(output: Path, rows: Sequence[Judged]) -> None:
     """Write `expected.csv` anew."""
+    write_text(output / FILE, expected_csv(rows))
+
+
+def expected_csv(rows: Sequence[Judged]) -> str:
+    """The rows as the text of `expected.csv`."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -141,15 +146,20 @@ def write_expected(output: Path, rows: Sequence[Judged]) -> None:
         numbers = (*(row.expected or (None,) * 3), *(row.signs or (None,) * len(SIGNS)))
         texts = ["" if number is None else f"{number:.4f}" for number in numbers]
         writer.writerow([row.case, row.structure, *texts, row.remarks])
-    write_text(output / FILE, table.getvalue())
+    return table.getvalue()
 
 
 def sort_expected(output: Path) -> None:
     """Bring the cases of `expected.csv`, where there is one, into the order of their need of a look."""
     rows = read_expected(output)
     if rows:
-        order = {row.case: place for place, row in enumerate(by_need(rows))}
-        write_expected(output, sorted(rows, key=lambda row: order[row.case]))
+        write_expected(output, all_by_need(rows))
+
+
+def all_by_need(rows: Sequence[Judged]) -> list[Judged]:
+    """All rows, their cases in the order of their need of a look."""
+    order = {row.case: place for place, row in enumerate(by_need(rows))}
+    return sorted(rows, key=lambda row: order[row.case])
 
 
 def by_need(rows: Sequence[Judged]) -> list[Judged]:

@@ -26,10 +26,10 @@ class Download(NamedTuple):
 
 def downloads(study: Study, comparisons: Sequence[Comparison]) -> list[Download]:
     """The files of a study: every score, the differences where models are compared, and a table for a paper."""
-    found = [_download("every score (CSV)", "scores.csv", scores_csv(study))]
+    found = [download("every score (CSV)", "scores.csv", scores_csv(study))]
     if comparisons:
-        found.append(_download("differences (CSV)", "comparison.csv", to_csv(comparisons)))
-    return [*found, _download("table (LaTeX)", "table.tex", to_latex(study, comparisons))]
+        found.append(download("differences (CSV)", "comparison.csv", to_csv(comparisons)))
+    return [*found, download("table (LaTeX)", "table.tex", to_latex(study, comparisons))]
 
 
 def scores_csv(study: Study) -> str:
@@ -44,5 +44,6 @@ def scores_csv(study: Study) -> str:
     return summary.to_csv(rows)
 
 
-def _download(label: str, file: str, text: str) -> Download:
+def download(label: str, file: str, text: str) -> Download:
+    """A link that holds a text as a file."""
     return Download(label, file, f"data:text/plain;charset=utf-8;base64,{b64encode(text.encode()).decode()}")

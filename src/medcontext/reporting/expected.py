@@ -12,7 +12,7 @@ from medcontext.comparison.study import Model, Study
 from medcontext.data.folders import listed
 from medcontext.errors import InputError, counted
 from medcontext.evaluation.scores import Evaluation
-from medcontext.inference.judge import FILE, Judged, by_need, read_expected
+from medcontext.inference.judge import FILE, Judged, all_by_need, by_need, read_expected
 
 
 class Pair(NamedTuple):
@@ -31,14 +31,19 @@ class Foreseen:
     Args:
         model: its name.
         index: its position among the models.
-        cases: the row of each case's mean, in the order of their need of a look.
+        rows: of each case's mean and structures, the cases in the order of their need of a look.
         pairs: of the cases in which a DSC is expected of a structure.
     """
 
     model: str
     index: int
-    cases: Sequence[Judged]
+    rows: Sequence[Judged]
     pairs: dict[str, Pair]
+
+    @property
+    def cases(self) -> list[Judged]:
+        """The row of each case's mean."""
+        return by_need(self.rows)
 
 
 def read_foreseen(study: Study) -> tuple[list[Foreseen], list[str]]:
@@ -53,7 +58,7 @@ def read_foreseen(study: Study) -> tuple[list[Foreseen], list[str]]:
         except InputError as error:
             unfit.append(f"{model.name}: {error}")
             continue
-        found += [foreseen] if foreseen.cases else []
+        found += [foreseen] if foreseen.rows else []
     return found, unfit
 
 
@@ -65,8 +70,7 @@ def _of_model(model: Model, index: int) -> Foreseen:
             if case not in rows:
                 rows[case] = judged
                 pairs |= _pair(case, judged, evaluation)
-    means = by_need([row for judged in rows.values() for row in judged])
-    return Foreseen(model.name, index, means, pairs)
+    return Foreseen(model.name, index, all_by_need([row for judged in rows.values() for row in judged]), pairs)
 
 
 def _of_evaluation(evaluation: Evaluation) -> dict[str, list[Judged]]:

@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medcontext.errors import counted
-from medcontext.inference.judge import Judged
+from medcontext.inference.judge import Judged, expected_csv
 from medcontext.inference.worth import rank_text
+from medcontext.reporting.downloads import Download, download
 from medcontext.reporting.expected import Foreseen, Pair
 from medcontext.reporting.expected_figures import against_true
 
@@ -48,6 +49,7 @@ class ExpectedTable(NamedTuple):
         caption: of the table.
         rows: the cases, those first that a person should look at first.
         scored: whether the true DSC is known.
+        download: all that is expected, as a file.
         name: of the figure's file.
         figure: beside the table, if there is one.
         words: what it comes to, a sentence; or nothing.
@@ -56,6 +58,7 @@ class ExpectedTable(NamedTuple):
     caption: str
     rows: Sequence[ExpectedRow]
     scored: bool
+    download: Download
     name: str = "expected"
     figure: Figure | None = None
     words: str = ""
@@ -69,16 +72,21 @@ def scored_table(foreseen: Foreseen, true: Mapping[str, float | None], alone: bo
         true: the mean DSC of each case, a fraction; None where it does not count.
         alone: whether the page has no other model.
     """
-    figure, words, name = None, "", "expected" if alone else f"expected_{foreseen.index + 1}"
+    cases, figure, words, name = foreseen.cases, None, "", "expected" if alone else f"expected_{foreseen.index + 1}"
     if foreseen.pairs:
         text = agreement(list(foreseen.pairs.values()))
         words = text[0].upper() + text[1:] if alone else f"{foreseen.model}: {text}"
         title = f"{counted(len(foreseen.pairs), 'case')}" if alone else foreseen.model
         figure = against_true(foreseen, title)
-    rows = expected_rows(foreseen.cases[:LISTED], true)
-    some = f": {len(rows)} of {len(foreseen.cases)}" if len(rows) < len(foreseen.cases) else ""
+    rows = expected_rows(cases[:LISTED], true)
+    some = f": {len(rows)} of {len(cases)}" if len(rows) < len(cases) else ""
     caption = f"{'' if alone else f'{foreseen.model}, '}DSC in %, cases in the order of their need of a look{some}"
-    return ExpectedTable(caption, rows, True, name, figure, words)
+    return ExpectedTable(caption, rows, True, offer(foreseen.rows, name), name, figure, words)
+
+
+def offer(rows: Sequence[Judged], name: str = "expected") -> Download:
+    """All that is expected, as a file."""
+    return download("what is expected of every structure (CSV)", f"{name}.csv", expected_csv(rows))
 
 
 def agreement(pairs: Sequence[Pair]) -> str:

@@ -18,6 +18,7 @@ from medcontext.reporting.expected_tables import ExpectedTable
 from medcontext.reporting.figures import to_svg
 from medcontext.reporting.niivue import niivue_script
 from medcontext.reporting.result_tables import ResultTable
+from medcontext.reporting.suggestions import SuggestedTable
 from medcontext.reporting.volumes import CaseVolumes
 
 ASSETS = Path(__file__).parent / "assets"
@@ -56,6 +57,7 @@ class Page:
         tables: of results.
         table_note: on their reading.
         downloads: the tables as files.
+        suggested: what to label next.
         expected: what was expected of segmentations, a table each.
         expected_notes: sentences below them.
         rankings: heading to cases, each with the mean DSC of every model.
@@ -81,6 +83,7 @@ class Page:
     tables: Sequence[ResultTable] = ()
     table_note: str = ""
     downloads: Sequence[Download] = ()
+    suggested: SuggestedTable | None = None
     expected: Sequence[ExpectedTable] = ()
     expected_notes: Sequence[str] = ()
     rankings: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)

@@ -14,7 +14,9 @@ from medcontext.files import read_json
 from medcontext.inference.judge import FILE, Judged, by_need, read_expected
 from medcontext.inference.origin import RECORD
 from medcontext.inference.selection import find_cases
+from medcontext.inference.suggested_table import TABLE, find_suggested
 from medcontext.reporting.content import named_values
+from medcontext.reporting.suggestions import Suggestions, read_suggestions
 from medcontext.reporting.volumes import CaseFiles
 from medcontext.run import read_run
 
@@ -23,7 +25,7 @@ PANEL = "Segmentation"
 
 @dataclass(frozen=True)
 class Unscored:
-    """A folder that `medcontext predict` wrote, read.
+    """A folder that `medcontext predict` wrote, with or without `medcontext suggest` around it, read.
 
     Args:
         folder: of the predictions.
@@ -31,9 +33,10 @@ class Unscored:
         origin: what predicted them, as recorded: `input`, `weights`, `networks` and more.
         rows: of `expected.csv`.
         values: that the segmentations hold, by the name of what they mean.
-        files: of each case whose image is still there, in the order of their need of a look.
+        files: of each case whose image is still there: those to label next, then in the order of their need of a look.
         notes: a sentence on what cannot be shown.
         trained: cases that the network was trained on.
+        suggested: what to label next, if `suggest` was asked.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class Unscored:
     files: Mapping[str, CaseFiles]
     notes: Sequence[str]
     trained: Sequence[str]
+    suggested: Suggestions | None = None
 
     @property
     def cases(self) -> list[Judged]:
@@ -54,14 +58,21 @@ class Unscored:
 def read_unscored(folder: Path) -> Unscored:
     """Read predictions, and find the images that they were made from.
 
+    Args:
+        folder: that `predict` or `suggest` wrote, see `find_suggested`.
+
     Raises:
-        InputError: if `medcontext predict` did not write the folder, or without a calibration; if its `expected.csv`
-            lacks a segmentation.
+        InputError: if neither wrote the folder, or without a calibration; if its `expected.csv` lacks a segmentation;
+            if its `suggested.csv` is of other predictions.
     """
+    folder, around = find_suggested(folder)
     record = read_json(folder / RECORD) if (folder / RECORD).is_file() else None
     origin = record.get("predicted_by") if isinstance(record, dict) else None
     if not isinstance(record, dict) or not isinstance(origin, dict):
-        raise InputError(f"{folder} is not a folder that `medcontext predict` wrote: it has no {RECORD} that says so.")
+        raise InputError(
+            f"{folder} is not a folder that `medcontext predict` or `medcontext suggest` wrote: it has no {RECORD} "
+            f"that says so, and no {TABLE}."
+        )
     rows = read_expected(folder)
     segmentations = {case_name(path): path for path in nifti_files(folder)}
     if not rows:
@@ -75,7 +86,9 @@ def read_unscored(folder: Path) -> Unscored:
             f"{counted(len(segmentations), 'case')}, {listed(lacking)}. Predict again into another folder."
         )
     images, note = _find_images(origin)
-    order = [row.case for row in by_need(rows)]
+    means = by_need(rows)
+    suggested = read_suggestions(around, means) if around else None
+    order = list(dict.fromkeys([*(suggested.cases if suggested else []), *(row.case for row in means)]))
     files = {
         case: CaseFiles(case, images[case], None, {PANEL: segmentations[case]})
         for case in order
@@ -86,7 +99,7 @@ def read_unscored(folder: Path) -> Unscored:
     values = named_values(declared(folder, {}, folder)[0] or {})
     trained = [case for case, part in read_parts(folder).items() if part == "training"]
     name = str(record.get("name", ""))
-    return Unscored(folder, name, origin, rows, values, files, [note] if note else notes, trained)
+    return Unscored(folder, name, origin, rows, values, files, [note] if note else notes, trained, suggested)
 
 
 def inputs_of(origin: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The page of predictions without labels: what is expected of each, which to look at first, and a viewer of these."""
+"""The page of predictions without labels: what to label next, what is expected of each, and a viewer of these."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,11 @@ from medcontext.files import write_text
 from medcontext.inference.worth import MEAN
 from medcontext.reporting.choice import choose_cases
 from medcontext.reporting.expected_figures import by_structure
-from medcontext.reporting.expected_tables import ExpectedTable, expected_rows
+from medcontext.reporting.expected_tables import ExpectedTable, expected_rows, offer
 from medcontext.reporting.packing import LARGEST, pack_cases
 from medcontext.reporting.page import Page, ShownCase, pack_case, render
 from medcontext.reporting.serve import serve
+from medcontext.reporting.suggestions import suggested_table
 from medcontext.reporting.unscored import PANEL, Unscored, inputs_of, read_unscored
 from medcontext.reporting.volumes import CaseVolumes, read_volumes
 
@@ -28,9 +29,9 @@ def write_unscored(folder: Path, output: Path, cases: Sequence[str] = ("12",)) -
     """Write the page as one HTML file.
 
     Args:
-        folder: that `medcontext predict` wrote.
+        folder: that `medcontext predict` or `medcontext suggest` wrote.
         output: the file.
-        cases: in the viewer: a number, of those first that a person should look at first; `all`; or names.
+        cases: in the viewer: a number, of those to label next, then of those to look at first; `all`; or names.
 
     Raises:
         InputError: see `read_unscored`; for a name that is not a case.
@@ -54,7 +55,7 @@ def serve_unscored(folder: Path, port: int = 0) -> None:
     """Show the page with all cases in a browser, read from disk as they are looked at, until interrupted.
 
     Args:
-        folder: that `medcontext predict` wrote.
+        folder: that `medcontext predict` or `medcontext suggest` wrote.
         port: of this machine alone (127.0.0.1); 0 for any that is free.
 
     Raises:
@@ -86,7 +87,7 @@ def unscored_page(found: Unscored, cases: Sequence[ShownCase], viewer_note: str 
         words = f"None of {counted(len(rows), 'case')} stands out."
     known = any(row.expected for row in rows)
     figure = by_structure(found.rows) if known else None
-    table = ExpectedTable("DSC in %", expected_rows(rows), False, "expected", figure, words)
+    table = ExpectedTable("DSC in %", expected_rows(rows), False, offer(found.rows), "expected", figure, words)
     unknown = "No DSC can be expected: the labelled cases were too few. What speaks for a look is known all the same."
     trained = (
         f"Trained on {listed(found.trained)}, {len(found.trained)} of these {counted(len(rows), 'case')}: what is "
@@ -101,6 +102,7 @@ def unscored_page(found: Unscored, cases: Sequence[ShownCase], viewer_note: str 
         ),
         models=[PANEL],
         remarks=[trained] if found.trained else [],
+        suggested=suggested_table(found.suggested, rows) if found.suggested else None,
         expected=[table],
         expected_notes=[NOTE if known else unknown, *([] if cases else found.notes)],
         cases=cases,
@@ -127,7 +129,10 @@ def _shown(found: Unscored, name: str, packed: str | None = None) -> ShownCase:
     own = {row.structure: row for row in found.rows if row.case == name}
     scores = {structure: [row.expected[0] if row.expected else None] for structure, row in own.items()}
     mean = scores.pop(MEAN)
-    return ShownCase(name, mean, scores, packed, own[MEAN].remarks)
+    order = found.suggested.cases if found.suggested else []
+    chosen = [f"to label next, {order.index(name) + 1} of {len(order)}"] if name in order else []
+    remarks = [*chosen, own[MEAN].remarks] if own[MEAN].remarks else chosen
+    return ShownCase(name, mean, scores, packed, "; ".join(remarks))
 
 
 def _about(found: Unscored) -> list[tuple[str, str]]:
