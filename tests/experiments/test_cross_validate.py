@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import medcontext as mc
@@ -26,6 +27,7 @@ from medcontext.experiments.pace import Pace
 from medcontext.experiments.work import run_cell
 from medcontext.files import read_json
 from medcontext.run import read_run, read_runs
+from tests.dicom import MR, datasets, write
 from tests.training.commands import TINY, interrupt
 
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
@@ -240,6 +242,22 @@ def test_the_docs_python_and_scans_without_labels_of_every_kind(
     assert "scans without labels have the images of cases that were held out: new." in capsys.readouterr().out
     mc.predict(found, balls, tmp_path / "test")
     assert set(read_json(tmp_path / "test" / "dataset.json")["parts"].values()) == {"test"}
+
+
+def test_of_a_dicom_study_the_series_that_is_meant_joins(balls: Path, tmp_path: Path, capsys) -> None:
+    voxels = np.random.default_rng(0).integers(0, 900, (16, 18, 9)).astype(np.uint16)
+    for number in (3, 4):
+        write(tmp_path / "scans" / f"SE{number}", datasets(voxels, kind=MR, number=number, study="1.2.3"))
+    more = (f"--unlabelled={tmp_path / 'scans'}", "--method=medcontext", "--method.mask.patch_size=8")
+    assert main(command(balls, tmp_path / "CV", *more)) == 2
+    assert "--series" in capsys.readouterr().err
+    assert not (tmp_path / "CV").exists()
+    assert main(command(balls, tmp_path / "CV", *more, "--series=4")) == 0
+    for run in read_runs(tmp_path / "CV"):
+        assert [name for _, name, _ in run.facts.unlabelled.scans] == ["scans"]
+    capsys.readouterr()
+    assert main(command(balls, tmp_path / "CV", *more, "--series=3")) == 2
+    assert "--series was 4, now 3" in " ".join(capsys.readouterr().err.split())
 
 
 def test_cases_that_come_later_are_named_and_not_used(balls: Path, tmp_path: Path, capsys) -> None:

@@ -151,12 +151,14 @@ class TrainingCell(Cell):
     Args:
         split: which cases are for what; None where the data is not there.
         unlabelled: scans without labels that join the training.
+        series: which are meant, of DICOM folders among them with several.
         skip_damaged: leave out those that cannot be used.
     """
 
     settings: Settings
     split: Split | None = None
     unlabelled: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
     skip_damaged: bool = False
 
     part: ClassVar[Literal["validation", "test"]]
@@ -191,11 +193,10 @@ class TrainingCell(Cell):
             now = self.split.to_dict()
             others = [f"{len(record['split'][part])} {part}" for part in now if record["split"][part] != now[part]]
             changes += [f"the split's {' and '.join(others)} cases were not all those of now"] if others else []
-        scans = record.get("unlabelled", [])
-        if scans != list(self.unlabelled):
-            changes.append(
-                f"--unlabelled was {' '.join(scans) or 'nothing'}, now {' '.join(self.unlabelled) or 'nothing'}"
-            )
+        for name, given in (("unlabelled", self.unlabelled), ("series", self.series)):
+            before = record.get(name, [])
+            if before != list(given):
+                changes.append(f"--{name} was {' '.join(before) or 'nothing'}, now {' '.join(given) or 'nothing'}")
         if self.after is not None and self.after.data is not None and record["start"] != self.start:
             changes.append(f"it started from another pretraining than {self.after.name} would now be")
         return changes
@@ -205,6 +206,7 @@ class TrainingCell(Cell):
             **super().record(),
             "split": None if self.split is None else self.split.to_dict(),
             "unlabelled": list(self.unlabelled),
+            "series": list(self.series),
             "skip_damaged": self.skip_damaged,
             "part": self.part,
             "scored_by": list(self.scored_by),

@@ -49,6 +49,7 @@ def cross_validate(
     *,
     folds: int = 5,
     unlabelled: Sequence[str | Path] = (),
+    series: str | Sequence[str] = (),
     skip_damaged: bool = False,
     cache: AnyPath | None = None,
     launcher: Literal["local", "slurm"] = "local",
@@ -66,6 +67,7 @@ def cross_validate(
             nnU-Net's, has these folds
         folds: how many; a patient's cases are in one
         unlabelled: scans without labels that join every training, as in `medcontext train`
+        series: of such DICOM folders, which are meant: a number, a glob on the description or a UID
         skip_damaged: leave out unlabelled scans that cannot be used, and say so
         cache: folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache
         launcher: here, one after the other, or as jobs on a cluster
@@ -102,6 +104,7 @@ def cross_validate(
             None if cache is None else Path(cache).resolve(),
             take_few(split, settings.few_shot, settings.seed),
             sources,
+            (series,) if isinstance(series, str) else tuple(series),
             skip_damaged,
         )
         for number, split in enumerate(splits)
@@ -131,7 +134,7 @@ def check_data(dataset: Dataset, cells: Sequence[Fold]) -> None:
     Raises:
         InputError: if a source has none.
     """
-    found = [find_unlabelled(cell.unlabelled, dataset, cell.split.rest) for cell in cells if cell.split]
+    found = [find_unlabelled(cell.unlabelled, dataset, cell.split.rest, cell.series) for cell in cells if cell.split]
     names = [name for cell in cells for name in cell.held_out]
     warn(data_doubts(dataset, names, [source.dataset for source in found[0]]))
 

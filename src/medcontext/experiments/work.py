@@ -117,6 +117,7 @@ def run_training(folder: Path, record: Mapping[str, Any], cache: Path | None) ->
             folder / "run",
             settings,
             unlabelled=scans,
+            series=record.get("series", ()),
             skip_damaged=record["skip_damaged"],
             cache=cache,
             resume=True,
