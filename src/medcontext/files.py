@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,15 @@ LONGEST_END = 200  # bytes
 
 AnyPath = str | os.PathLike[str]
 """A path as people write it, or what has one: a `Run`, `Scores`."""
+
+
+def several(given: str | Sequence[str]) -> tuple[str, ...]:
+    """An argument that takes one text or several, as several.
+
+    >>> several("venous"), several(["flair", "t1"])
+    (('venous',), ('flair', 't1'))
+    """
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medcontext.errors import InputError
-from medcontext.files import AnyPath
+from medcontext.files import AnyPath, several
 
 
 def init(
@@ -54,11 +54,11 @@ def init(
 
     folder = Path(folder)
     file = folder / MANIFEST if output is None else Path(output)
-    images = [image] if isinstance(image, str) else list(image)
+    images = several(image)
     refuse_output(file, folder)
     if not images and label is None:
         refuse_known(folder)
-    names = [channels] if isinstance(channels, str) else list(channels)
+    names = several(channels)
     found = discover(folder, images, label, names, labels, processors() if workers is None else workers)
     refuse_output(file, folder)  # the look took a while
     try:

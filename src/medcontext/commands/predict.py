@@ -19,7 +19,7 @@ from typing import Literal
 
 from medcontext.console import console, warn
 from medcontext.errors import InputError, counted
-from medcontext.files import AnyPath
+from medcontext.files import AnyPath, several
 
 
 def predict(
@@ -99,8 +99,7 @@ def predict(
     output = Path(output)
     inputs = [Path(input)] if isinstance(input, str | os.PathLike) else [Path(path) for path in input]
     folders = [run] if isinstance(run, str | os.PathLike) else run
-    checkpoints = [checkpoint] if isinstance(checkpoint, str) else checkpoint
-    wanted = [series] if isinstance(series, str) else series
+    checkpoints, wanted = several(checkpoint), several(series)
     runs = [one for folder in folders for one in read_runs(Path(folder))]
     members = load_members(runs, checkpoints, weights, device=device, overlap=overlap, mirror=mirror)
     named, tested, skipped = find_cases(inputs, runs, part, image, wanted)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medcontext.files import AnyPath, kept_if_used
+from medcontext.files import AnyPath, kept_if_used, several
 from medcontext.pretrain_settings import PretrainSettings
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def pretrain(
     output = Path(output)
     given = Inputs.given(None, data, skip_damaged, cache, None)
     given = replace(given, channels=tuple(channels), like=str(like or ""))
-    given = replace(given, series=(series,) if isinstance(series, str) else tuple(series))
+    given = replace(given, series=several(series))
     inputs, settings, earlier, changed = asked(given, settings, output, resume)
     find_network(settings.network)
     check_loggers(settings.loggers)

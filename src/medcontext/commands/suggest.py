@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from medcontext.errors import InputError, counted
-from medcontext.files import AnyPath
+from medcontext.files import AnyPath, several
 
 
 def suggest(
@@ -55,7 +55,7 @@ def suggest(
     if count < 1:
         raise InputError(f"--count is {count}; give at least 1.")
     output = Path(output)
-    wanted = [series] if isinstance(series, str) else list(series)
+    wanted = several(series)
     folder = output / PREDICTIONS
     predict(run, input, folder, image=image, series=wanted, part="all", expected=True, resume=True, device=device)
     inputs = [input] if isinstance(input, str) or not isinstance(input, Sequence) else list(input)

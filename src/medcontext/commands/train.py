@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medcontext.console import warn
-from medcontext.files import AnyPath, kept_if_used, write_text
+from medcontext.files import AnyPath, kept_if_used, several, write_text
 from medcontext.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def train(
         raise InputError("Give the folder of the run: --output RUN.")
     output = Path(output)
     given = Inputs.given(data, unlabelled, skip_damaged, cache, init, init_partial, init_seen_tests)
-    given = replace(given, series=(series,) if isinstance(series, str) else tuple(series))
+    given = replace(given, series=several(series))
     inputs, settings, earlier, changed = asked(given, settings, output, resume)
     fit.check_names(settings, inputs.unlabelled)
     place = find_place(settings)

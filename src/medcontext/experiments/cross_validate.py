@@ -19,7 +19,7 @@ from medcontext.evaluation.summary import Scores
 from medcontext.experiments.cells import sort_out
 from medcontext.experiments.folds import Fold, find_folds, pool
 from medcontext.experiments.launch import job_parameters, report_failures, run_cells, say
-from medcontext.files import AnyPath, output_folder
+from medcontext.files import AnyPath, output_folder, several
 from medcontext.run import FOLDS, PREDICTIONS, Run, fold_folder
 from medcontext.settings import Settings
 
@@ -104,7 +104,7 @@ def cross_validate(
             None if cache is None else Path(cache).resolve(),
             take_few(split, settings.few_shot, settings.seed),
             sources,
-            (series,) if isinstance(series, str) else tuple(series),
+            several(series),
             skip_damaged,
         )
         for number, split in enumerate(splits)

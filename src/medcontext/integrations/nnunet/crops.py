@@ -85,9 +85,10 @@ class SharedMirror(MirrorTransform):
         self.again: dict[str, Any] | None = None
 
     def get_parameters(self, **data: Any) -> dict[str, Any]:
-        if self.again is None:
-            self.drawn.append(super().get_parameters(**data))
-        return self.again or self.drawn[-1]
+        if self.again is not None:
+            return self.again
+        self.drawn.append(super().get_parameters(**data))
+        return self.drawn[-1]
 
     @contextmanager
     def as_before(self, index: int) -> Iterator[None]:
