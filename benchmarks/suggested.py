@@ -1,12 +1,12 @@
-"""Do five scans that `suggest` names help more than five at random?
+"""Do the scans that `suggest` names help more than as many at random?
 
     python benchmarks/study.py acdc --data ACDC --work DIR --seeds 0 --arms medcontext
     python benchmarks/expected_dsc.py acdc --data ACDC --work DIR --seeds 0 --arms medcontext
     python benchmarks/suggested.py acdc --data ACDC --work DIR --seeds 0 1 2
 
-The study's run with seed 0, calibrated, names five of its scans without labels; these get their labels, or five drawn
-with each seed do, and MedContext is trained anew with ten labelled scans and the others without labels, for as many
-steps. A training goes on where it was killed.
+The study's run with seed 0, calibrated, names five of its scans without labels (`--count`); these get their labels, or
+as many drawn with each seed do, and MedContext is trained anew with all labelled scans and the others without labels,
+for as many steps. A training goes on where it was killed.
 """
 
 import argparse
@@ -22,16 +22,14 @@ import medcontext as mc
 from medcontext.files import read_json, write_json
 from medcontext.inference.suggested_table import TABLE, read_suggested
 
-COUNT = 5
 
-
-def suggested(work: Work) -> list[str]:
+def suggested(work: Work, count: int) -> list[str]:
     """The names of the scans to label."""
-    place, output = work.place("medcontext", 0, 0), work.folder / "suggested"
+    place, output = work.place("medcontext", 0, 0), work.folder / f"suggested-{count}"
     if not (output / TABLE).is_file():
         listed = place / "rest.json"
         work.write_list(listed, dict.fromkeys(work.study.parts(work.names, 0).rest))
-        alone(mc.suggest, place / "run", listed, output, count=COUNT, device=work.accelerator)
+        alone(mc.suggest, place / "run", listed, output, count=count, device=work.accelerator)
     return [row.case for row in read_suggested(output)]
 
 
@@ -56,18 +54,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--count", type=int, default=5, help="how many scans get labels (BTCV: 2, of 6 without)")
     parser.add_argument("--arms", nargs="+", choices=("random", "suggested"), default=["random", "suggested"])
     parser.add_argument("--machine", default="cpu")
     parser.add_argument("--report", action="store_true", help="write what is done to benchmarks/results/")
     options = parser.parse_args()
     work = Work(STUDIES[options.study], options.data, options.work)
-    named, rest = suggested(work), sorted(work.study.parts(work.names, 0).rest)
+    named, rest = suggested(work, options.count), sorted(work.study.parts(work.names, 0).rest)
+    folder = work.folder / f"relabelled-{options.count}"
     done: dict[str, list[Path]] = {}
     chosen = []
     for arm in options.arms:
         for seed in options.seeds:
-            place = work.folder / "relabelled" / f"{arm}-{seed}"
-            new = named if arm == "suggested" else random.Random(seed).sample(rest, COUNT)
+            place = folder / f"{arm}-{seed}"
+            new = named if arm == "suggested" else random.Random(seed).sample(rest, options.count)
             if not (place / "scores" / "summary.json").is_file():
                 if options.report:
                     continue
@@ -76,16 +76,16 @@ def main() -> None:
             chosen.append(f"- {arm}, seed {seed}: {', '.join(new)}")
     if len(done) < 2:
         return
-    mc.compare(done, work.folder / "relabelled" / "comparison", overwrite=True)
+    mc.compare(done, folder / "comparison", overwrite=True)
     steps = read_json(work.place("medcontext", 0, 0) / "run" / "run.json")["step"]
-    text = f"""# Five scans that `suggest` names, or five at random
+    text = f"""# {options.count} scans that `suggest` names, or {options.count} at random
 
 {work.study.title}. `python benchmarks/suggested.py {options.study} --data DATA --work DIR --seeds
-{" ".join(map(str, options.seeds))}`; {steps} steps each; {options.machine}.
+{" ".join(map(str, options.seeds))} --count {options.count}`; {steps} steps each; {options.machine}.
 
 {chr(10).join(chosen)}
 
-{(work.folder / "relabelled" / "comparison" / "comparison.md").read_text()}"""
+{(folder / "comparison" / "comparison.md").read_text()}"""
     print(text)
     if options.report:
         name = f"suggested_{options.study}_{options.machine}_{date.today().isoformat()}.md"
