@@ -117,6 +117,13 @@ def test_remains_of_killed_processes_go(tmp_path: Path) -> None:
     assert new.exists()  # its process may be alive
 
 
+def test_a_file_that_another_run_renames_meanwhile_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / ".tmp-1-image.b2nd").symlink_to("gone")  # listed, and not there when it is looked at
+    write(tmp_path / "one")
+    assert Store(tmp_path).case("one").read()[0].shape
+
+
 def test_no_store(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="prepare the data set first"):
         Store(tmp_path / "none")

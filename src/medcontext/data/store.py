@@ -311,5 +311,6 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 def _remove_stale(folder: Path) -> None:
     for path in folder.glob(".tmp-*"):
-        if time.time() - path.stat().st_mtime > STALE:
-            os.unlink(path)
+        with suppress(FileNotFoundError):  # another run has just renamed it
+            if time.time() - path.stat().st_mtime > STALE:
+                os.unlink(path)
