@@ -259,6 +259,7 @@ VIEWS: dict[str, Any] = {
     "pcrlv2.swap_patch": (4, 4, 4),
 }
 SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
+ABDOMEN_ONCE = replace(STUDIES["btcv"], steps=1500, turns=1, counts=(6, 0))
 STUDIES |= {
     "hippocampus_unetr": replace(
         STUDIES["hippocampus"],
@@ -272,15 +273,13 @@ STUDIES |= {
         pretraining={**VIEWS, "pcrlv2.global_boxes": ((32, 48, 32), (32, 40, 24), (24, 40, 32)), "batch_size": 4},
     ),
     "btcv_unetr": replace(
-        STUDIES["btcv"],
-        steps=1500,
-        common={**ABDOMEN, **UNETR},
+        ABDOMEN_ONCE,
+        common={**ABDOMEN, **UNETR, "crop_size": (48, 48, 32), "precision": "bf16"},
         pretraining={**DECODER, "batch_size": 4},
     ),
     "btcv_pcrlv2": replace(
-        STUDIES["btcv"],
-        steps=1500,
-        common={**ABDOMEN, **SMALL_CNN},
+        ABDOMEN_ONCE,
+        common={**ABDOMEN, **SMALL_CNN, "crop_size": (32, 32, 32), "precision": "bf16"},
         pretraining={**VIEWS, "pcrlv2.global_boxes": ((48, 48, 32), (40, 48, 48), (32, 32, 32)), "batch_size": 4},
     ),
 }
