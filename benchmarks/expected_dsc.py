@@ -21,7 +21,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 sys.path.append(str(Path(__file__).parent))
-from study import STUDIES, Work
+from study_data import STUDIES
+from study_work import Work
 
 import medcontext as mc
 from medcontext.evaluation.scores import read_evaluation

@@ -27,7 +27,8 @@ import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).parent))
-from study import STUDIES, Enough, Pace, Work, alone, paces, step_cost
+from study_data import STUDIES
+from study_work import Enough, Pace, Work, alone, paces, step_cost
 
 import medcontext as mc
 from medcontext.data.formats import read_dataset

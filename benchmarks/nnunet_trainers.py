@@ -31,7 +31,8 @@ import torch
 
 sys.path.append(str(Path(__file__).parent))
 from nnunet_peer import PACKAGES, link
-from study import STUDIES, Work, alone
+from study_data import STUDIES
+from study_work import Work, alone
 
 import medcontext as mc
 from medcontext.data.formats import read_dataset

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
-from study import ARMS, STUDIES, average, without_length
+from study import average
+from study_arms import ARMS, without_length
+from study_data import STUDIES
 
 COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito, 2008
 

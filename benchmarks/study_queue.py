@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from study import ARMS, STUDIES, Work, quietly
+from study_arms import ARMS
+from study_data import STUDIES
+from study_work import Work, quietly
 
 from medcontext.files import write_json
 

@@ -16,7 +16,9 @@ from datetime import date
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
-from study import ARMS, STUDIES, Work, alone
+from study_arms import ARMS
+from study_data import STUDIES
+from study_work import Work, alone
 
 import medcontext as mc
 from medcontext.files import read_json, write_json

@@ -1,0 +1,105 @@
+"""The arms of `study.py`: ways to spend the same hours."""
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from medcontext.pretrain_settings import OBJECTIVES
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to spend the hours.
+
+    Args:
+        method: a name, as `--method` takes it.
+        changes: settings that differ from the method's, and from those of all arms.
+        unlabelled: whether the scans without labels take part.
+        cost: in units of the baseline's.
+        all_labels: the scans without labels have theirs after all: the ceiling of what they can bring at this cost.
+        retrain: half of the cost trains on the labels, the other half anew on these and on the first network's
+            predictions of the scans without labels.
+        pretrain: the objective by which half of the cost pretrains the encoder, on the images of all training cases;
+            the other half starts from that.
+        on_top: the pretraining costs nothing: as many steps follow it as an arm without it has.
+    """
+
+    method: str = "none"
+    changes: dict[str, Any] = field(default_factory=dict)
+    unlabelled: bool = False
+    cost: float = 1.0
+    retrain: bool = False
+    all_labels: bool = False
+    pretrain: str = ""
+    on_top: bool = False
+
+    @property
+    def scans(self) -> list[str]:
+        """As `--unlabelled` takes them."""
+        return ["rest"] if self.unlabelled else []
+
+
+def without_length(name: str) -> str:
+    """An arm's name without its length.
+
+    >>> without_length("baseline four times"), without_length("simmim on top")
+    ('baseline', 'simmim on top')
+    """
+    return re.sub(" (twice|four times)$", "", name)
+
+
+def ours(**changes: Any) -> Arm:
+    """The default with scans without labels, where settings of these differ."""
+    return Arm("medcontext", {f"method.unlabelled.{name}": value for name, value in changes.items()}, unlabelled=True)
+
+
+def pretrained(objective: str, on_top: bool = False) -> dict[str, Arm]:
+    """A plain training, and MedContext, that start from a pretraining; they share it."""
+    name = f"{objective} on top" if on_top else objective
+    return {
+        name: Arm(pretrain=objective, on_top=on_top),
+        f"{name}, medcontext": Arm("medcontext", unlabelled=True, pretrain=objective, on_top=on_top),
+    }
+
+
+HALF = {"method.share": 0.5, "method.clean": "rest"}
+ARMS = {
+    "baseline": Arm(),
+    "baseline twice": Arm(cost=2.0),
+    "baseline four times": Arm(cost=4.0),
+    "equation 4": Arm("paper", {"method.teacher.warmup": True}),
+    "equation 4, half": Arm("medcontext", HALF),
+    "labelled in labelled": Arm("medcontext", {**HALF, "method.fill": "labelled"}),
+    "retrain": Arm(retrain=True),
+    "all labels": Arm(all_labels=True),
+    "mean teacher": Arm("mean_teacher", unlabelled=True),
+    "masked": ours(view="masked"),
+    "masked, equation 2": ours(view="masked", target="consistency"),
+    "medcontext": ours(),
+    "medcontext twice": Arm("medcontext", unlabelled=True, cost=2.0),
+    "medcontext four times": Arm("medcontext", unlabelled=True, cost=4.0),
+    "any place": ours(place="any"),
+    "any place twice": replace(ours(place="any"), cost=2.0),
+    "not kept open": ours(keep_open=False),
+    "no start": ours(start=0),
+    "clean pass": ours(clean="all"),
+    "every crop filled": ours(share=1),
+    "every crop filled, both ways": ours(share=1, both=True),
+    "threshold 0.95": ours(threshold=0.95),
+    "weight 1": ours(weight=1),
+    "soft": ours(target="soft"),
+    "cubes": Arm("medcontext", {"method.mask.shape": "cube"}, unlabelled=True),
+    "momentum 0.999": Arm(
+        "medcontext", {"method.teacher.momentum": 0.999, "method.teacher.momentum_end": 0.999}, unlabelled=True
+    ),
+    **{
+        name: arm
+        for on_top in (False, True)
+        for objective in OBJECTIVES
+        for name, arm in pretrained(objective, on_top).items()
+    },
+}
+
+
+PEERS = {f"nnunet {configuration}": f"stock nnU-Net v2, {configuration}" for configuration in ("2d", "3d_fullres")}
+"""Trained by `benchmarks/nnunet_peer.py`, and shown here."""

@@ -1,0 +1,156 @@
+"""The data sets of `study.py`: which cases are labelled, not, and reported; the sizes of their trainings."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from medcontext.data.cases import patient
+
+FIVE_FRAMES = (
+    "patient001_frame12",
+    "patient004_frame15",
+    "patient005_frame01",
+    "patient013_frame14",
+    "patient043_frame07",
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Names of cases: with labels, without, to choose settings on, and to report."""
+
+    train: list[str]
+    rest: list[str]
+    development: list[str]
+    report: list[str]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set.
+
+    Args:
+        title: of the report.
+        steps: of the baseline.
+        common: settings of all arms.
+        masked: settings of the arms that hide something.
+        train: the labelled cases; None for the first five patients.
+        counts: patients without labels, and to choose settings on; all others are reported.
+        turns: the patients without labels are these parts by turns, and the others are tested, so that each is once.
+        development: the cases to choose settings on, where all others have no labels and none is reported.
+        pretraining: settings of the arms that pretrain.
+    """
+
+    title: str
+    steps: int
+    common: dict[str, Any]
+    masked: dict[str, Any]
+    train: tuple[str, ...] | None = None
+    counts: tuple[int, int] = (0, 0)
+    turns: int = 1
+    development: tuple[str, ...] = ()
+    pretraining: dict[str, Any] = field(default_factory=dict)
+
+    def parts(self, names: list[str], turn: int) -> Parts:
+        """Which case does what, by patient."""
+        chosen = set(self.train or sorted(names)[:5])
+        seen = {patient(name) for name in chosen}
+        others = sorted({patient(name) for name in names} - seen)
+        if self.development:
+            groups = [[p for p in others if p not in self.development], list(self.development), []]
+        elif self.turns > 1:
+            groups = [others[turn :: self.turns], [], [p for i, p in enumerate(others) if i % self.turns != turn]]
+        else:
+            rest, development = self.counts
+            groups = [others[:rest], others[rest : rest + development], others[rest + development :]]
+        return Parts(sorted(chosen), *([name for name in names if patient(name) in set(group)] for group in groups))
+
+
+PLAIN = {"network_args.num_res_units": 0}  # half the cost of a step; thin organs need the residual units
+TURNED = {  # in the plane alone, where slices are thick, and more than the default does
+    "augment.rotation": (0, 0, 30),
+    "augment.scale": (0.7, 1.4),
+    "augment.affine_probability": 0.8,
+}
+PAPER_FIVE = ("img0006", "img0007", "img0009", "img0010", "img0021")
+ABDOMEN: dict[str, Any] = {
+    "prepare.spacing": (4, 4, 4),
+    "prepare.intensity_range": (-175, 250),
+    "crop_size": (48, 48, 48),
+}
+ACDC = Study(
+    "Cardiac cine MRI, the training part of ACDC at half its in-plane resolution, 3 structures (the spacing is "
+    "unknown: HD95 is in units of the header)",
+    4000,
+    {**PLAIN, **TURNED, "prepare.spacing": (2, 2, 1), "crop_size": (96, 96, 8)},
+    {"method.mask.patch_size": 16},
+    train=FIVE_FRAMES,
+    counts=(25, 20),
+)
+STUDIES = {
+    "acdc": ACDC,
+    "acdc_three": replace(ACDC, train=FIVE_FRAMES[:3], counts=(27, 20)),  # the same patients are reported
+    "acdc_seven": replace(ACDC, train=(*FIVE_FRAMES, "patient002_frame01", "patient003_frame01"), counts=(23, 20)),
+    "btcv": Study(
+        "Abdominal CT, the training part of BTCV at 4 mm, 13 organs",
+        2500,
+        ABDOMEN,
+        {"method.mask.patch_size": 8},
+        train=PAPER_FIVE,
+        turns=2,
+    ),
+    "btcv_development": Study(
+        "Abdominal CT, the training part of BTCV at 4 mm, 13 organs: to choose settings on",
+        2500,
+        ABDOMEN,
+        {"method.mask.patch_size": 8},
+        train=("img0005", "img0023", "img0026", "img0028", "img0031"),
+        development=PAPER_FIVE,
+    ),
+    "hippocampus": Study(
+        "Hippocampus MRI, Medical Segmentation Decathlon Task04, 2 structures",
+        1000,
+        {**PLAIN, "crop_size": (40, 56, 40)},
+        {"method.mask.patch_size": 8},
+        counts=(110, 25),
+    ),
+}
+UNETR = {
+    "network": "unetr",
+    **{f"network_args.{name}": value for name, value in (("feature_size", 4), ("hidden_size", 96), ("num_heads", 4))},
+    "network_args.mlp_dim": 384,
+}
+DECODER = {f"mae.decoder_{name}": value for name, value in (("width", 96), ("depth", 2), ("heads", 4), ("mlp", 384))}
+VIEWS: dict[str, Any] = {
+    "pcrlv2.global_size": (32, 32, 32),
+    "pcrlv2.local_size": (16, 16, 16),
+    "pcrlv2.local_boxes": ((16, 16, 16), (8, 8, 8)),
+    "pcrlv2.local_views": 4,
+    "pcrlv2.swap_patch": (4, 4, 4),
+}
+SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
+ABDOMEN_ONCE = replace(STUDIES["btcv"], steps=1500, turns=1, counts=(6, 0))
+STUDIES |= {
+    "hippocampus_unetr": replace(
+        STUDIES["hippocampus"],
+        steps=1500,
+        common={**UNETR, "crop_size": (32, 48, 32)},
+        pretraining={**DECODER, "batch_size": 4},
+    ),
+    "hippocampus_pcrlv2": replace(
+        STUDIES["hippocampus"],
+        common={**SMALL_CNN, "crop_size": (32, 48, 32)},
+        pretraining={**VIEWS, "pcrlv2.global_boxes": ((32, 48, 32), (32, 40, 24), (24, 40, 32)), "batch_size": 4},
+    ),
+    "btcv_unetr": replace(
+        ABDOMEN_ONCE,
+        common={**ABDOMEN, **UNETR, "crop_size": (48, 48, 32), "precision": "bf16"},
+        pretraining={**DECODER, "batch_size": 4},
+    ),
+    "btcv_pcrlv2": replace(
+        ABDOMEN_ONCE,
+        common={**ABDOMEN, **SMALL_CNN, "crop_size": (32, 32, 32), "precision": "bf16"},
+        pretraining={**VIEWS, "pcrlv2.global_boxes": ((48, 48, 32), (40, 48, 48), (32, 32, 32)), "batch_size": 4},
+    ),
+}
+COMMON = {"batch_size": 2, "validation_cases": 0, "watch_cases": 0, "workers": 0}
+DEVICES = {"cpu": {"accelerator": "cpu"}, "gpu": {"accelerator": "gpu", "precision": "32"}}

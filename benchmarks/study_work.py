@@ -1,0 +1,305 @@
+"""A study's folder: each arm is trained, predicted and evaluated once; what a step costs is measured."""
+
+import fcntl
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from study_arms import ARMS, Arm, without_length
+from study_data import COMMON, DEVICES, Study
+
+import medcontext as mc
+from medcontext.configuration import plain
+from medcontext.data.formats import read_dataset
+from medcontext.files import write_json
+from medcontext.pretrain_settings import OBJECTIVES
+
+PROBE = 150  # first steps of two trainings, side by side, by which a step's cost is measured
+WARM = 8  # of them, which do not count
+
+
+@dataclass
+class Work:
+    """A study's folder: `ARM/turn-SEED/...`, and what a step of each arm costs in `costs.json`.
+
+    Args:
+        study: what is compared.
+        data: the data set.
+        folder: of everything that is made.
+        accelerator: that trains and predicts.
+        call: runs each training, pretraining, prediction and evaluation.
+        cache: of prepared scans.
+    """
+
+    study: Study
+    data: Path
+    folder: Path
+    accelerator: str = "cpu"
+    call: Callable[..., None] = field(default_factory=lambda: alone)
+    cache: Path = field(default=Path())
+    names: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = sorted(case.name for case in read_dataset(self.data).cases)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.cache == Path():
+            self.cache = self.folder / "cache"
+
+    def place(self, arm: str, turn: int, seed: int) -> Path:
+        return self.folder / re.sub(r"[^a-z0-9]+", "_", arm) / f"{turn}-{seed}"
+
+    def settings(self, arm: Arm, turn: int, seed: int, **changes: Any) -> mc.Settings:
+        """Of an arm's training, with the study's number of steps where the changes have no other."""
+        parts = self.study.parts(self.names, turn)
+        split = self.folder / f"split-{turn}.json"
+        few = {str(len(parts.train)): parts.train}
+        content = {"train": parts.train + parts.rest, "validation": [], "test": parts.development + parts.report}
+        write_json(split, {**content, "few_shot": few})
+        masked = {} if arm.method in ("none", "mean_teacher") else self.study.masked
+        few_shot = None if arm.all_labels else len(parts.train)
+        own = {"steps": self.study.steps, "split": split, "few_shot": few_shot, "seed": seed}
+        common = {**COMMON, **DEVICES[self.accelerator], **self.study.common}
+        values = {**common, **masked, **arm.changes, **own, **changes}
+        return mc.Settings.preset(method=arm.method, **values)
+
+    def pretraining_settings(self, objective: str, turn: int, seed: int, **changes: Any) -> mc.PretrainSettings:
+        """Those of all arms that start from an objective."""
+        common = {name: value for name, value in self.study.common.items() if not name.startswith("augment.")}
+        own = {"workers": COMMON["workers"], **DEVICES[self.accelerator], "seed": seed, "held_out": 0.05}
+        split = self.settings(Arm(), turn, seed).split
+        others = tuple(f"{name}." for name in OBJECTIVES if name != objective)
+        pretraining = {name: value for name, value in self.study.pretraining.items() if not name.startswith(others)}
+        values = {**own, **common, **pretraining, "split": split, **changes}
+        return mc.PretrainSettings.preset(objective=objective, **values)
+
+    def pretrain(self, objective: str, turn: int, seed: int) -> Path:
+        """Pretrain for half of the cost, going on where it was killed; once for all arms."""
+        folder = self.folder / f"pretrained_{objective}" / f"{turn}-{seed}"
+        made = plain(asdict(self.pretraining_settings(objective, turn, seed)))
+        self.check_same(self.folder / f"pretrained_{objective}" / f"settings-{turn}-{seed}", made)
+        steps = round(self.study.steps / 2 / self.cost(f"pretraining {objective}"))
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f"lock-{turn}-{seed}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may be at it
+            if not (folder / "trained").exists():
+                settings = self.pretraining_settings(objective, turn, seed, steps=steps)
+                self.call(mc.pretrain, [self.data], folder, settings, cache=self.cache, resume=True)
+                (folder / "trained").touch()
+        return folder
+
+    def start(
+        self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None, init: Path | None = None
+    ) -> None:
+        """Train, going on where it was killed."""
+        scans = {"unlabelled": arm.scans, "init": init}
+        self.call(mc.train, data or self.data, run, settings, **scans, cache=self.cache, resume=True)
+
+    def cost(self, name: str) -> float:
+        """What a step of an arm costs in steps of the baseline, measured once, in processor time.
+
+        Both train at the same time: what else the machine does makes both dearer alike.
+        """
+        costs = self.folder / "costs.json"
+        if name in ARMS:
+            arm = ARMS[name]
+            if arm.method == "none":
+                return 1.0
+            name = "medcontext" if arm.pretrain else without_length(name)
+        known = json.loads(costs.read_text()) if costs.exists() else {}
+        if name not in known:
+            with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+                jobs = [pool.submit(paces, *self.probe(each)) for each in (name, "baseline")]
+                ours, theirs = (job.result()[WARM:] for job in jobs)
+            known = json.loads(costs.read_text()) if costs.exists() else {}
+            known[name] = step_cost(ours, theirs)
+            write_json(costs, known)
+        return known[name]
+
+    def probe(self, name: str) -> tuple[Path, Path, mc.Settings | mc.PretrainSettings, list[str], Path]:
+        """A training of an arm with all of its views from the first step on, or a pretraining."""
+        output = self.folder / f"probe-{name}-{os.getpid()}"
+        if name not in ARMS:
+            settings = self.pretraining_settings(name.removeprefix("pretraining "), 0, 0, steps=self.study.steps)
+            return self.data, output, settings, [], self.cache
+        arm = ARMS[name]
+        with_scans = {"method.unlabelled.start": 0} if arm.unlabelled else {}
+        return self.data, output, self.settings(arm, 0, 0, **with_scans), arm.scans, self.cache
+
+    def steps(self, name: str) -> int:
+        """As many as cost what the baseline's do; those before unlabelled scans join cost what a plain one does."""
+        arm = ARMS[name]
+        start = self.settings(arm, 0, 0).method.unlabelled.start if arm.unlabelled else 0.0
+        cost = arm.cost / 2 if arm.pretrain and not arm.on_top else arm.cost
+        return round(self.study.steps * cost / (start + (1 - start) * self.cost(name)))
+
+    def run(self, name: str, turn: int, seed: int) -> None:
+        """Train, predict, evaluate."""
+        place = self.place(name, turn, seed)
+        if not (place / "scores" / "summary.json").exists():
+            self.make(name, turn, seed)
+            self.call(mc.evaluate, place / "predictions", self.data, place / "scores")
+
+    def make(self, name: str, turn: int, seed: int) -> None:
+        """Train and predict."""
+        arm, place = ARMS[name], self.place(name, turn, seed)
+        self.check_same(place, plain(asdict(self.settings(arm, turn, seed))))
+        if (place / "predicted").exists():
+            return
+        if arm.retrain:
+            half = self.study.steps // 2
+            self.train(arm, place / "first", self.settings(arm, turn, seed, steps=half))
+            listed = self.relabelled(place / "first", place, turn)
+            split = place / "split.json"
+            chosen = [case["name"] for case in json.loads(listed.read_text())["cases"]]
+            write_json(split, {"train": chosen, "validation": [], "test": []})
+            again = self.settings(arm, turn, seed, steps=half, split=split, few_shot=len(chosen))
+            self.train(arm, place / "run", again, listed)
+        else:
+            init = self.pretrain(arm.pretrain, turn, seed) if arm.pretrain else None
+            self.train(arm, place / "run", self.settings(arm, turn, seed, steps=self.steps(name)), init=init)
+        parts = self.study.parts(self.names, turn)
+        self.predict(place / "run", place / "predictions", parts.development + parts.report)
+        (place / "predicted").touch()
+
+    def reported(self, name: str, seed: int) -> Path | None:
+        """The evaluation of the reported cases of all turns, of an arm that is done with a seed."""
+        places = [self.place(name, turn, seed) for turn in range(self.study.turns)]
+        if not all((place / "scores" / "summary.json").exists() for place in places):
+            return None
+        folder = places[0].parent / f"reported-{seed}"
+        if not (folder / "scores" / "summary.json").exists():
+            chosen = folder / "predictions"
+            chosen.mkdir(parents=True, exist_ok=True)
+            for turn, place in enumerate(places):
+                for case in self.study.parts(self.names, turn).report:
+                    (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
+                    (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
+            self.call(mc.evaluate, chosen, self.data, folder / "scores")
+        return folder / "scores"
+
+    def compared(self, arms: list[str], seeds: list[int]) -> str:
+        """`medcontext compare` of every arm with the first one, on the reported cases: its Markdown."""
+        if not self.study.parts(self.names, 0).report:
+            return "None: all are to choose settings on."
+        found = {arm: [scores for seed in seeds if (scores := self.reported(arm, seed))] for arm in arms}
+        models = {arm: done for arm, done in found.items() if done}
+        if len(models) < 2:
+            return "Nothing to compare yet."
+        output = self.folder / "comparison"
+        mc.compare(models, output, overwrite=True)
+        return (output / "comparison.md").read_text()
+
+    def check_same(self, place: Path, made: dict[str, object]) -> None:
+        """Refuse to take what was made with other settings for this arm's."""
+        record = place / "arm.json"
+        if record.exists() and json.loads(record.read_text()) != made:
+            sys.exit(f"{place} was made with other settings, see {record}; remove it, or give another --work.")
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(record, made)
+
+    def train(
+        self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None, init: Path | None = None
+    ) -> None:
+        if not (run / "trained").exists():
+            self.start(arm, run, settings, data, init)
+            (run / "trained").touch()
+
+    def predict(self, run: Path, output: Path, names: list[str]) -> None:
+        """The named cases, by way of a list that has no other."""
+        listed = run.parent / f"{output.name}.json"
+        self.write_list(listed, dict.fromkeys(names))
+        self.call(mc.predict, run, listed, output, part="all", resume=True, device=self.accelerator)
+
+    def relabelled(self, run: Path, place: Path, turn: int) -> Path:
+        """A list of the labelled cases and, with a network's predictions as their labels, the others."""
+        parts = self.study.parts(self.names, turn)
+        self.predict(run, place / "relabelled", parts.rest)
+        labels = {name: place / "relabelled" / f"{name}.nii.gz" for name in parts.rest}
+        listed = place / "relabelled.list.json"
+        self.write_list(listed, {**dict.fromkeys(parts.train), **labels})
+        return listed
+
+    def write_list(self, path: Path, labels: dict[str, Path | None]) -> None:
+        """A data set's JSON of these cases, with their own labels where no other is given."""
+        dataset = read_dataset(self.data)
+        cases = [
+            {
+                "name": case.name,
+                "image": [str(image.resolve()) for image in case.images],
+                "label": str((labels[case.name] or case.label).resolve()),  # type: ignore[union-attr]
+            }
+            for case in dataset.cases
+            if case.name in labels
+        ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels, "cases": cases})
+
+
+def alone(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Call a function in a process of its own, whose processor time is its own, too."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(quietly, function, *arguments, **options).result()
+
+
+def quietly(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Call a function for what it writes."""
+    print(f"{function.__name__}: {', '.join(map(str, (*arguments[:2], *options.items())))[:300]}", flush=True)
+    function(*arguments, **options)
+
+
+Pace = list[tuple[float, float]]
+"""The clock's and the processor's seconds at the start of each step."""
+
+
+class Enough(BaseException):
+    """Ends a training."""
+
+
+def paces(
+    data: Path,
+    output: Path,
+    settings: mc.Settings | mc.PretrainSettings,
+    scans: list[str],
+    cache: Path,
+    steps: int = PROBE,
+) -> Pace:
+    """Note when each of a training's, or a pretraining's, first steps begins."""
+    from medcontext.training.pretrain_task import PretrainTask
+    from medcontext.training.task import Task
+
+    found: Pace = []
+    kind = Task if isinstance(settings, mc.Settings) else PretrainTask
+    step = kind.training_step
+
+    def noted(self: Any, *batch: Any) -> Any:
+        found.append((time.time(), time.process_time()))
+        if len(found) > steps:
+            raise Enough
+        return step(self, *batch)
+
+    kind.training_step = noted  # type: ignore[method-assign]
+    with suppress(Enough):
+        if isinstance(settings, mc.Settings):
+            mc.train(data, output, settings, unlabelled=scans, cache=cache)
+        else:
+            mc.pretrain([data], output, settings, cache=cache)
+    shutil.rmtree(output)
+    return found
+
+
+def step_cost(ours: Pace, theirs: Pace) -> float:
+    """Processor seconds of one training's step in those of the other's, while both ran."""
+    start, end = max(ours[0][0], theirs[0][0]), min(ours[-1][0], theirs[-1][0])
+    both = ([processor for clock, processor in pace if start <= clock <= end] for pace in (ours, theirs))
+    one, other = ((used[-1] - used[0]) / (len(used) - 1) for used in both)
+    return one / other
