@@ -13,7 +13,6 @@ import argparse
 import csv
 import json
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -81,7 +80,6 @@ def table(rows: list[dict[str, str]], arms: list[str], seeds: list[int], part: s
 def report(options: argparse.Namespace, work: Work, rows: list[dict[str, str]]) -> str:
     study = work.study
     compared = work.compared(options.arms, options.seeds)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("medcontext", "torch", "monai", "lightning"))
     parts = [study.parts(work.names, turn) for turn in range(study.turns)]
     written = work.folder / "costs.json"
     costs = json.loads(written.read_text()) if written.exists() else {}
@@ -102,7 +100,7 @@ All arms: {shown({**COMMON, **DEVICES[work.accelerator], **study.common})},
 AdamW 1e-3 down a cosine, raw weights of the last step. Every arm costs the processor seconds
 of {study.steps} baseline steps but where its name says otherwise. What a step with all views costs in those of the
 baseline, measured: {", ".join(f"{key} {value:.2f}" for key, value in costs.items())}.
-Minutes are those of the clock, beside other work. {versions}; {options.machine}. {options.note}
+Minutes are those of the clock, beside other work. {"; ".join(trained_with(work, options.arms))}. {options.note}
 
 ## Reported cases
 
@@ -118,6 +116,17 @@ Minutes are those of the clock, beside other work. {versions}; {options.machine}
 
 {chr(10).join(f"- {arm}: {told(arm)}" for arm in options.arms)}
 """
+
+
+def trained_with(work: Work, arms: list[str]) -> list[str]:
+    """Hardware and versions of all trainings, as these recorded them."""
+    made = set()
+    for arm in arms:
+        for path in sorted(work.place(arm, 0, 0).parent.glob("*/run/run.json")):
+            facts = json.loads(path.read_text())
+            versions = (f"{name} {number}" for name, number in facts["versions"].items())
+            made.add(", ".join([facts["hardware"], *versions]))
+    return sorted(made)
 
 
 def told(arm: str) -> str:
