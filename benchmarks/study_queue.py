@@ -5,7 +5,8 @@
 
 Trains and predicts in the order of the jobs, one process on each processor; `study.py STUDY --accelerator gpu --work
 DIR/STUDY` evaluates and reports. Costs of steps are those of `costs.json`, by study, because processes that share a GPU
-cannot measure any. A job that was cut off by `--minutes` goes on with the next call.
+cannot measure any. A job that was cut off by `--minutes` goes on with the next call. CUDA's MPS, started before by
+`nvidia-cuda-mps-control -d`, lets small trainings use the GPU side by side and not by turns.
 """
 
 import argparse
