@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medcontext.errors import InputError
-from medcontext.files import read_json, write_text
+from medcontext.files import atomic_path, read_json, write_text
 
 VALUE = {"name": "Herzkammer, große", "cases": [1, 2]}
 
@@ -45,6 +45,14 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(json.dumps(VALUE, ensure_ascii=False).encode("latin-1"))
     with pytest.raises(InputError, match="Save the file as UTF-8"):
         read_json(tmp_path / "a.json")
+
+
+def test_two_writers_of_a_file_whose_processes_have_the_same_number(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.txt") as first, atomic_path(tmp_path / "a.txt") as second:  # as in two containers
+        first.write_text("whole")
+        second.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "whole"
 
 
 def test_a_name_that_is_not_utf8_leaves_no_file(tmp_path: Path) -> None:

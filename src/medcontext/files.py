@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from medcontext.errors import InputError, Unfinished
@@ -25,15 +26,20 @@ def several(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on failure.
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that nobody else takes: in containers and on other machines process numbers are the same.
 
-    The temporary name keeps the file's suffixes (`.nii.gz`), because writers choose the format by them, and only the
-    end of a long name: a name may have 255 bytes, and it has something before it.
+    It keeps the file's suffixes (`.nii.gz`), because writers choose the format by them, and only the end of a long
+    name: a name may have 255 bytes, and it has something before it.
     """
     end = os.fsdecode(os.fsencode(path.name)[-LONGEST_END:])
-    temporary = path.with_name(f".tmp-{os.getpid()}-{end}")
+    return path.with_name(f".tmp-{token_hex(4)}-{end}")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on failure."""
+    temporary = temporary_name(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -156,7 +162,7 @@ def output_folder(path: Path, *, overwrite: bool = False, flag: str = "--overwri
         raise InputError(f"Output {path} is a file; give a folder.")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise InputError(f"Output folder {path} exists and is not empty; choose another, or pass {flag}.")
-    probe = path / f".tmp-{os.getpid()}-probe"
+    probe = temporary_name(path / "probe")
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()

@@ -243,8 +243,8 @@ def write_case(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
-        if not StoredCase(folder).is_current(sources):  # else another run has just written the very same
-            (folder / "case.json").unlink(missing_ok=True)
+        if (folder / "case.json").exists() and not StoredCase(folder).is_current(sources):
+            (folder / "case.json").unlink(missing_ok=True)  # files have changed; what another run just wrote stays
         _write(folder / IMAGE, image.numpy())
         if label is not None and positions is not None:
             _write(folder / LABEL, label.numpy())

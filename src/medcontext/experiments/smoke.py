@@ -7,6 +7,7 @@ from typing import Any
 
 from medcontext.console import console
 from medcontext.data.known import KNOWN, SPLITS
+from medcontext.files import temporary_name
 from medcontext.phantom import write_phantom
 
 STEPS = 2
@@ -84,7 +85,7 @@ def write_data(split: str, folder: Path) -> None:
         known = KNOWN[dataset]
         cases, test_cases = (CASES, TEST_CASES) if split == dataset else (known.training, known.test)
         console.print(f"Generating scans laid out as {dataset}: {folder}", soft_wrap=True)
-        unfinished = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
+        unfinished = temporary_name(folder)
         try:
             write_phantom(unfinished, cases=cases, test_cases=test_cases, size=SIZE, spacing=SPACING, layout=dataset)
             os.replace(unfinished, folder)

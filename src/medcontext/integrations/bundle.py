@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import medcontext
 from medcontext.errors import InputError, first_line
 from medcontext.extras import need
-from medcontext.files import file_hash, output_folder, write_json, write_text
+from medcontext.files import file_hash, output_folder, temporary_name, write_json, write_text
 from medcontext.inference.export import TOLERANCE, Finest
 from medcontext.integrations.bundle_inference import inference_config
 from medcontext.method.losses import heads
@@ -59,7 +59,7 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
     network = load_network(run, checkpoint, weights)
     folder, existed = folder.resolve(), folder.exists()
     output_folder(folder, flag="another folder")
-    temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
+    temporary = temporary_name(folder)
     try:
         definition, script = forms(run, network)
         digest = file_hash(run.checkpoint(checkpoint))
