@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=5, help="how many scans get labels (BTCV: 2, of 6 without)")
+    parser.add_argument("--count", type=int, default=5, help="how many scans get labels; 2 of the 7 of BTCV")
     parser.add_argument("--arms", nargs="+", choices=("random", "suggested"), default=["random", "suggested"])
     parser.add_argument("--machine", default="cpu")
     parser.add_argument("--report", action="store_true", help="write what is done to benchmarks/results/")
