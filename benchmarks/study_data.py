@@ -149,7 +149,7 @@ STUDIES |= {
     "btcv_pcrlv2": replace(
         ABDOMEN_ONCE,
         common={**ABDOMEN, **SMALL_CNN, "crop_size": (32, 32, 32), "precision": "bf16"},
-        pretraining={**VIEWS, "pcrlv2.global_boxes": ((48, 48, 32), (40, 48, 48), (32, 32, 32)), "batch_size": 4},
+        pretraining={**VIEWS, "pcrlv2.global_boxes": ((32, 32, 32), (32, 32, 24), (24, 24, 32)), "batch_size": 4},
     ),
 }
 COMMON = {"batch_size": 2, "validation_cases": 0, "watch_cases": 0, "workers": 0}
