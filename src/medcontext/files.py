@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from medcontext.errors import InputError, Unfinished
 
 LONGEST_END = 200  # bytes
+LOCK = ".lock"
 
 AnyPath = str | os.PathLike[str]
 """A path as people write it, or what has one: a `Run`, `Scores`."""
@@ -160,7 +162,7 @@ def output_folder(path: Path, *, overwrite: bool = False, flag: str = "--overwri
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"Output {path} is a file; give a folder.")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    if path.is_dir() and any(each.name != LOCK for each in path.iterdir()) and not overwrite:
         raise InputError(f"Output folder {path} exists and is not empty; choose another, or pass {flag}.")
     probe = temporary_name(path / "probe")
     try:
@@ -173,16 +175,50 @@ def output_folder(path: Path, *, overwrite: bool = False, flag: str = "--overwri
 
 
 @contextmanager
-def kept_if_used(path: Path, resume: bool) -> Iterator[None]:
-    """Create an output folder; if nothing came into it, take it away again.
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes, also of other machines, from working in a folder; one that is killed lets go.
 
     Raises:
-        InputError: see `output_folder`; with `resume` it may hold files.
+        InputError: if another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        yield
+        return
+    path = folder / LOCK
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise InputError(
+                f"{file.read() or 'Another process'} is at work in {folder}. Wait for its end, or choose another "
+                f"folder. If that process is gone, as after a machine's crash, remove {path}."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        with suppress(OSError):  # on a full disk nobody can read whose it is
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"Process {os.getpid()} on {platform.node()}".encode())
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def kept_if_used(path: Path, resume: bool) -> Iterator[None]:
+    """Create an output folder and have it alone; if nothing came into it, take it away again.
+
+    Raises:
+        InputError: see `output_folder` and `locked`; with `resume` it may hold files.
     """
     existed = path.exists()
     output_folder(path, overwrite=resume, flag="--resume")
     try:
-        yield
+        with locked(path):
+            yield
     finally:
         if not existed:
             with suppress(OSError):  # it is not empty

@@ -20,8 +20,9 @@ from medcontext.experiments.conditions import Conditions
 from medcontext.experiments.launch import run_on_cluster
 from medcontext.experiments.smoke import split_file, write_data
 from medcontext.experiments.tables import Variant
-from medcontext.experiments.work import check_whole, failure, locked
+from medcontext.experiments.work import check_whole, failure
 from medcontext.extras import need
+from medcontext.files import locked
 from medcontext.settings import Settings
 
 SMOKE = ("--scale=smoke", "--steps=1")
@@ -195,7 +196,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pyte
 def test_a_cell_that_another_process_runs_is_left_alone(tmp_path: Path) -> None:
     with (
         locked(tmp_path),
-        pytest.raises(InputError, match=f"process {os.getpid()} on .* is running it already"),
+        pytest.raises(InputError, match=rf"^Process {os.getpid()} on .* is at work in {tmp_path}\. Wait for its end"),
         locked(tmp_path),
     ):
         pytest.fail("locked twice")

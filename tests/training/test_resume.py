@@ -14,7 +14,7 @@ import medcontext as mc
 from medcontext.cli import main
 from medcontext.data.formats import read_dataset
 from medcontext.data.splits import make_split
-from medcontext.files import write_json
+from medcontext.files import LOCK, locked, write_json
 from medcontext.reporting.trainings import read_curves
 from medcontext.training.task import Task
 from tests.conftest import write_blobs
@@ -72,6 +72,19 @@ def test_a_killed_training_goes_on_as_if_it_had_never_stopped(balls: Path, tmp_p
         if key != "_extra_state":
             assert torch.equal(ours["learner"][key], value), key
     assert not list(killed.rglob("*.tmp*"))
+
+
+def test_a_run_is_one_processes_at_a_time(balls: Path, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / LOCK).touch()  # of a process that was killed before it wrote anything
+    assert main(arguments(balls, run, "--steps=2")) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with locked(run):
+        assert main(["train", "--output", str(run), "--resume", "--steps=4"]) == 2
+    assert f"at work in {run}. Wait for its end" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert main(["train", "--output", str(run), "--resume", "--steps=4"]) == 0
 
 
 def test_resuming_with_other_settings_is_refused(balls: Path, tmp_path: Path, capsys) -> None:

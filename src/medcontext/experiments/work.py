@@ -1,17 +1,15 @@
 """Running one cell: in a process of its own, which prints into the cell's log."""
 
-import os
-import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from medcontext.errors import InputError
 from medcontext.experiments.pretrainings import is_finished
-from medcontext.files import read_json
+from medcontext.files import locked, read_json
 from medcontext.pretrain_settings import PretrainSettings
 from medcontext.settings import Settings
 
@@ -147,30 +145,6 @@ def check_whole(folder: Path) -> None:
         read_checkpoint(run.checkpoint("last"), run)
     except InputError as error:
         raise InputError(f"{error} Delete {folder}; the same command then runs the cell anew.") from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process from running the same cell; a process that is killed lets go.
-
-    Raises:
-        InputError: if another process has it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # on Windows
-        yield
-        return
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise InputError(f"{file.read()} is running it already; wait for its end.") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        yield
 
 
 if __name__ == "__main__":
