@@ -179,7 +179,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes, also of other machines, from working in a folder; one that is killed lets go.
 
     Raises:
-        InputError: if another process has it.
+        InputError: if another process has it, or left a file there that is another user's.
     """
     try:
         import fcntl
@@ -187,7 +187,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / LOCK
-    with path.open("a+") as file:
+    try:
+        opened = path.open("a+")
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}. Remove it, or choose another folder.") from None
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
