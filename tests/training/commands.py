@@ -1,7 +1,6 @@
 """Trainings so small that they take seconds."""
 
 import csv
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,14 @@ TINY = (
     "--watch_cases=0",  # drawing takes longer than such a training
 )
 
+# A background job of a shell ignores SIGINT, and so does what it starts. Not undone by `preexec_fn`: that forks, and
+# hangs where another thread, such as one of ONNX Runtime's, holds a lock.
+HEED_INTERRUPTS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
 
 def arguments(data: Path, output: Path, *more: str) -> list[str]:
     return ["train", "--data", str(data), "--output", str(output), *TINY, *more]
@@ -33,10 +40,8 @@ def start(data: Path, output: Path, *more: str) -> subprocess.Popen:
 
 def start_command(arguments: list[str]) -> subprocess.Popen:
     """Any command, likewise."""
-    command = [sys.executable, "-m", "medcontext.cli", *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
-    )
+    command = [sys.executable, "-c", HEED_INTERRUPTS, "-m", "medcontext.cli", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def interrupt(patch: pytest.MonkeyPatch, method: str, step: int, of: type[Callback] = Progress) -> None:
@@ -49,11 +54,6 @@ def interrupt(patch: pytest.MonkeyPatch, method: str, step: int, of: type[Callba
         goes_on(self, trainer, task, *rest, **named)
 
     patch.setattr(of, method, stop)
-
-
-def heed_interrupts() -> None:
-    """Undo what a background job of a shell inherits: it ignores SIGINT, and so would Python."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def logged(output: Path, name: str) -> dict[int, float]:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             patch.setenv(f"nnUNet_{name}", str(world.root / name))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / ".nnunet")]))
         patch.setenv("nnUNet_def_n_proc", "1")
+        # It forks twelve processes to list files; one of them hangs now and then beside the threads of other tests.
+        patch.setattr("nnunetv2.utilities.utils.Pool", ThreadPool)
         write_raw(world.raw / "Dataset001_Balls", {"background": 0, "left": 1, "right": 2})
         plan(world, 1, "Dataset001_Balls")
         patch.setenv("nnUNet_n_proc_DA", "0")  # from here on: planning fails with it
