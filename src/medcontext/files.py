@@ -176,7 +176,9 @@ def output_folder(path: Path, *, overwrite: bool = False, flag: str = "--overwri
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes, also of other machines, from working in a folder; one that is killed lets go.
+    """Keep other processes from working in a folder; one that is killed lets go.
+
+    Those of other machines, too, where the file system shares its locks (flock), as NFS does on Linux.
 
     Raises:
         InputError: if another process has it, or left a file there that is another user's.
