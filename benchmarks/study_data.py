@@ -128,6 +128,10 @@ VIEWS: dict[str, Any] = {
     "pcrlv2.swap_patch": (4, 4, 4),
 }
 SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
+LARGER = {  # the other one finds the liver alone
+    **{f"network_args.{name}": value for name, value in (("feature_size", 8), ("hidden_size", 192), ("num_heads", 6))},
+    "network_args.mlp_dim": 768,
+}
 ABDOMEN_ONCE = replace(STUDIES["btcv"], steps=1500, turns=1, counts=(6, 0))
 STUDIES |= {
     "hippocampus_unetr": replace(
@@ -143,7 +147,8 @@ STUDIES |= {
     ),
     "btcv_unetr": replace(
         ABDOMEN_ONCE,
-        common={**ABDOMEN, **UNETR, "crop_size": (48, 48, 32), "precision": "bf16"},
+        steps=2500,
+        common={**ABDOMEN, **UNETR, **LARGER, "precision": "bf16"},
         pretraining={**DECODER, "batch_size": 4},
     ),
     "btcv_pcrlv2": replace(
