@@ -114,11 +114,14 @@ STUDIES = {
         counts=(110, 25),
     ),
 }
-UNETR = {
-    "network": "unetr",
-    **{f"network_args.{name}": value for name, value in (("feature_size", 4), ("hidden_size", 96), ("num_heads", 4))},
-    "network_args.mlp_dim": 384,
-}
+
+
+def unetr(features: int, hidden: int, heads: int) -> dict[str, Any]:
+    values = {"feature_size": features, "hidden_size": hidden, "num_heads": heads, "mlp_dim": 4 * hidden}
+    return {"network": "unetr", **{f"network_args.{name}": value for name, value in values.items()}}
+
+
+SMALL_UNETR, LARGER_UNETR = unetr(4, 96, 4), unetr(8, 192, 6)  # on the abdomen the small one finds the liver alone
 DECODER = {f"mae.decoder_{name}": value for name, value in (("width", 96), ("depth", 2), ("heads", 4), ("mlp", 384))}
 VIEWS: dict[str, Any] = {
     "pcrlv2.global_size": (32, 32, 32),
@@ -128,16 +131,12 @@ VIEWS: dict[str, Any] = {
     "pcrlv2.swap_patch": (4, 4, 4),
 }
 SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
-LARGER = {  # the other one finds the liver alone
-    **{f"network_args.{name}": value for name, value in (("feature_size", 8), ("hidden_size", 192), ("num_heads", 6))},
-    "network_args.mlp_dim": 768,
-}
 ABDOMEN_ONCE = replace(STUDIES["btcv"], steps=1500, turns=1, counts=(6, 0))
 STUDIES |= {
     "hippocampus_unetr": replace(
         STUDIES["hippocampus"],
         steps=1500,
-        common={**UNETR, "crop_size": (32, 48, 32)},
+        common={**SMALL_UNETR, "crop_size": (32, 48, 32)},
         pretraining={**DECODER, "batch_size": 4},
     ),
     "hippocampus_pcrlv2": replace(
@@ -148,7 +147,7 @@ STUDIES |= {
     "btcv_unetr": replace(
         ABDOMEN_ONCE,
         steps=2500,
-        common={**ABDOMEN, **UNETR, **LARGER, "precision": "bf16"},
+        common={**ABDOMEN, **LARGER_UNETR, "precision": "bf16"},
         pretraining={**DECODER, "batch_size": 4},
     ),
     "btcv_pcrlv2": replace(
