@@ -1,6 +1,7 @@
 """What do the second view and scans without labels bring at equal cost?
 
     python benchmarks/study.py acdc --data ACDC --work DIR --seeds 0 1 2 [--arms baseline medcontext ...]
+        [--earlier benchmarks/results/study_acdc_....csv]
 
 Five labelled scans, others without their labels, tests on patients that are neither. Every arm costs what the
 baseline's steps cost, in processor time that is measured first, each arm beside the baseline (augmentation,
@@ -19,12 +20,12 @@ from typing import Any
 
 from study_arms import ARMS, PEERS
 from study_data import COMMON, DEVICES, STUDIES
-from study_work import Work
+from study_work import Rows, Work
 
 
-def collect(work: Work, arms: list[str], seeds: list[int]) -> list[dict[str, str]]:
-    """One row per arm, seed, case and structure of what is done."""
-    rows = []
+def collect(work: Work, arms: list[str], seeds: list[int]) -> Rows:
+    """What is done."""
+    rows: Rows = []
     for arm in arms:
         for seed in seeds:
             for turn in range(work.study.turns):
@@ -46,7 +47,7 @@ def collect(work: Work, arms: list[str], seeds: list[int]) -> list[dict[str, str
     return rows
 
 
-def average(rows: list[dict[str, str]], metric: str = "dsc", **where: str) -> float | None:
+def average(rows: Rows, metric: str = "dsc", **where: str) -> float | None:
     """The mean over cases and structures; a structure absent in both label and prediction has no value."""
     values = [
         float(row[metric])
@@ -60,7 +61,7 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def table(rows: list[dict[str, str]], arms: list[str], seeds: list[int], part: str) -> str:
+def table(rows: Rows, arms: list[str], seeds: list[int], part: str) -> str:
     names = list(dict.fromkeys(row["structure"] for row in rows))
     lines = [
         f"| arm | steps | minutes | DSC % | {' | '.join(f'seed {seed}' for seed in seeds)} | {' | '.join(names)} |",
@@ -77,10 +78,19 @@ def table(rows: list[dict[str, str]], arms: list[str], seeds: list[int], part: s
     return "\n".join(lines)
 
 
-def report(options: argparse.Namespace, work: Work, rows: list[dict[str, str]]) -> str:
+def read_rows(results: list[Path]) -> Rows:
+    rows: Rows = []
+    for path in results:
+        with path.open(newline="") as file:
+            rows += csv.DictReader(file)
+    return rows
+
+
+def report(options: argparse.Namespace, work: Work, rows: Rows, earlier: Rows) -> str:
     study = work.study
-    compared = work.compared(options.arms, options.seeds)
+    compared = work.compared(options.arms, options.seeds, earlier)
     parts = [study.parts(work.names, turn) for turn in range(study.turns)]
+    others = f"\n--earlier {' '.join(path.name for path in options.earlier)}" if options.earlier else ""
     written = work.folder / "costs.json"
     costs = json.loads(written.read_text()) if written.exists() else {}
     named = " ".join(f'"{arm}"' if " " in arm else arm for arm in options.arms)
@@ -93,7 +103,7 @@ def report(options: argparse.Namespace, work: Work, rows: list[dict[str, str]]) 
     return f"""# {study.title}
 
 `python benchmarks/study.py {options.study} --data DATA --work DIR --seeds {" ".join(map(str, options.seeds))}
---arms {named}`
+--arms {named}{others}`
 
 Cases ({"each turn" if study.turns > 1 else "by patient"}): {sizes}.
 All arms: {shown({**COMMON, **DEVICES[work.accelerator], **study.common})},
@@ -152,17 +162,31 @@ def main() -> None:
     parser.add_argument("--accelerator", choices=DEVICES, default="cpu")
     parser.add_argument("--machine", default="cpu")
     parser.add_argument("--note", default="", help="of what else there is to know, for the report")
+    parser.add_argument(
+        "--earlier",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="CSV",
+        help="results of this study, of what is not made again",
+    )
     parser.add_argument("--report", action="store_true", help="only collect what is done")
     options = parser.parse_args()
     work = Work(STUDIES[options.study], options.data, options.work, options.accelerator)
+    others = read_rows(options.earlier)
+    there = {(row["arm"], int(row["seed"])) for row in others}
     if not options.report:
         for seed in options.seeds:
-            for arm in (arm for arm in options.arms if arm not in PEERS):
+            for arm in (arm for arm in options.arms if arm not in PEERS and (arm, seed) not in there):
                 for turn in range(work.study.turns):
                     work.run(arm, turn, seed)
     rows = collect(work, options.arms, options.seeds)
+    made = {(row["arm"], row["seed"]) for row in rows}
+    asked = {(arm, str(seed)) for arm in options.arms for seed in options.seeds}
+    earlier = [row for row in others if (row["arm"], row["seed"]) in asked - made]
+    rows += earlier
     place = Path(__file__).parent / "results" / f"study_{options.study}_{options.machine}_{date.today().isoformat()}"
-    text = report(options, work, rows)
+    text = report(options, work, rows, earlier)
     place.with_suffix(".md").write_text(text)
     with place.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), extrasaction="ignore")

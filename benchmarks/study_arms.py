@@ -70,6 +70,10 @@ ARMS = {
     "equation 4": Arm("paper", {"method.teacher.warmup": True}),
     "equation 4, half": Arm("medcontext", HALF),
     "labelled in labelled": Arm("medcontext", {**HALF, "method.fill": "labelled"}),
+    "masked half": Arm("medcontext", {**HALF, "method.consistency": "none"}),
+    "labelled in labelled, no teacher": Arm(
+        "medcontext", {**HALF, "method.fill": "labelled", "method.consistency": "none"}
+    ),
     "retrain": Arm(retrain=True),
     "all labels": Arm(all_labels=True),
     "mean teacher": Arm("mean_teacher", unlabelled=True),

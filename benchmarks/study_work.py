@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,15 @@ from study_data import COMMON, DEVICES, Study
 import medcontext as mc
 from medcontext.configuration import plain
 from medcontext.data.formats import read_dataset
+from medcontext.evaluation.metrics import Score, Status
+from medcontext.evaluation.summary import Scores, make_rows, summarise
 from medcontext.files import write_json
 from medcontext.pretrain_settings import OBJECTIVES
+
+Rows = list[dict[str, str]]
+"""One per arm, seed, case and structure."""
+
+READERS: dict[Any, Callable[[str], Any]] = {str: str, Status: str, float: float, int: int}
 
 PROBE = 150  # first steps of two trainings, side by side, by which a step's cost is measured
 WARM = 8  # of them, which do not count
@@ -187,12 +194,33 @@ class Work:
             self.call(mc.evaluate, chosen, self.data, folder / "scores")
         return folder / "scores"
 
-    def compared(self, arms: list[str], seeds: list[int]) -> str:
+    def restored(self, earlier: Rows) -> dict[tuple[str, int], Path]:
+        """Evaluations of the reported cases of arms and seeds, from the rows of an earlier result."""
+        groups: dict[tuple[str, int], dict[str, list[Score]]] = {}
+        for row in earlier:
+            if row["part"] == "report":
+                score = Score(**{each.name: READERS[each.type](row[each.name]) for each in fields(Score)})
+                groups.setdefault((row["arm"], int(row["seed"])), {}).setdefault(row["case"], []).append(score)
+        alike = next(self.folder.glob("*/reported-*/scores/summary.json"), None)  # all but the means is the same
+        if groups and alike is None:
+            sys.exit("Nothing is made here that earlier results could be compared with; leave --earlier out.")
+        folders = {}
+        for (arm, seed), cases in groups.items():
+            folder = self.folder / "earlier" / f"{self.place(arm, 0, seed).parent.name}-{seed}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Scores(folder, {**json.loads(alike.read_text()), **summarise(cases)}, make_rows(cases)).write()
+            folders[arm, seed] = folder
+        return folders
+
+    def compared(self, arms: list[str], seeds: list[int], earlier: Rows) -> str:
         """`medcontext compare` of every arm with the first one, on the reported cases: its Markdown."""
         if not self.study.parts(self.names, 0).report:
             return "None: all are to choose settings on."
-        found = {arm: [scores for seed in seeds if (scores := self.reported(arm, seed))] for arm in arms}
-        models = {arm: done for arm, done in found.items() if done}
+        pairs = [(arm, seed) for arm in arms for seed in seeds]
+        done = {pair: scores for pair in pairs if (scores := self.reported(*pair))}
+        done = {**self.restored(earlier), **done}
+        found = {arm: [done[arm, seed] for seed in seeds if (arm, seed) in done] for arm in arms}
+        models = {arm: scores for arm, scores in found.items() if scores}
         if len(models) < 2:
             return "Nothing to compare yet."
         output = self.folder / "comparison"
