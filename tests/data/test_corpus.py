@@ -101,3 +101,5 @@ def test_a_data_set_gives_its_training_part_and_folders_beside_it_all(balls: Pat
     assert [case.name for case in rest.dataset.cases] == []
     with pytest.raises(InputError, match="tells which cases of a data set are for training, and 0 of these"):
         find_corpus(sources[1:], split="mine.json")
+    with pytest.raises(InputError, match="--fold 2 is of a data set with labels"):
+        find_corpus(sources[1:], fold=2)

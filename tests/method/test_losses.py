@@ -30,8 +30,17 @@ def test_a_label_that_is_no_class_is_named_before_torch_fails_on_it() -> None:
     loss(logits, label)
     for value, found in ((3, "0 to 3"), (-1, "-1 to 0")):
         label[0, 0, 0, 0, 0] = value
-        with pytest.raises(InputError, match=f"values {found}, and the network gives 3 classes, 0 to 2"):
+        with pytest.raises(InputError, match=f"values {found}, and there are 3 classes, 0 to 2"):
             loss(logits, label)
+
+
+def test_a_value_that_is_no_class_belongs_to_no_region_either() -> None:
+    loss, label = RegionDiceCE(torch.tensor([[False, True, True], [False, False, True]])), torch.zeros(1, 1, 2, 2, 2)
+    assert loss(torch.randn(1, 2, 2, 2, 2), label) > 0
+    for value in (3, -1):  # -1 would be the last class as an index
+        label[0, 0, 0, 0, 0] = value
+        with pytest.raises(InputError, match="there are 3 classes, 0 to 2"):
+            loss(torch.randn(1, 2, 2, 2, 2), label)
 
 
 def test_dice_ce_does_not_overflow_in_half_precision() -> None:

@@ -72,10 +72,14 @@ def find_corpus(
         series: of DICOM, which are meant, see `find_dicom`.
 
     Raises:
-        InputError: if a source has no scans, or has other channels; if a split is given, and not for one data set.
+        InputError: if a source has no scans, or has other channels; if a split is given, and not for one data set, or a
+            fold and for none.
     """
     datasets = {source: read_dataset(Path(source)) for source in dict.fromkeys(sources) if is_dataset(Path(source))}
-    if split and not before and len([each for each in datasets.values() if each.cases]) != 1:
+    divided = [each for each in datasets.values() if each.cases]
+    if fold and not before and not divided:
+        raise InputError(f"--fold {fold} is of a data set with labels, and none of these sources is one. Leave it out.")
+    if split and not before and len(divided) != 1:
         raise InputError(
             f"--split {split} tells which cases of a data set are for training, and {len(datasets)} of these sources "
             f"are data sets: {listed(list(datasets))}. Give one, and folders beside it; or leave --split out."

@@ -17,7 +17,24 @@ from medcontext.method.targets import Target
 Logits = Tensor | Sequence[Tensor]
 
 
-class DiceCE(nn.Module):
+class Supervised(nn.Module):
+    """A loss that looks at the labels before it takes them."""
+
+    looked = False  # at the values of a label
+
+    def check(self, logits: Tensor, label: Tensor, classes: int) -> None:
+        """Refuse labels without a channel of their own, or with a value that is no class.
+
+        On a GPU, where to look makes the processor wait, only the first call looks at values.
+        """
+        if label.dim() != logits.dim() or label.shape[1] != 1:
+            raise InputError(f"Labels are (B, 1, H, W, D), integers 0 to K-1; got {tuple(label.shape)}.")
+        if label.device.type == "cpu" or not self.looked:
+            self.looked = True
+            check_values(label, classes)
+
+
+class DiceCE(Supervised):
     """Equation 3: soft Dice with squared denominator, on softmax probabilities, plus cross-entropy.
 
     MONAI's `DiceCELoss` with the settings of UNETR's published training. Sums run in float32: in half precision
@@ -31,7 +48,6 @@ class DiceCE(nn.Module):
         from monai.losses import DiceCELoss
 
         super().__init__()
-        self.looked = False  # at the values of a label
         self.loss = DiceCELoss(
             to_onehot_y=True,
             softmax=True,
@@ -45,14 +61,10 @@ class DiceCE(nn.Module):
         """Loss of logits (B, K, H, W, D) against labels (B, 1, H, W, D) with values 0 to K-1; a scalar.
 
         Raises:
-            InputError: if the labels have no channel, or a value that is no class. On a GPU, where to look makes the
-                processor wait, only the first call looks for such; later ones end in CUDA's assertion.
+            InputError: if the labels have no channel, or a value that is no class; on a GPU only the first call looks
+                at values, and later ones end in CUDA's assertion.
         """
-        if label.dim() != logits.dim() or label.shape[1] != 1:
-            raise InputError(f"Labels are (B, 1, H, W, D), integers 0 to K-1; got {tuple(label.shape)}.")
-        if label.device.type == "cpu" or not self.looked:
-            self.looked = True
-            check_values(label, logits.shape[1])
+        self.check(logits, label, logits.shape[1])
         with full_precision(logits.device):
             return self.loss(logits if logits.dtype == torch.float64 else logits.float(), label)
 
@@ -62,17 +74,17 @@ def check_values(label: Tensor, classes: int) -> None:
 
     >>> check_values(torch.tensor([[0, 1, 4]]), 3)
     Traceback (most recent call last):
-    medcontext.errors.InputError: The label has the values 0 to 4, and the network gives 3 classes, 0 to 2. ...
+    medcontext.errors.InputError: The label has the values 0 to 4, and there are 3 classes, 0 to 2. ...
     """
     low, high = (int(value) for value in label.aminmax())
     if low < 0 or high >= classes:
         raise InputError(
-            f"The label has the values {low} to {high}, and the network gives {classes} classes, 0 to {classes - 1}. "
+            f"The label has the values {low} to {high}, and there are {classes} classes, 0 to {classes - 1}. "
             "Number the labels so, or build the network with as many outputs."
         )
 
 
-class RegionDiceCE(nn.Module):
+class RegionDiceCE(Supervised):
     """Equation 3 for overlapping regions, each with a sigmoid of its own: soft Dice plus binary cross-entropy.
 
     Args:
@@ -89,7 +101,12 @@ class RegionDiceCE(nn.Module):
         self.dice = DiceLoss(sigmoid=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Loss of logits (B, R, H, W, D) against class labels (B, 1, H, W, D) with values 0 to K-1; a scalar."""
+        """Loss of logits (B, R, H, W, D) against class labels (B, 1, H, W, D) with values 0 to K-1; a scalar.
+
+        Raises:
+            InputError: as `DiceCE`; -1 would count as the last class otherwise.
+        """
+        self.check(logits, label, self.membership.shape[1])
         with full_precision(logits.device):
             logits = logits if logits.dtype == torch.float64 else logits.float()
             inside = self.membership[:, label[:, 0].long()].movedim(0, 1).to(logits.dtype)  # (R, B, ...) -> (B, R, ...)
