@@ -15,6 +15,7 @@ class Arm:
         method: a name, as `--method` takes it.
         changes: settings that differ from the method's, and from those of all arms.
         unlabelled: whether the scans without labels take part.
+        tested: whether the images of the reported cases take part, too, without their labels.
         cost: in units of the baseline's.
         all_labels: the scans without labels have theirs after all: the ceiling of what they can bring at this cost.
         retrain: half of the cost trains on the labels, the other half anew on these and on the first network's
@@ -27,16 +28,12 @@ class Arm:
     method: str = "none"
     changes: dict[str, Any] = field(default_factory=dict)
     unlabelled: bool = False
+    tested: bool = False
     cost: float = 1.0
     retrain: bool = False
     all_labels: bool = False
     pretrain: str = ""
     on_top: bool = False
-
-    @property
-    def scans(self) -> list[str]:
-        """As `--unlabelled` takes them."""
-        return ["rest"] if self.unlabelled else []
 
 
 def without_length(name: str) -> str:
@@ -45,7 +42,7 @@ def without_length(name: str) -> str:
     >>> without_length("baseline four times"), without_length("simmim on top")
     ('baseline', 'simmim on top')
     """
-    return re.sub(" (twice|four times)$", "", name)
+    return re.sub(",? (twice|four times)$", "", name)
 
 
 def ours(**changes: Any) -> Arm:
@@ -82,6 +79,8 @@ ARMS = {
     "medcontext": ours(),
     "medcontext twice": Arm("medcontext", unlabelled=True, cost=2.0),
     "medcontext four times": Arm("medcontext", unlabelled=True, cost=4.0),
+    "medcontext, test scans too": Arm("medcontext", unlabelled=True, tested=True),
+    "medcontext, test scans too, four times": Arm("medcontext", unlabelled=True, tested=True, cost=4.0),
     "any place": ours(place="any"),
     "any place twice": replace(ours(place="any"), cost=2.0),
     "not kept open": ours(keep_open=False),

@@ -104,12 +104,18 @@ class Work:
                 (folder / "trained").touch()
         return folder
 
-    def start(
-        self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None, init: Path | None = None
-    ) -> None:
-        """Train, going on where it was killed."""
-        scans = {"unlabelled": arm.scans, "init": init}
-        self.call(mc.train, data or self.data, run, settings, **scans, cache=self.cache, resume=True)
+    def scans(self, arm: Arm, turn: int) -> list[str]:
+        """As `--unlabelled` takes them."""
+        found = ["rest"] if arm.unlabelled else []
+        if arm.tested:
+            listed = self.folder / f"tested-{turn}.json"
+            report = self.study.parts(self.names, turn).report
+            cases = (case for case in read_dataset(self.data).cases if case.name in report)
+            write_json(
+                listed, [{"name": each.name, "image": [str(path.resolve()) for path in each.images]} for each in cases]
+            )
+            found.append(str(listed))
+        return found
 
     def cost(self, name: str) -> float:
         """What a step of an arm costs in steps of the baseline, measured once, in processor time.
@@ -121,7 +127,7 @@ class Work:
             arm = ARMS[name]
             if arm.method == "none":
                 return 1.0
-            name = "medcontext" if arm.pretrain else without_length(name)
+            name = "medcontext" if arm.pretrain or arm.tested else without_length(name)
         known = json.loads(costs.read_text()) if costs.exists() else {}
         if name not in known:
             with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
@@ -140,7 +146,7 @@ class Work:
             return self.data, output, settings, [], self.cache
         arm = ARMS[name]
         with_scans = {"method.unlabelled.start": 0} if arm.unlabelled else {}
-        return self.data, output, self.settings(arm, 0, 0, **with_scans), arm.scans, self.cache
+        return self.data, output, self.settings(arm, 0, 0, **with_scans), self.scans(arm, 0), self.cache
 
     def steps(self, name: str) -> int:
         """As many as cost what the baseline's do; those before unlabelled scans join cost what a plain one does."""
@@ -164,16 +170,17 @@ class Work:
             return
         if arm.retrain:
             half = self.study.steps // 2
-            self.train(arm, place / "first", self.settings(arm, turn, seed, steps=half))
+            self.train(place / "first", self.settings(arm, turn, seed, steps=half))
             listed = self.relabelled(place / "first", place, turn)
             split = place / "split.json"
             chosen = [case["name"] for case in json.loads(listed.read_text())["cases"]]
             write_json(split, {"train": chosen, "validation": [], "test": []})
             again = self.settings(arm, turn, seed, steps=half, split=split, few_shot=len(chosen))
-            self.train(arm, place / "run", again, listed)
+            self.train(place / "run", again, listed)
         else:
             init = self.pretrain(arm.pretrain, turn, seed) if arm.pretrain else None
-            self.train(arm, place / "run", self.settings(arm, turn, seed, steps=self.steps(name)), init=init)
+            scans = {"unlabelled": self.scans(arm, turn), "init": init}
+            self.train(place / "run", self.settings(arm, turn, seed, steps=self.steps(name)), **scans)
         parts = self.study.parts(self.names, turn)
         self.predict(place / "run", place / "predictions", parts.development + parts.report)
         (place / "predicted").touch()
@@ -235,11 +242,10 @@ class Work:
         place.mkdir(parents=True, exist_ok=True)
         write_json(record, made)
 
-    def train(
-        self, arm: Arm, run: Path, settings: mc.Settings, data: Path | None = None, init: Path | None = None
-    ) -> None:
+    def train(self, run: Path, settings: mc.Settings, data: Path | None = None, **start: Any) -> None:
+        """Train, going on where it was killed."""
         if not (run / "trained").exists():
-            self.start(arm, run, settings, data, init)
+            self.call(mc.train, data or self.data, run, settings, **start, cache=self.cache, resume=True)
             (run / "trained").touch()
 
     def predict(self, run: Path, output: Path, names: list[str]) -> None:

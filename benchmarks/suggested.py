@@ -45,7 +45,7 @@ def train(work: Work, place: Path, new: list[str], seed: int) -> None:
     write_json(split, {"train": chosen + rest, "validation": [], "test": parts.development + parts.report, **few})
     arm = ARMS["medcontext"]
     settings = work.settings(arm, 0, seed, steps=work.steps("medcontext"), split=split, few_shot=len(chosen))
-    work.train(arm, place / "run", settings)
+    work.train(place / "run", settings, unlabelled=work.scans(arm, 0))
     work.predict(place / "run", place / "predictions", parts.report)
     work.call(mc.evaluate, place / "predictions", work.data, place / "scores")
 
