@@ -109,11 +109,11 @@ class Work:
         found = ["rest"] if arm.unlabelled else []
         if arm.tested:
             listed = self.folder / f"tested-{turn}.json"
-            report = self.study.parts(self.names, turn).report
-            cases = (case for case in read_dataset(self.data).cases if case.name in report)
-            write_json(
-                listed, [{"name": each.name, "image": [str(path.resolve()) for path in each.images]} for each in cases]
-            )
+            dataset, report = read_dataset(self.data), self.study.parts(self.names, turn).report
+            cases = [case for case in dataset.cases if case.name in report]
+            scans = [{"image": [str(path.resolve()) for path in case.images]} for case in cases]
+            described = {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels}
+            write_json(listed, {**described, "cases": [], "unlabelled": scans})
             found.append(str(listed))
         return found
 

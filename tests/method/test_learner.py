@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medcontext import MedContext, TubeMask, Unlabelled
 from medcontext.errors import InputError
+from medcontext.method.losses import consistency
+from medcontext.method.masking import expand
 from medcontext.method.targets import region_target
 from tests.method.conftest import SUBJECTS, BatchNormNet
 
@@ -215,18 +217,44 @@ def test_two_processes_train_as_one_on_the_same_global_batch(tmp_path) -> None:
     assert any(not torch.equal(alone[f"network.{name}"], value) for name, value in start.items())
 
 
-@pytest.mark.parametrize("fill", ["token", "labelled"])
-def test_clean_and_masked_crops_go_through_the_network_in_one_pass(fill: str) -> None:
+@pytest.mark.parametrize(("clean", "number"), [("rest", 2), ("rest", 4), ("all", 1), ("all", 3)])
+def test_tubes_are_filled_with_the_labelled_crop_before(clean: str, number: int) -> None:
     seen: list[torch.Tensor] = []
     network = nn.Conv3d(1, 3, 3, padding=1)
-    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, share=0.5, clean="rest", fill=fill)
+    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, share=number / 4, clean=clean, fill="labelled")
+    network.register_forward_hook(lambda _module, inputs, _outputs: seen.append(inputs[0]))
+    image, label = torch.rand(4, 1, 8, 8, 4), torch.randint(0, 3, (4, 1, 8, 8, 4))
+    hidden = model.draw(image[-number:])
+    losses = model(image, label, hidden)
+    mask = expand(hidden, (8, 8, 4))
+    answer = model.teacher(image)
+    expected = [
+        torch.stack([torch.where(mask[n - 4], of[n - 1], of[n]) for n in range(4 - number, 4)])
+        for of in (image, label, answer)
+    ]
+    assert 0 < mask.sum() < mask.numel()
+    assert torch.equal(seen[-1][-number:], expected[0])
+    outputs = network(expected[0])
+    torch.testing.assert_close(losses.masked, model.supervised(outputs, expected[1]))
+    torch.testing.assert_close(losses.consistency, consistency(outputs, expected[2]))
+
+
+def test_a_lonely_crop_has_none_to_be_filled_with() -> None:
+    with pytest.raises(InputError, match="another labelled crop of the batch, and it has one"):
+        learner_of_images(fill="labelled").backward(torch.rand(1, 1, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.long))
+
+
+def test_clean_and_masked_crops_go_through_the_network_in_one_pass() -> None:
+    seen: list[torch.Tensor] = []
+    network = nn.Conv3d(1, 3, 3, padding=1)
+    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, share=0.5, clean="rest")
     network.register_forward_hook(lambda _module, inputs, _outputs: seen.append(inputs[0]))
     image, label = torch.rand(4, 1, 8, 8, 4), torch.randint(0, 3, (4, 1, 8, 8, 4))
     hidden = model.draw(image[2:])
     together = model(image, label, hidden)
     (view,) = seen
     assert torch.equal(view[:2], image[:2])
-    apart = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, fill=fill)
+    apart = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8)
     apart.teacher.load_state_dict(model.teacher.state_dict())
     masked = apart(image[2:], label[2:], hidden)
     torch.testing.assert_close(together.whole, model.supervised(network(image[:2]), label[:2]))

@@ -67,9 +67,18 @@ def parted(outputs: Any, first: int) -> tuple[Any, Any]:
     return [clean for clean, _ in parts], [other for _, other in parts]
 
 
-def turned(crops: Tensor, first: int) -> Tensor:
-    """Each crop from the first on in the place of the next, the last one in that first's."""
-    return torch.cat([crops[:first], crops[first:].roll(1, 0)])
+def before(crops: Tensor, mask: Tensor) -> Tensor:
+    """A batch's last crops with the crop before each of them in their tubes: before the first one comes the last.
+
+    Args:
+        crops: (B, ...), at least one more than are masked, or all of a batch.
+        mask: (N, 1, H, W, D) booleans, N at most B: where the crop before shows.
+
+    >>> before(torch.tensor([[1, 1], [2, 2], [3, 3]]), torch.tensor([[True, False]]))
+    tensor([[2, 3]])
+    """
+    number = len(mask)
+    return torch.where(mask, crops.roll(1, 0)[-number:], crops[-number:])
 
 
 def shares_of(target: Target) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medcontext.errors import InputError
 from medcontext.method.adapters import Adapter, VoxelAdapter
-from medcontext.method.batches import Label, clean_crops, crops, finest, first_head, parted, plain, shares_of, turned
+from medcontext.method.batches import Label, before, clean_crops, crops, finest, first_head, parted, plain, shares_of
 from medcontext.method.found import Found, Trust
 from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, consistency
 from medcontext.method.masking import CubeMask, TubeMask, expand
@@ -307,44 +307,50 @@ class MedContext(nn.Module):
         number = max(1, round(self.share * len(image)))
         seen = clean_crops(len(image), number, self.clean, self.share)
         kept: list[Tensor] = []  # the student's answer on the whole view, where that is the target
+        masked = functools.partial(self._masked, image, label, number, hidden, kept)
         if seen + number == len(image):  # one pass, in the memory of one view: many small ones are slower
-            return [lambda: self._masked(image, label, number, hidden, kept)]
-        views = [lambda: self._whole(image[:seen], crops(label, slice(seen)), kept, number)] if seen else []
-        last = slice(len(image) - number, None)
-        return [*views, lambda: self._masked(image[last], crops(label, last), number, hidden, kept)]
+            return [lambda: masked(seen)]
+        views = [lambda: self._whole(image[:seen], crops(label, slice(seen)), kept)] if seen else []
+        return [*views, lambda: masked(0)]
 
-    def _whole(self, image: Tensor, label: Label, kept: list[Tensor] | None = None, number: int = 0) -> Losses:
+    def _whole(self, image: Tensor, label: Label, kept: list[Tensor] | None = None) -> Losses:
         """The supervised term of crops as they are."""
         outputs = self.network(image)
         whole = self.supervised(outputs, label)
         self._keep(outputs)
         if kept is not None and self.target == "student" and self.consistency_kind != "none":
-            kept.append(first_head(outputs, image).detach()[-number:])
+            kept.append(first_head(outputs, image).detach())
         return Losses.of(whole, whole=whole)
 
-    def _masked(self, image: Tensor, label: Label, number: int, hidden: Tensor | None, kept: list[Tensor]) -> Losses:
-        """The masked view's supervised term and its consistency term.
+    def _masked(
+        self, image: Tensor, label: Label, number: int, hidden: Tensor | None, kept: list[Tensor], seen: int
+    ) -> Losses:
+        """The supervised term and the consistency term of the masked view of a batch's last `number` crops.
 
-        The last `number` crops are masked; the others, where there are any, are seen as they are in the same pass.
+        The first `seen` crops, which are none or all others, are seen as they are in the same pass.
         """
-        seen, target = len(image) - number, None
-        if self.consistency_kind != "none":
-            target = kept.pop() if kept else first_head(self.teacher(image[seen:]), image)
-        hidden = self.draw(image[seen:]) if hidden is None else hidden
         assert self.adapter is not None
+        first, target = len(image) - number, None
+        own = crops(label, slice(first, None))
+        hidden = self.draw(image[first:]) if hidden is None else hidden
         assert hidden is not None
-        hidden = torch.cat([hidden.new_zeros(seen, *hidden.shape[1:]), hidden])
+        if self.consistency_kind != "none":
+            asked = max(0, first - (self.fill == "labelled"))  # also what fills the first crop's tubes
+            target = kept.pop()[asked:] if kept else first_head(self.teacher(image[asked:]), image)
         if self.fill == "labelled":
             if not isinstance(label, Tensor):
                 raise InputError(
                     "Tubes filled with labelled crops need their labels as one tensor, not a list of them."
                 )
+            if len(image) == 1:
+                raise InputError("Tubes are filled with another labelled crop of the batch, and it has one; give two.")
             mask = expand(hidden, tuple(image.shape[2:]))
-            image, label = (torch.where(mask, turned(each, seen), each) for each in (image, label))
-            target = None if target is None else torch.where(mask[seen:], target.roll(1, 0), target)
-            outputs = self.network(image)
+            shown, own = before(image, mask), before(label, mask)
+            target = None if target is None else before(target, mask)
+            outputs = self.network(torch.cat([image[:seen], shown]))
         else:
-            outputs = self.adapter.masked(self.network, image, hidden)
+            hidden = torch.cat([hidden.new_zeros(seen, *hidden.shape[1:]), hidden])
+            outputs = self.adapter.masked(self.network, image[first - seen :], hidden)
         clean, outputs = parted(outputs, seen)
         agreement = masked = whole = torch.zeros((), device=image.device)
         # The consistency first: the backward pass runs in the opposite order, and so has freed what the supervised
@@ -352,7 +358,7 @@ class MedContext(nn.Module):
         if target is not None:
             agreement = consistency(first_head(outputs, image), target, self.consistency_kind)  # type: ignore[arg-type]
         if self.masked_loss:
-            masked = self.supervised(outputs, crops(label, slice(seen, None)))
+            masked = self.supervised(outputs, own)
         if seen:
             whole = self.supervised(clean, crops(label, slice(seen)))
             self._keep(clean)
