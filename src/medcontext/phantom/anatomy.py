@@ -1,9 +1,11 @@
-"""One drawn patient: a list of parts in the order of painting; later ones cover earlier ones."""
+"""One drawn abdomen."""
 
 import numpy as np
 
 from medcontext.phantom import organs, surroundings
-from medcontext.phantom.parts import Part, draw_trunk
+from medcontext.phantom.parts import DETAILS, STRUCTURES, Patient, draw_trunk
+from medcontext.phantom.settings import Phantom
+from medcontext.phantom.tissues import draw_tissues
 
 _GROUPS = (
     surroundings.walls,
@@ -20,8 +22,10 @@ _GROUPS = (
 )
 
 
-def draw_anatomy(rng: np.random.Generator, details: bool = False) -> list[Part]:
-    """One random patient, in the millimetres of the reference body (see `parts.py`)."""
-    trunk = draw_trunk(rng)
-    groups = (*_GROUPS, organs.details) if details else _GROUPS
-    return [part for group in groups for part in group(rng, trunk)]
+def draw_abdomen(anatomy: np.random.Generator, tissues: np.random.Generator, settings: Phantom) -> Patient:
+    """One random patient, as `parts.Drawer` says."""
+    trunk = draw_trunk(anatomy)
+    groups = (*_GROUPS, organs.details) if settings.details else _GROUPS
+    parts = [part for group in groups for part in group(anatomy, trunk)]
+    labels = STRUCTURES | DETAILS if settings.details else STRUCTURES
+    return Patient(parts, labels, draw_tissues(tissues, settings.channels), mr=settings.channels > 1)

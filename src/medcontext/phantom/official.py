@@ -1,6 +1,7 @@
 """Generated data sets laid out and named as BTCV, ACDC and both BraTS are distributed, for their presets and splits.
 
-BTCV's 13 organs are all there, though at few voxels the adrenal glands can be missing; for the others see `recast.py`.
+BTCV's 13 organs are all there, though at few voxels the adrenal glands can be missing. For ACDC's hearts see
+`heart.py`, for the tumours of both BraTS `recast.py`.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,11 @@ from medcontext.data.known import BRATS17, BRATS21
 from medcontext.data.split_files import find_split
 from medcontext.errors import InputError
 from medcontext.files import read_json
+from medcontext.phantom.anatomy import draw_abdomen
+from medcontext.phantom.heart import frame
 from medcontext.phantom.layouts import by_index
-from medcontext.phantom.recast import Scan, heart, thirteen_organs, tumour
+from medcontext.phantom.parts import Drawer
+from medcontext.phantom.recast import Scan, thirteen_organs, tumour
 from medcontext.phantom.render import draw
 from medcontext.phantom.settings import SMALLEST, Phantom
 
@@ -26,7 +30,8 @@ class Drawing:
 
     Args:
         channels: that are drawn.
-        change: what becomes of a drawn scan.
+        change: what becomes of a drawn scan; None for nothing.
+        drawer: what draws a patient, from the name of the case.
         details: whether small organs are drawn too.
         size: voxels, where none are asked for.
         spacing: millimetres, likewise.
@@ -35,7 +40,8 @@ class Drawing:
     """
 
     channels: int
-    change: Callable[[Scan], Scan]
+    change: Callable[[Scan], Scan] | None = None
+    drawer: Callable[[str], Drawer] = lambda _: draw_abdomen
     details: bool = False
     size: tuple[int, int, int] = (64, 64, 48)
     spacing: tuple[float, float, float] = (5.0, 5.0, 5.0)
@@ -76,7 +82,7 @@ def draw_official(layout: str, seed: int, names: list[str], index: int, settings
     Args:
         layout: a key of `DRAWINGS`.
         seed: of the data set.
-        names: of all its cases; frames of one patient are of one anatomy, which moves a little.
+        names: of all its cases; frames of one patient are of one anatomy, which moves; one heart contracts.
         index: of the case.
         settings: of what is drawn.
         thin: how many slices are drawn for each that is kept.
@@ -85,8 +91,10 @@ def draw_official(layout: str, seed: int, names: list[str], index: int, settings
     first = patients.index(patients[index])
     if index != first:
         settings = replace(settings, pose=0.85 * settings.pose, deformation=0.85 * settings.deformation)
-    image, label = draw(seed, first, settings)
-    return DRAWINGS[layout].change((image[..., thin // 2 :: thin], label[..., thin // 2 :: thin]))
+    rules = DRAWINGS[layout]
+    image, label = draw(seed, first, settings, rules.drawer(names[index]))
+    scan = image[..., thin // 2 :: thin], label[..., thin // 2 :: thin]
+    return rules.change(scan) if rules.change else scan
 
 
 def drawn_settings(
@@ -122,8 +130,8 @@ def _task01(names: list[str]) -> dict[str, Any]:
 DRAWINGS = {
     "btcv": Drawing(channels=1, change=thirteen_organs, details=True),
     "acdc": Drawing(
-        channels=2,  # an MR contrast: one channel would be a CT
-        change=heart,
+        channels=1,
+        drawer=frame,
         size=(64, 64, 9),
         spacing=(5.0, 5.0, 25.0),
         slices=True,

@@ -4,11 +4,13 @@ Millimetres of a reference body, the origin in its middle at the height of the p
 z superior.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from medcontext.phantom.settings import Phantom
 from medcontext.phantom.solids import Both, Column, Domes, Solid
 
 STRUCTURES = {
@@ -53,6 +55,28 @@ class Part:
     sheath: float = 0.0
     core: tuple[float, str] | None = None
     texture: float = 0.0
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One drawn patient.
+
+    Args:
+        parts: in the order of painting; later ones cover earlier ones.
+        labels: the value of each labelled structure.
+        values: how bright each tissue is, float32 (C,).
+        mr: whether a coil's bias field is added, and nothing is below 0; else the brightness is Hounsfield units.
+    """
+
+    parts: list[Part]
+    labels: dict[str, int]
+    values: dict[str, np.ndarray]
+    mr: bool
+
+
+Drawer = Callable[[np.random.Generator, np.random.Generator, Phantom], Patient]
+"""Draws one random patient, in the millimetres of the reference body: the one generator is for shapes and places, the
+other for brightness."""
 
 
 @dataclass(frozen=True)

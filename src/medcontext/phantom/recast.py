@@ -1,7 +1,4 @@
-"""What becomes of a drawn abdomen in data sets of other organs: a heart, a brain tumour.
-
-The heart and the tumour are the liver, in shells from its surface inwards; the right ventricle is the spleen.
-"""
+"""What becomes of a drawn abdomen in other data sets: BTCV's organs, or the liver as a brain tumour, in shells."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from medcontext.data.known import ACDC, BTCV
+from medcontext.data.known import BTCV
 from medcontext.phantom.parts import DETAILS, STRUCTURES
 
 Scan = tuple[np.ndarray, np.ndarray]
@@ -23,7 +20,6 @@ _BTCV_NAMES = {
 }
 # How much brighter edema, non-enhancing and enhancing tumour are than the liver, in FLAIR, T1, contrasted T1 and T2.
 _TUMOUR = ((250, -80, -80, 200), (100, -150, -150, 300), (150, -40, 400, 80))
-_MUSCLE, _BLOOD = -200, 250  # how much brighter than the liver and the spleen
 
 
 def thirteen_organs(scan: Scan) -> Scan:
@@ -32,19 +28,6 @@ def thirteen_organs(scan: Scan) -> Scan:
     for name, value in (STRUCTURES | DETAILS).items():
         lookup[value] = BTCV.labels[_BTCV_NAMES.get(name, name)]
     return scan[0], lookup[scan[1]]
-
-
-def heart(scan: Scan) -> Scan:
-    """The ventricles and the myocardium of ACDC, in one MR contrast."""
-    image, label = scan[0][:1].copy(), scan[1]
-    muscle, blood = _shells(label == STRUCTURES["liver"], (0.6, 0.4))
-    right = label == STRUCTURES["spleen"]
-    image[:, muscle] += _MUSCLE
-    image[:, blood | right] += _BLOOD
-    parts = np.zeros_like(label)
-    for name, region in (("myocardium", muscle), ("left_ventricle", blood), ("right_ventricle", right)):
-        parts[region] = ACDC.labels[name]
-    return image.clip(0), parts
 
 
 def tumour(edema: int, core: int, enhancing: int) -> Callable[[Scan], Scan]:

@@ -7,17 +7,18 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from medcontext.errors import InputError
-from medcontext.phantom.anatomy import draw_anatomy
-from medcontext.phantom.parts import DETAILS, STRUCTURES, Part
+from medcontext.phantom.anatomy import draw_abdomen
+from medcontext.phantom.parts import Drawer, Part
 from medcontext.phantom.pose import positions_of, smooth_field, voxel_centres
 from medcontext.phantom.settings import BODY, Phantom
 from medcontext.phantom.solids import Solid
-from medcontext.phantom.tissues import draw_tissues
 
 _CAP = 2.0  # voxels from its surface, from where a solid covers all of a voxel or nothing
 
 
-def draw(seed: int, index: int, settings: Phantom | None = None) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    seed: int, index: int, settings: Phantom | None = None, drawer: Drawer = draw_abdomen
+) -> tuple[np.ndarray, np.ndarray]:
     """One generated scan and its segmentation; the same arguments give the same bits.
 
     Args:
@@ -25,6 +26,7 @@ def draw(seed: int, index: int, settings: Phantom | None = None) -> tuple[np.nda
         index: of the case, 0 or above. A case does not depend on which others are drawn, and its anatomy (not its
             noise) is the same at every size.
         settings: the defaults if None.
+        drawer: of other patients than abdomens; it says what the label's values are, and how bright the tissues.
 
     Returns:
         The image, int16 (C, H, W, D), Hounsfield units for one channel and 0 to about 1000 for several; and the
@@ -41,13 +43,12 @@ def draw(seed: int, index: int, settings: Phantom | None = None) -> tuple[np.nda
     if seed < 0 or index < 0:
         raise InputError(f"Phantom seed is {seed} and case index {index}; both are whole numbers from 0.")
     anatomy, tissues, pose, noise = map(np.random.default_rng, np.random.SeedSequence([seed, index]).spawn(4))
-    values = draw_tissues(tissues, settings.channels)
-    labels = STRUCTURES | DETAILS if settings.details else STRUCTURES
-    canvas = _Canvas(positions_of(pose, settings), values["air"], labels)
-    for part in draw_anatomy(anatomy, settings.details):
-        canvas.paint(part, values)
-    image = canvas.image + canvas.texture * _fine_vessels(pose, settings, values)
-    return _acquired(noise, image, settings), canvas.label
+    patient = drawer(anatomy, tissues, settings)
+    canvas = _Canvas(positions_of(pose, settings), patient.values["air"], patient.labels)
+    for part in patient.parts:
+        canvas.paint(part, patient.values)
+    image = canvas.image + canvas.texture * _fine_vessels(pose, settings, patient.values)
+    return _acquired(noise, image, patient.mr, settings), canvas.label
 
 
 class _Canvas:
@@ -138,7 +139,7 @@ def _fine_vessels(rng: np.random.Generator, settings: Phantom, values: dict[str,
     return vessels * change + grain * (np.abs(change) + np.float32(20)) * np.float32(0.06)
 
 
-def _acquired(rng: np.random.Generator, image: np.ndarray, settings: Phantom) -> np.ndarray:
+def _acquired(rng: np.random.Generator, image: np.ndarray, mr: bool, settings: Phantom) -> np.ndarray:
     """Blur by the scanner's point spread, add grainy and white noise, round to int16."""
     spread = rng.uniform(0.4, 0.7) * np.array([1.0, 1.0, 0.8])
     level = rng.uniform(9, 22) * settings.noise
@@ -146,13 +147,13 @@ def _acquired(rng: np.random.Generator, image: np.ndarray, settings: Phantom) ->
     scans = []
     for channel in image:
         scan = gaussian_filter(channel, spread, mode="nearest")
-        if settings.channels > 1:
+        if mr:
             scan *= 1 + np.float32(0.3) * _bias(rng, settings)
         noise = gaussian_filter(rng.standard_normal(scan.shape, dtype=np.float32), (grain, grain, 0.5 * grain))
         noise *= np.float32(0.8 * level) / noise.std()
         noise += np.float32(0.6 * level) * rng.standard_normal(scan.shape, dtype=np.float32)
         scan += noise
-        scans.append(np.clip(np.rint(scan), -1024 if settings.channels == 1 else 0, 3071).astype(np.int16))
+        scans.append(np.clip(np.rint(scan), 0 if mr else -1024, 3071).astype(np.int16))
     return np.stack(scans)
 
 

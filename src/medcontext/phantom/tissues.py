@@ -46,6 +46,16 @@ _MR: dict[str, tuple[float, float, float, float]] = {
     "table": (10, 10, 10, 10),
 }
 _MR_VARIATION = 0.18
+_CINE: dict[str, tuple[float, float]] = {  # of the muscle's brightness; the blood's is drawn in `draw_cine`
+    "skin": (1.2, 1.8),
+    "marrow": (0.9, 1.6),
+    "bone": (0.2, 0.4),
+    "cord": (1.0, 1.5),
+    "parenchyma": (0.85, 1.4),
+    "soft": (1.1, 1.7),
+    "fluid": (2.6, 3.6),
+    "content": (0.5, 1.6),
+}
 
 
 def contrast_names(channels: int) -> tuple[str, ...]:
@@ -66,3 +76,13 @@ def draw_tissues(rng: np.random.Generator, channels: int) -> dict[str, np.ndarra
         variation = rng.uniform(1 - _MR_VARIATION, 1 + _MR_VARIATION, channels)
         tissues[name] = (variation * values[:channels]).astype(np.float32)
     return tissues
+
+
+def draw_cine(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """One patient's intensities in cine MR, where blood, fat and fluid are bright; float32 (1,) for each tissue."""
+    blood = rng.uniform(430, 850)
+    muscle = blood * rng.uniform(0.26, 0.5)
+    tissues = {name: muscle * rng.uniform(*span) for name, span in _CINE.items()}
+    tissues |= {"blood": blood, "muscle": muscle, "fat": blood * rng.uniform(0.75, 1.25)}
+    tissues |= {"air": 10.0, "table": 10.0, "lung": rng.uniform(25, 70)}
+    return {name: np.array([value], dtype=np.float32) for name, value in tissues.items()}
