@@ -132,8 +132,8 @@ def trained_with(work: Work, arms: list[str]) -> list[str]:
     """Hardware and versions of all trainings, as these recorded them."""
     made = set()
     for arm in arms:
-        for path in sorted(work.place(arm, 0, 0).parent.glob("*/run/run.json")):
-            facts = json.loads(path.read_text())
+        for done in sorted(work.place(arm, 0, 0).parent.glob("*/run/trained")):
+            facts = json.loads(done.with_name("run.json").read_text())
             versions = (f"{name} {number}" for name, number in facts["versions"].items())
             made.add(", ".join([facts["hardware"], *versions]))
     return sorted(made)

@@ -111,7 +111,7 @@ def _shape(rng: np.random.Generator) -> Shape:
     size = rng.uniform(0.9, 1.1)
     centre = rng.uniform(-34, -14), rng.uniform(10, 24) + 0.4 * (cavity + wall - 50)
     turn, oval = euler(0, 0, rng.uniform(-15, 50)), rng.uniform(0.95, 1.05)
-    apex, base = -rng.uniform(105, 118), rng.uniform(112, 124)
+    apex, base = -rng.uniform(105, 118), rng.uniform(94, 104)
     return Shape(centre, turn, size * cavity, size * wall, size * right, oval, apex, base, systole)
 
 
