@@ -90,6 +90,7 @@ ARMS = {
     "every crop filled, both ways": ours(share=1, both=True),
     "threshold 0.95": ours(threshold=0.95),
     "weight 1": ours(weight=1),
+    "weight 1 four times": replace(ours(weight=1), cost=4.0),
     "soft": ours(target="soft"),
     "cubes": Arm("medcontext", {"method.mask.shape": "cube"}, unlabelled=True),
     "momentum 0.999": Arm(
