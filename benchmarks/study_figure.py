@@ -5,6 +5,7 @@ python benchmarks/study_figure.py benchmarks/results/study_acdc_....csv [...] --
 
 import argparse
 import csv
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from study import average
 from study_arms import ARMS, without_length
 from study_data import STUDIES
 
-COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe and Ito, 2008
+COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A0522D")  # Okabe and Ito, 2008
 
 
 def curves(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, dict[float, float]]]:
@@ -36,6 +37,8 @@ def draw(tables: Sequence[Path], output: Path) -> None:
     for panel, table in zip(panels, tables, strict=True):
         with table.open(newline="") as file:
             arms = curves(list(csv.DictReader(file)))
+        if len(arms) > len(COLOURS):
+            sys.exit(f"{table} has {len(arms)} kinds of arms, and there are {len(COLOURS)} colours.")
         name = next(name for name in STUDIES if table.name.startswith(f"study_{name}_"))
         for number, (colour, (arm, seeds)) in enumerate(zip(COLOURS, arms.items(), strict=False)):
             beside = 1 + 0.03 * (number - (len(arms) - 1) / 2)  # so that points of one cost do not hide one another
