@@ -15,13 +15,15 @@ from study import average
 from study_arms import ARMS, without_length
 from study_data import STUDIES
 
-COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A0522D")  # Okabe and Ito, 2008
+# Okabe and Ito (2008), but for the last, which stands for their yellow.
+COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A0522D")
 
 
 def curves(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, dict[float, float]]]:
     """Of each kind of arm and seed, by its cost, the mean DSC in per cent on the reported cases; peers are left out."""
     found: dict[str, dict[str, dict[float, float]]] = {}
-    for arm in dict.fromkeys(row["arm"] for row in rows if row["arm"] in ARMS):
+    made = {row["arm"] for row in rows}
+    for arm in (arm for arm in ARMS if arm in made):
         for seed in sorted({row["seed"] for row in rows if row["arm"] == arm}):
             value = average(list(rows), arm=arm, seed=seed, part="report")
             if value is not None:
@@ -32,7 +34,7 @@ def curves(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, dict[float, fl
 
 def draw(tables: Sequence[Path], output: Path) -> None:
     """A panel for each study."""
-    figure = Figure(figsize=(4.2 * len(tables), 3.6), layout="constrained")
+    figure = Figure(figsize=(4.8 * len(tables), 4.4), layout="constrained")
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for panel, table in zip(panels, tables, strict=True):
         with table.open(newline="") as file:
@@ -41,7 +43,7 @@ def draw(tables: Sequence[Path], output: Path) -> None:
             sys.exit(f"{table} has {len(arms)} kinds of arms, and there are {len(COLOURS)} colours.")
         name = next(name for name in STUDIES if table.name.startswith(f"study_{name}_"))
         for number, (colour, (arm, seeds)) in enumerate(zip(COLOURS, arms.items(), strict=False)):
-            beside = 1 + 0.03 * (number - (len(arms) - 1) / 2)  # so that points of one cost do not hide one another
+            beside = 1 + 0.015 * (number - (len(arms) - 1) / 2)  # so that points of one cost do not hide one another
             for seed, by_cost in seeds.items():
                 label = arm if seed == min(seeds) else None
                 costs = [cost * beside for cost in by_cost]
@@ -52,7 +54,7 @@ def draw(tables: Sequence[Path], output: Path) -> None:
         panel.set(title=STUDIES[name].title.split(",")[0], xlabel="cost in steps of the baseline", ylabel="DSC, %")
         panel.margins(x=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=8)
+        panel.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=150)
 
