@@ -90,8 +90,8 @@ class MethodSettings:
         target: the masked view must agree with the `teacher`, or with the `student`'s own whole view.
         beta: weight of the consistency.
         ramp_up: fraction of the steps over which beta rises to its value.
-        fill: what fills the hidden tubes: the learnable `token`, or the next `labelled` crop of the batch, with its
-            labels.
+        fill: what fills the hidden tubes: the learnable `token`, or the `labelled` crop before it in the batch, with
+            its labels.
         share: fraction of a batch's crops that get the masked view.
         clean: whether `all` crops are also seen as they are, or the `rest` that get no masked view.
         mask: what is hidden.

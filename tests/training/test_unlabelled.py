@@ -47,6 +47,15 @@ def test_a_method_for_scans_without_labels_needs_some(balls: Path, tmp_path: Pat
     assert "learns from scans without labels, and --unlabelled names none" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_batch_of_one_has_no_labelled_crop_to_fill_with(balls: Path, tmp_path: Path, capsys) -> None:
+    options = ["--data", str(balls), "--output", str(tmp_path / "run"), "--method.fill=labelled", "--batch_size=1"]
+    assert main(["train", *options]) == 2
+    assert "--method.fill labelled fills a crop with another one of its batch" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("method", sorted(path.stem for path in (PRESETS / "method").glob("*.yaml")))
 def test_every_method_takes_them_or_says_that_it_cannot(balls: Path, tmp_path: Path, method: str, capsys) -> None:
     mask = () if method in ("none", "mean_teacher") else ("--method.mask.patch_size=8", "--method.mask.space=voxels")

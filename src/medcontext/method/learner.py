@@ -75,8 +75,8 @@ class MedContext(nn.Module):
         buffers: how the teacher follows buffers, see `EMATeacher`.
         supervised: the supervised loss of logits (B, K, ...) and labels (B, 1, ...); equation 3 by default.
         in_channels: the image's channels, for the default adapter.
-        fill: what fills the hidden tubes of labelled crops: the learnable `token` (equation 1), or the next
-            `labelled` crop of the batch, with its labels.
+        fill: what fills the hidden tubes of labelled crops: the learnable `token` (equation 1), or the
+            `labelled` crop before it in the batch, with its labels; then a batch has two or more.
         share: of a batch's crops, those that get the masked view, above 0 to 1; the last ones. The paper's is 1.
         clean: whether `all` crops are seen as they are, or only the `rest` that get no masked view, which spares their
             cost. The paper's is `all`.

@@ -185,6 +185,11 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
             f"--method.unlabelled.view {method.unlabelled.view} needs the mask that --method.masking false takes away; "
             "leave that out, or use --method.unlabelled.view whole."
         )
+    if method.masking and method.fill == "labelled" and settings.batch_size == 1:
+        raise InputError(
+            "--method.fill labelled fills a crop with another one of its batch, and --batch_size is 1. Take 2 or more, "
+            "or --method.fill token."
+        )
     find_network(settings.network)
     if settings.loss != "dice_ce":
         find_own("Loss", settings.loss)
