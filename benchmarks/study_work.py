@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -20,6 +20,7 @@ from study_data import COMMON, DEVICES, Study
 
 import medcontext as mc
 from medcontext.configuration import plain
+from medcontext.data.cases import Case
 from medcontext.data.formats import read_dataset
 from medcontext.evaluation.metrics import Score, Status
 from medcontext.evaluation.summary import Scores, make_rows, summarise
@@ -109,11 +110,7 @@ class Work:
         found = ["rest"] if arm.unlabelled else []
         if arm.tested:
             listed = self.folder / f"tested-{turn}.json"
-            dataset, report = read_dataset(self.data), self.study.parts(self.names, turn).report
-            cases = [case for case in dataset.cases if case.name in report]
-            scans = [{"image": [str(path.resolve()) for path in case.images]} for case in cases]
-            described = {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels}
-            write_json(listed, {**described, "cases": [], "unlabelled": scans})
+            self.write_list(listed, {}, self.study.parts(self.names, turn).report)
             found.append(str(listed))
         return found
 
@@ -208,7 +205,7 @@ class Work:
             if row["part"] == "report":
                 score = Score(**{each.name: READERS[each.type](row[each.name]) for each in fields(Score)})
                 groups.setdefault((row["arm"], int(row["seed"])), {}).setdefault(row["case"], []).append(score)
-        alike = next(self.folder.glob("*/reported-*/scores/summary.json"), None)  # all but the means is the same
+        alike = next(self.folder.glob("*/reported-*/scores/summary.json"), None)  # of the same labels and protocol
         if groups and alike is None:
             sys.exit("Nothing is made here that earlier results could be compared with; leave --earlier out.")
         folders = {}
@@ -263,20 +260,22 @@ class Work:
         self.write_list(listed, {**dict.fromkeys(parts.train), **labels})
         return listed
 
-    def write_list(self, path: Path, labels: dict[str, Path | None]) -> None:
-        """A data set's JSON of these cases, with their own labels where no other is given."""
+    def write_list(self, path: Path, labels: dict[str, Path | None], unlabelled: Collection[str] = ()) -> None:
+        """A data set's JSON of cases, with their own labels where no other is given, and of others without labels."""
+
+        def scan(case: Case) -> dict[str, Any]:
+            return {"name": case.name, "image": [str(image.resolve()) for image in case.images]}
+
         dataset = read_dataset(self.data)
         cases = [
-            {
-                "name": case.name,
-                "image": [str(image.resolve()) for image in case.images],
-                "label": str((labels[case.name] or case.label).resolve()),  # type: ignore[union-attr]
-            }
+            {**scan(case), "label": str((labels[case.name] or case.label).resolve())}  # type: ignore[union-attr]
             for case in dataset.cases
             if case.name in labels
         ]
+        scans = [scan(case) for case in dataset.cases if case.name in unlabelled]
+        described = {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels, "cases": cases})
+        write_json(path, {**described, "cases": cases, "unlabelled": scans})
 
 
 def alone(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:

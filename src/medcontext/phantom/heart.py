@@ -92,9 +92,7 @@ def frame(name: str) -> Drawer:
     return partial(_draw_heart, systole=not name.endswith("frame01"))
 
 
-def _draw_heart(
-    anatomy: np.random.Generator, tissues: np.random.Generator, _: Phantom, *, systole: bool = False
-) -> Patient:
+def _draw_heart(anatomy: np.random.Generator, tissues: np.random.Generator, _: Phantom, *, systole: bool) -> Patient:
     """One random patient."""
     shape = _shape(anatomy)
     trunk = _trunk(anatomy, shape)
