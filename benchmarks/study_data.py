@@ -131,7 +131,7 @@ VIEWS: dict[str, Any] = {
     "pcrlv2.swap_patch": (4, 4, 4),
 }
 SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
-ABDOMEN_ONCE = replace(STUDIES["btcv"], steps=1500, turns=1, counts=(6, 0))
+ABDOMEN_ONCE = replace(STUDIES["btcv"], turns=1, counts=(6, 0))
 STUDIES |= {
     "hippocampus_unetr": replace(
         STUDIES["hippocampus"],
@@ -146,14 +146,13 @@ STUDIES |= {
     ),
     "btcv_unetr": replace(
         ABDOMEN_ONCE,
-        steps=2500,
         common={**ABDOMEN, **LARGER_UNETR, "precision": "bf16"},
         pretraining={**DECODER, "batch_size": 4},
     ),
     "btcv_pcrlv2": replace(
         ABDOMEN_ONCE,
-        common={**ABDOMEN, **SMALL_CNN, "crop_size": (32, 32, 32), "precision": "bf16"},
-        pretraining={**VIEWS, "pcrlv2.global_boxes": ((32, 32, 32), (32, 32, 24), (24, 24, 32)), "batch_size": 4},
+        common={**ABDOMEN, **SMALL_CNN, "precision": "bf16"},
+        pretraining={**VIEWS, "pcrlv2.global_boxes": ((48, 48, 48), (48, 48, 32), (32, 32, 48)), "batch_size": 4},
     ),
 }
 COMMON = {"batch_size": 2, "validation_cases": 0, "watch_cases": 0, "workers": 0}
