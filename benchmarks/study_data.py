@@ -1,5 +1,6 @@
 """The data sets of `study.py`: which cases are labelled, not, and reported; the sizes of their trainings."""
 
+import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +36,7 @@ class Study:
         masked: settings of the arms that hide something.
         train: the labelled cases; None for the first five patients.
         counts: patients without labels, and to choose settings on; all others are reported.
+        mixed: whether patients are shuffled before they are counted, where their order means something.
         turns: the patients without labels are these parts by turns, and the others are tested, so that each is once.
         development: the cases to choose settings on, where all others have no labels and none is reported.
         pretraining: settings of the arms that pretrain.
@@ -46,6 +48,7 @@ class Study:
     masked: dict[str, Any]
     train: tuple[str, ...] | None = None
     counts: tuple[int, int] = (0, 0)
+    mixed: bool = False
     turns: int = 1
     development: tuple[str, ...] = ()
     pretraining: dict[str, Any] = field(default_factory=dict)
@@ -55,6 +58,8 @@ class Study:
         chosen = set(self.train or sorted(names)[:5])
         seen = {patient(name) for name in chosen}
         others = sorted({patient(name) for name in names} - seen)
+        if self.mixed:
+            random.Random(0).shuffle(others)
         if self.development:
             groups = [[p for p in others if p not in self.development], list(self.development), []]
         elif self.turns > 1:
@@ -88,6 +93,7 @@ ACDC = Study(
 )
 STUDIES = {
     "acdc": ACDC,
+    "acdc_mixed": replace(ACDC, title=f"{ACDC.title}, patients of all diagnoses in each part, by chance", mixed=True),
     "acdc_three": replace(ACDC, train=FIVE_FRAMES[:3], counts=(27, 20)),  # the same patients are reported
     "acdc_seven": replace(ACDC, train=(*FIVE_FRAMES, "patient002_frame01", "patient003_frame01"), counts=(23, 20)),
     "btcv": Study(
