@@ -239,9 +239,35 @@ def test_tubes_are_filled_with_the_labelled_crop_before(clean: str, number: int)
     torch.testing.assert_close(losses.consistency, consistency(outputs, expected[2]))
 
 
-def test_a_lonely_crop_has_none_to_be_filled_with() -> None:
-    with pytest.raises(InputError, match="another labelled crop of the batch, and it has one"):
-        learner_of_images(fill="labelled").backward(torch.rand(1, 1, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.long))
+def test_a_lonely_crop_has_none_to_be_filled_with_and_is_seen_as_it_is() -> None:
+    image, label = torch.rand(1, 1, 8, 8), torch.randint(0, 3, (1, 1, 8, 8))
+    learner = learner_of_images(fill="labelled")
+    losses = learner.backward(image, label)
+    torch.testing.assert_close(losses.loss, learner.supervised(learner.network(image), label).detach())
+    assert losses.masked == losses.consistency == 0
+
+
+def test_labels_of_a_hosts_coarser_outputs_are_filled_as_its_finest_ones() -> None:
+    """A coarser label of the filled crop is what nearest neighbours, as nnU-Net takes them, make of its label."""
+    seen: list[list[torch.Tensor]] = []
+    learner = learner_of_images(
+        supervised=Function(lambda outputs, targets: seen.append(targets) or outputs[0].sum()),
+        fill="labelled",
+        share=0.5,
+        clean="rest",
+    )
+    label = torch.randint(0, 3, (4, 1, 12, 8))
+    sizes = [(12, 8), (6, 4), (4, 3)]
+    labels = [nn.functional.interpolate(label.float(), size, mode="nearest-exact").long() for size in sizes]
+    hidden = learner.draw(torch.rand(2, 1, 12, 8))
+    learner(torch.rand(4, 1, 12, 8), labels, hidden)
+    own, clean = seen
+    mask = expand(hidden, (12, 8))
+    filled = torch.where(mask, label[[1, 2]], label[[2, 3]])
+    assert 0 < mask.sum() < mask.numel()
+    for size, made, whole in zip(sizes, own, clean, strict=True):
+        assert torch.equal(made, nn.functional.interpolate(filled.float(), size, mode="nearest-exact").long())
+        assert torch.equal(whole, nn.functional.interpolate(label[:2].float(), size, mode="nearest-exact").long())
 
 
 def test_clean_and_masked_crops_go_through_the_network_in_one_pass() -> None:
@@ -307,8 +333,7 @@ def test_a_hosts_own_loss_gets_its_list_of_targets_as_it_is() -> None:
     torch.testing.assert_close(first.whole, expected.detach())
     with_scans = learner_of_images(supervised=OwnLoss(), unlabelled=Unlabelled(start=0))
     assert with_scans.backward(image, targets, unlabelled=torch.randn(1, 1, 8, 8)).unlabelled > 0
-    with pytest.raises(InputError, match="labels as one tensor, not a list"):
-        learner_of_images(supervised=OwnLoss(), fill="labelled").backward(image, targets)
+    assert learner_of_images(supervised=OwnLoss(), fill="labelled").backward(image, targets).masked > 0
 
 
 def test_a_host_says_what_its_labels_mean() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medcontext.errors import InputError
@@ -79,6 +80,15 @@ def before(crops: Tensor, mask: Tensor) -> Tensor:
     """
     number = len(mask)
     return torch.where(mask, crops.roll(1, 0)[-number:], crops[-number:])
+
+
+def labels_before(label: Label, mask: Tensor) -> Label:
+    """The same of labels; of a coarser one the voxels that nearest neighbours, as nnU-Net takes them, make it of."""
+    if isinstance(label, Tensor):
+        return before(label, mask)
+    sizes = (each.shape[2:] for each in label)
+    masks = (F.interpolate(mask.float(), size, mode="nearest-exact").bool() for size in sizes)
+    return [before(each, coarse) for each, coarse in zip(label, masks, strict=True)]
 
 
 def shares_of(target: Target) -> Tensor:

@@ -12,7 +12,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medcontext.errors import InputError
 from medcontext.method.adapters import Adapter, VoxelAdapter
-from medcontext.method.batches import Label, before, clean_crops, crops, finest, first_head, parted, plain, shares_of
+from medcontext.method.batches import (
+    Label,
+    before,
+    clean_crops,
+    crops,
+    finest,
+    first_head,
+    labels_before,
+    parted,
+    plain,
+    shares_of,
+)
 from medcontext.method.found import Found, Trust
 from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, consistency
 from medcontext.method.masking import CubeMask, TubeMask, expand
@@ -76,7 +87,7 @@ class MedContext(nn.Module):
         supervised: the supervised loss of logits (B, K, ...) and labels (B, 1, ...); equation 3 by default.
         in_channels: the image's channels, for the default adapter.
         fill: what fills the hidden tubes of labelled crops: the learnable `token` (equation 1), or the
-            `labelled` crop before it in the batch, with its labels; then a batch has two or more.
+            `labelled` crop before it in the batch, with its labels; a batch of one is then seen as it is.
         share: of a batch's crops, those that get the masked view, above 0 to 1; the last ones. The paper's is 1.
         clean: whether `all` crops are seen as they are, or only the `rest` that get no masked view, which spares their
             cost. The paper's is `all`.
@@ -302,7 +313,8 @@ class MedContext(nn.Module):
             )
         if unlabelled is not None and self.joined():
             return self._unlabelled_views(image, label, hidden, unlabelled, unlabelled if varied is None else varied)
-        if unlabelled is not None or self.mask is None:
+        lonely = self.fill == "labelled" and len(image) == 1
+        if unlabelled is not None or self.mask is None or lonely:
             return [lambda: self._with_token(self._whole(image, label))]
         number = max(1, round(self.share * len(image)))
         seen = clean_crops(len(image), number, self.clean, self.share)
@@ -331,24 +343,18 @@ class MedContext(nn.Module):
         """
         assert self.adapter is not None
         first, target = len(image) - number, None
-        own = crops(label, slice(first, None))
         hidden = self.draw(image[first:]) if hidden is None else hidden
         assert hidden is not None
         if self.consistency_kind != "none":
             asked = max(0, first - (self.fill == "labelled"))  # also what fills the first crop's tubes
             target = kept.pop()[asked:] if kept else first_head(self.teacher(image[asked:]), image)
         if self.fill == "labelled":
-            if not isinstance(label, Tensor):
-                raise InputError(
-                    "Tubes filled with labelled crops need their labels as one tensor, not a list of them."
-                )
-            if len(image) == 1:
-                raise InputError("Tubes are filled with another labelled crop of the batch, and it has one; give two.")
             mask = expand(hidden, tuple(image.shape[2:]))
-            shown, own = before(image, mask), before(label, mask)
+            shown, own = before(image, mask), labels_before(label, mask)
             target = None if target is None else before(target, mask)
             outputs = self.network(torch.cat([image[:seen], shown]))
         else:
+            own = crops(label, slice(first, None))
             hidden = torch.cat([hidden.new_zeros(seen, *hidden.shape[1:]), hidden])
             outputs = self.adapter.masked(self.network, image[first - seen :], hidden)
         clean, outputs = parted(outputs, seen)
@@ -363,7 +369,8 @@ class MedContext(nn.Module):
             whole = self.supervised(clean, crops(label, slice(seen)))
             self._keep(clean)
         loss = whole + masked + self.current_beta() * agreement
-        return Losses.of(loss, whole=whole, masked=masked, consistency=agreement)
+        losses = Losses.of(loss, whole=whole, masked=masked, consistency=agreement)
+        return self._with_token(losses) if self.fill == "labelled" else losses
 
     def _unlabelled_views(
         self, image: Tensor, label: Label, hidden: Tensor | None, scans: Tensor, varied: Tensor
