@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from medcontext.settings import TrainingSettings
 from medcontext.training.assemble import make_optimizer
+from medcontext.training.bf16 import Trial
 
 
 class Steps(LightningModule):
@@ -32,6 +33,7 @@ class Steps(LightningModule):
         self.micro_batch = 0  # within the optimizer step
         self.total = torch.zeros(())  # the loss of its micro-batches
         self.log_every = max(1, settings.steps // 1000)
+        self.trial: Trial | None = None  # in the first step, where the processor's gradients are tried
 
     @property
     @abstractmethod
@@ -52,6 +54,10 @@ class Steps(LightningModule):
         for group, factor in zip(self.optimizer.param_groups, self.scheduler.lr_lambdas, strict=True):
             group["initial_lr"], group["lr"] = rate, rate * factor(step)
 
+    def on_train_start(self) -> None:
+        if self.device.type == "cpu" and self.trainer.precision == "bf16-mixed":
+            self.trial = Trial(self)
+
     def step_seed(self) -> int:
         """A different seed for every training, step, micro-batch and rank."""
         step = self.step * self.settings.accumulate + self.micro_batch
@@ -69,6 +75,9 @@ class Steps(LightningModule):
             self._step()
 
     def _step(self) -> None:
+        if self.trial:
+            self.trial.check()
+            self.trial = None
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         clip = self.settings.optimizer.clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], clip)
