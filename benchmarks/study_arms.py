@@ -59,7 +59,7 @@ def pretrained(objective: str, on_top: bool = False) -> dict[str, Arm]:
     }
 
 
-HALF = {"method.share": 0.5, "method.clean": "rest"}
+HALF = {"method.share": 0.5, "method.clean": "rest", "method.fill": "token", "method.consistency": "paper"}
 ARMS = {
     "baseline": Arm(),
     "baseline twice": Arm(cost=2.0),
@@ -70,8 +70,9 @@ ARMS = {
     "masked half": Arm("medcontext", {**HALF, "method.consistency": "none"}),
     "labelled in labelled, no teacher": Arm(
         "medcontext", {**HALF, "method.fill": "labelled", "method.consistency": "none"}
-    ),
+    ),  # the default without scans without labels
     "retrain": Arm(retrain=True),
+    "retrain four times": Arm(retrain=True, cost=4.0),
     "all labels": Arm(all_labels=True),
     "mean teacher": Arm("mean_teacher", unlabelled=True),
     "masked": ours(view="masked"),

@@ -166,7 +166,7 @@ class Work:
         if (place / "predicted").exists():
             return
         if arm.retrain:
-            half = self.study.steps // 2
+            half = round(self.study.steps * arm.cost / 2)
             self.train(place / "first", self.settings(arm, turn, seed, steps=half))
             listed = self.relabelled(place / "first", place, turn)
             split = place / "split.json"
