@@ -82,6 +82,8 @@ class TeacherSettings(Momentum):
 class MethodSettings:
     """MedContext itself; `--method paper|medcontext|reference|none` sets all of these by name.
 
+    Those from `masked_loss` to `clean` are the views of labelled scans alone, where no others take part.
+
     Args:
         name: what the run is called in tables.
         masking: whether there is a masked view at all; without it this is the plain baseline.
@@ -91,7 +93,7 @@ class MethodSettings:
         beta: weight of the consistency.
         ramp_up: fraction of the steps over which beta rises to its value.
         fill: what fills the hidden tubes: the learnable `token`, or the `labelled` crop before it in the batch, with
-            its labels.
+            its labels; a batch of one is then seen as it is.
         share: fraction of a batch's crops that get the masked view.
         clean: whether `all` crops are also seen as they are, or the `rest` that get no masked view.
         mask: what is hidden.
@@ -102,13 +104,13 @@ class MethodSettings:
     name: str = "medcontext"
     masking: bool = True
     masked_loss: bool = True
-    consistency: Literal["paper", "reference", "none"] = "paper"
+    consistency: Literal["paper", "reference", "none"] = "none"
     target: Literal["teacher", "student"] = "teacher"
     beta: float = 0.5
     ramp_up: float = 0.0
-    fill: Literal["token", "labelled"] = "token"
-    share: float = 1.0
-    clean: Literal["all", "rest"] = "all"
+    fill: Literal["token", "labelled"] = "labelled"
+    share: float = 0.5
+    clean: Literal["all", "rest"] = "rest"
     mask: MaskSettings = field(default_factory=MaskSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     unlabelled: Unlabelled = field(default_factory=Unlabelled)
@@ -117,9 +119,10 @@ class MethodSettings:
     def step_cost(self) -> float:
         """Of a step without unlabelled scans, in plain steps: a backward pass counts as two forward ones.
 
-        >>> MethodSettings().step_cost == 7 / 3, MethodSettings(share=0.5, clean="rest").step_cost == 7 / 6
+        >>> paper = MethodSettings(fill="token", share=1, clean="all", consistency="paper")
+        >>> paper.step_cost == 7 / 3, replace(paper, share=0.5, clean="rest").step_cost == 7 / 6
         (True, True)
-        >>> MethodSettings(consistency="none").step_cost, MethodSettings(masking=False).step_cost
+        >>> replace(paper, consistency="none").step_cost, MethodSettings().step_cost
         (2.0, 1.0)
         """
         if not self.masking:
@@ -312,8 +315,8 @@ class Settings(TrainingSettings):
     The fields of any training are `TrainingSettings`'; here are those of one with labels.
 
     Args:
-        method: `medcontext` (scans without labels are filled into labelled ones; where there are none, the paper with
-            a teacher warm-up), `mean_teacher`, `paper`, `reference` (the official code's behaviour), `none` (the
+        method: `medcontext` (scans without labels are filled into labelled ones; where there are none, labelled ones
+            into one another), `mean_teacher`, `paper`, `reference` (the official code's behaviour), `none` (the
             baseline), or a YAML file.
         loss: `dice_ce`, which is equation 3, or the import path of one of your own, called with logits (B, K, H, W, D)
             and labels (B, 1, H, W, D) of labelled scans; views with unlabelled ones keep equation 3.

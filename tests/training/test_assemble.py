@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from medcontext.errors import InputError
 from medcontext.method import TokenAdapter, VoxelAdapter
 from medcontext.networks import build_network
-from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, TeacherSettings
+from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, Settings, TeacherSettings
 from medcontext.training.assemble import auto_crop, make_learner, make_mask, make_optimizer
 
 
@@ -16,7 +18,8 @@ def learner(method: MethodSettings, crop: tuple[int, int, int] = (32, 32, 16), n
 
 def test_settings_reach_the_method() -> None:
     mask = MaskSettings(shape="tube", patch_size=8, ratio=0.3, axis=1, draw="bernoulli", per_sample=False)
-    made = learner(MethodSettings(beta=0.1, ramp_up=0.2, masked_loss=False, target="student", mask=mask))
+    paper = Settings.preset(method="paper").method
+    made = learner(replace(paper, beta=0.1, ramp_up=0.2, masked_loss=False, target="student", mask=mask))
     assert (made.beta, made.ramp_up, made.masked_loss, made.target) == (0.1, 0.2, False, "student")
     assert (made.mask.patch_size, made.mask.ratio, made.mask.axis, made.mask.draw) == (8, 0.3, 1, "bernoulli")
     assert not made.mask.per_sample

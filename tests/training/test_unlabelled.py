@@ -47,10 +47,22 @@ def test_a_method_for_scans_without_labels_needs_some(balls: Path, tmp_path: Pat
     assert "learns from scans without labels, and --unlabelled names none" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_batch_of_one_has_no_labelled_crop_to_fill_with(balls: Path, tmp_path: Path, capsys) -> None:
-    options = ["--data", str(balls), "--output", str(tmp_path / "run"), "--method.fill=labelled", "--batch_size=1"]
-    assert main(["train", *options]) == 2
-    assert "--method.fill labelled fills a crop with another one of its batch" in " ".join(
+@pytest.mark.parametrize(
+    ("given", "said"), [((), True), (("--unlabelled", "rest"), False), (("--batch_size=2",), False)]
+)
+def test_a_batch_of_one_with_no_crop_to_be_filled_with_is_said(
+    balls: Path, tmp_path: Path, given: tuple[str, ...], said: bool, capsys
+) -> None:
+    assert main(arguments(balls, tmp_path / "run", "--few_shot=3", "--steps=1", "--batch_size=1", *given)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("A batch of one has no other labelled crop to be filled with: this is a plain training" in printed) == said
+
+
+@pytest.mark.parametrize("given", [("--unlabelled", "rest"), ()])
+def test_tokens_are_not_filled_with_crops(balls: Path, tmp_path: Path, given: tuple[str, ...], capsys) -> None:
+    options = ["--data", str(balls), "--output", str(tmp_path / "run"), "--network=unetr", "--method.mask.space=tokens"]
+    assert main(["train", *options, *given]) == 2
+    assert "fills tubes with voxels of another crop, and --method.mask.space is tokens" in " ".join(
         capsys.readouterr().err.split()
     )
     assert not (tmp_path / "run").exists()

@@ -24,6 +24,7 @@ from tests.training.commands import arguments, interrupt, logged, start
 
 PANELS = ["image", "label", "student", "teacher", "masked", "student_masked"]
 LEARNING = ("--optimizer.lr=0.02", "--crop_size=[16,16,16]", "--network_args.channels=[8,16]")
+BY_TOKEN = ("--method.fill=token", "--method.share=1", "--method.clean=all", "--method.consistency=paper")
 
 
 def read(run: Path, name: str, panel: str) -> np.ndarray:
@@ -54,7 +55,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(balls: Path, split: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("watch") / "run"
-    more = ["--steps=40", "--validate_every=20", "--watch_cases=2", f"--split={split}", *LEARNING]
+    more = ["--steps=40", "--validate_every=20", "--watch_cases=2", f"--split={split}", *LEARNING, *BY_TOKEN]
     assert main(arguments(balls, folder, *more)) == 0
     return folder
 
@@ -149,7 +150,7 @@ def test_no_case_is_predicted_twice(balls: Path, split: Path, tmp_path: Path, mo
 
     for module in (medcontext.training.validation, medcontext.training.watch):
         monkeypatch.setattr(module, "predict_classes", count)
-    assert main(arguments(balls, tmp_path / "run", "--steps=1", f"--split={split}", "--watch_cases=2")) == 0
+    assert main(arguments(balls, tmp_path / "run", "--steps=1", f"--split={split}", "--watch_cases=2", *BY_TOKEN)) == 0
     assert sorted(networks) == ["MaskedView"] * 2 + ["UNet"] * 6  # student and teacher of three validation cases
 
 
@@ -179,7 +180,8 @@ def test_regions_are_written_in_label_values(balls: Path, split: Path, tmp_path:
 def test_hidden_tokens_are_shown_grey(balls: Path, split: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     network = ["feature_size=4", "hidden_size=24", "num_heads=2", "mlp_dim=16"]
-    command = ["train", "--data", str(balls), "--output", str(run), "--network=unetr", "--method.mask.space=tokens"]
+    command = ["train", "--data", str(balls), "--output", str(run), "--network=unetr", "--method=paper"]
+    command += ["--method.mask.space=tokens"]
     command += [f"--network_args.{option}" for option in network] + ["--crop_size=[32,32,16]", "--accelerator=cpu"]
     assert main([*command, "--steps=1", f"--split={split}", "--watch_cases=1", "--method.mask.patch_size=16"]) == 0
     image, masked = read(run, "ball_1", "image"), read(run, "ball_1", "masked")
@@ -208,7 +210,7 @@ def test_a_window_on_the_masks_grid_hides_exactly_the_tokens_of_the_training() -
 def test_a_resumed_run_may_watch_and_log_otherwise(
     balls: Path, split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, same = tmp_path / "run", ["--steps=4", "--validate_every=2", f"--split={split}"]
+    run, same = tmp_path / "run", ["--steps=4", "--validate_every=2", f"--split={split}", *BY_TOKEN]
     with monkeypatch.context() as patch:
         interrupt(patch, "save", step=4)
         assert main(arguments(balls, run, *same, "--watch_cases=1")) == 130
@@ -251,9 +253,19 @@ def test_only_the_first_device_looks(tmp_path: Path) -> None:
     assert len(barriers) == 2
 
 
+@pytest.mark.parametrize("given", [(), ("--method.fill=token", "--unlabelled", "rest")])
+def test_a_student_that_sees_tubes_filled_with_scans_is_not_shown_hidden_ones(
+    balls: Path, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    run = tmp_path / "run"
+    assert main(arguments(balls, run, "--steps=1", "--few_shot=3", *given, "--watch_cases=1")) == 0
+    assert json.loads((run / "watch" / "watch.json").read_text())["panels"] == PANELS[:4]
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_watch_once(balls: Path, split: Path, tmp_path: Path) -> None:
-    run, same = tmp_path / "run", [f"--split={split}", "--steps=2", "--validate_every=1", "--batch_size=1"]
+    same = [f"--split={split}", "--steps=2", "--validate_every=1", "--batch_size=1", *BY_TOKEN]
+    run = tmp_path / "run"
     process = start(balls, run, *same, "--devices=2", "--watch_cases=2")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output

@@ -39,7 +39,7 @@ CURVES = {
     "val/nnunet_loss": "nnU-Net's loss, validation crops",
     "val/nnunet_dice": "nnU-Net's pseudo Dice, validation crops",
     "train/whole": "Dice-CE, whole view",
-    "train/masked": "Dice-CE, masked view",
+    "train/masked": "Dice-CE, masked or filled view",
     "train/consistency": "consistency with the teacher",
     "train/unlabelled": "Dice-CE, views with unlabelled scans",
     "unlabelled/trusted": "unlabelled voxels on which the teacher is sure",

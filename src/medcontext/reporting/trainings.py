@@ -283,7 +283,9 @@ def _method(method: MethodSettings, with_scans: bool = False) -> str:
         else "no teacher"
     )
     beta = "no consistency" if method.consistency == "none" else f"beta {method.beta:g}, {teacher}"
-    return f"{method.name}: mask ratio {method.mask.ratio:g}, patches of {_sizes(method.mask.patch_size)}, {beta}"
+    filled = ", filled with other labelled crops" if method.fill == "labelled" else ""
+    mask = f"mask ratio {method.mask.ratio:g}, patches of {_sizes(method.mask.patch_size)}"
+    return f"{method.name}: {mask}{filled}, {beta}"
 
 
 def _second_view(method: MethodSettings) -> str:

@@ -10,8 +10,9 @@ RUN/watch/<case>/student_masked.nii.gz   what the student says of it
 RUN/watch/watch.json                     which cases, structures and panels there are; of which step; written last
 ```
 
-All of a case lie on its prepared grid, in RAS axes; labels are in the data set's own values. The last two are not
-there for a method that hides nothing. Where scans without labels join the training, the first of them is shown, too:
+All of a case lie on its prepared grid, in RAS axes; labels are in the data set's own values. The last two are there
+for a method that hides tubes by its token, and not for one that fills them with other scans. Where scans without labels
+join the training, the first of them is shown, too:
 
 ```
 RUN/watch/unlabelled-<scan>/image.nii.gz, student.nii.gz, teacher.nii.gz

@@ -185,10 +185,11 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
             f"--method.unlabelled.view {method.unlabelled.view} needs the mask that --method.masking false takes away; "
             "leave that out, or use --method.unlabelled.view whole."
         )
-    if method.masking and method.fill == "labelled" and settings.batch_size == 1:
+    filled = method.unlabelled.view == "filled" if unlabelled else method.fill == "labelled"
+    if method.masking and filled and method.mask.space == "tokens":
         raise InputError(
-            "--method.fill labelled fills a crop with another one of its batch, and --batch_size is 1. Take 2 or more, "
-            "or --method.fill token."
+            f"--method {method.name} fills tubes with voxels of another crop, and --method.mask.space is tokens, which "
+            "are filled with nothing but the token. Take voxels, or a method that hides, such as reference."
         )
     find_network(settings.network)
     if settings.loss != "dice_ce":
@@ -207,7 +208,7 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
         start = round(settings.method.unlabelled.start * settings.steps)
         remarks += [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
     else:
-        remarks += [left_out(run, dataset), unproven(run)]
+        remarks += [left_out(run, dataset), lonely(settings)]
     crop = " x ".join(map(str, run.crop_size))
     lines: list[str | tuple[str, str]] = [
         (dataset.name, "bold"),
@@ -238,12 +239,11 @@ def left_out(run: Run, dataset: Dataset) -> str:
     )
 
 
-def unproven(run: Run) -> str:
-    """A remark on a masked view that costs more than it has been seen to bring; or nothing."""
-    method, steps = run.settings.method, round(run.settings.steps * run.settings.method.step_cost)
-    if method.name != "medcontext" or not method.masking:
+def lonely(settings: Settings) -> str:
+    """A remark on batches in which no crop has another one to be filled with; or nothing."""
+    if not settings.method.masking or settings.method.fill != "labelled" or settings.batch_size > 1:
         return ""
     return (
-        "Without unlabelled scans, no gain over a plain training of the same cost has been shown yet "
-        f"(docs/evidence.md). Compare with --method none --steps {steps}"
+        "A batch of one has no other labelled crop to be filled with: this is a plain training. For MedContext take "
+        "--batch_size 2 or more, or name scans by --unlabelled"
     )

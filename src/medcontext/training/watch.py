@@ -95,7 +95,7 @@ class Watch:
             networks = {"student": learner.network, "teacher": learner.teacher.network}
             known = {key: self.predict(network, image, case.background) for key, network in networks.items()}
         volumes = {"image": image[0], "label": label[0], **known}
-        if learner.mask is not None:
+        if learner.mask is not None and self.by_token(learner):
             hidden = hidden_voxels(learner.mask, image, case.name)
             volumes["masked"] = masked_image(
                 learner, image, hidden, window_of(image[0].cpu().numpy(), label[0].numpy())
@@ -103,6 +103,10 @@ class Watch:
             both = torch.cat([image, hidden.to(image)])  # (C + 1, H, W, D)
             volumes["student_masked"] = self.predict(MaskedView(learner), both, (*case.background, 0.0))
         return {key: volume.detach().cpu().numpy() for key, volume in volumes.items()}
+
+    def by_token(self, learner: MedContext) -> bool:
+        """Whether a token hides the tubes: a student that sees them filled with other scans knows nothing of it."""
+        return learner.fill == "token" if self.scan is None else learner.unlabelled.view == "masked"
 
     def show_scan(self, scan: StoredCase, task: Task, title: str) -> np.ndarray:
         """Write the volumes of a scan without a label, and draw it."""

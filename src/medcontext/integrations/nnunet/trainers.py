@@ -8,7 +8,7 @@ from medcontext.settings import MethodSettings
 
 
 class nnUNetTrainerMedContext(MedContextMixin, nnUNetTrainer):
-    """The default method: the paper's on labels alone, filled views with the scans of imagesUn where there are any."""
+    """The default method: half of a batch has tubes of other crops, of imagesUn's where there are any."""
 
 
 class nnUNetTrainerMedContextLabelled(MedContextMixin, nnUNetTrainer):
