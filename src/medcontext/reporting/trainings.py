@@ -299,7 +299,8 @@ def _second_view(method: MethodSettings) -> str:
     }
     aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}"
     aim = "equation 2" if rule.target == "consistency" else aim
-    return f"{kinds[rule.view]}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
+    ready = f" where the teacher finds {rule.ready:.0%} of the structures" if rule.ready else ""
+    return f"{kinds[rule.view]}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on{ready}"
 
 
 def _sizes(size: Any) -> str:
