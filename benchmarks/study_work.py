@@ -142,7 +142,7 @@ class Work:
             settings = self.pretraining_settings(name.removeprefix("pretraining "), 0, 0, steps=self.study.steps)
             return self.data, output, settings, [], self.cache
         arm = ARMS[name]
-        with_scans = {"method.unlabelled.start": 0, "method.unlabelled.ready": 0} if arm.unlabelled else {}
+        with_scans = {"method.unlabelled.start": 0} if arm.unlabelled else {}
         return self.data, output, self.settings(arm, 0, 0, **with_scans), self.scans(arm, 0), self.cache
 
     def steps(self, name: str) -> int:

@@ -23,7 +23,7 @@ REAL = {  # crop and batch
 @pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
 def test_a_step_computes_what_the_cpu_does(subject: Subject) -> None:
     torch.manual_seed(0)
-    options = {"mask": TubeMask(subject.patch), "total_steps": 10, "unlabelled": Unlabelled(start=0, ready=0)}
+    options = {"mask": TubeMask(subject.patch), "total_steps": 10, "unlabelled": Unlabelled(start=0)}
     learner = MedContext(subject.build(), **options).double()
     image, label = subject.batch(dtype=torch.float64)
     scans = subject.batch(1, torch.float64)[0][: learner.partners(len(image))]
@@ -40,7 +40,7 @@ def test_a_step_computes_what_the_cpu_does(subject: Subject) -> None:
 def test_a_real_networks_step_fits_and_is_finite_in_half_precision(name: str, record_property) -> None:
     side, batch = REAL[name]
     network = build_network(name.partition(",")[0], in_channels=1, out_channels=14, crop_size=(side,) * 3).cuda()
-    learner = MedContext(network, mask=TubeMask(16), total_steps=10, unlabelled=Unlabelled(start=0, ready=0))
+    learner = MedContext(network, mask=TubeMask(16), total_steps=10, unlabelled=Unlabelled(start=0))
     optimizer = torch.optim.AdamW(learner.trainable_parameters(), lr=1e-4)
     image = torch.randn(batch, 1, *(side,) * 3, device="cuda")
     label = torch.randint(0, 14, image.shape, device="cuda")

@@ -152,7 +152,7 @@ def test_a_training_that_goes_on_from_a_checkpoint_ends_the_same(tmp_path: Path)
 
 
 def test_its_terms_are_logged_and_the_trainer_says_how_many_steps() -> None:
-    module = Mine(unlabelled=Unlabelled(start=0, ready=0))
+    module = Mine(unlabelled=Unlabelled(start=0))
     trainer = fit(module, max_epochs=2, max_steps=-1)
     assert {name for name in trainer.logged_metrics if name.startswith("medcontext/")} == {
         f"medcontext/{name}" for name in ("whole", "masked", "consistency", "unlabelled")

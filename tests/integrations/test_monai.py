@@ -30,7 +30,7 @@ from medcontext.errors import InputError
 from medcontext.integrations.monai import MedContextUpdate
 from medcontext.method import MedContext, TubeMask, Unlabelled
 
-SCANS = Unlabelled(start=0, ready=0)
+SCANS = Unlabelled(start=0)
 
 
 def network() -> nn.Module:
@@ -283,7 +283,7 @@ def test_unlabelled_scans_start_anew_and_metrics_see_the_crops_that_were_whole()
 
 
 def test_where_no_crop_is_seen_whole_loss_and_predictions_are_there() -> None:
-    learner = make_learner(unlabelled=Unlabelled(start=0, ready=0, share=1.0))
+    learner = make_learner(unlabelled=Unlabelled(start=0, share=1.0))
     trainer = make_trainer(learner, loader(2, 2, labels=False), max_epochs=1, epoch_length=1, decollate=False)
     before = copy.deepcopy(learner.network).eval()
     trainer.run()
@@ -296,7 +296,7 @@ def test_where_no_crop_is_seen_whole_loss_and_predictions_are_there() -> None:
 
 
 def test_what_the_student_sees_of_unlabelled_scans_may_vary() -> None:
-    learner = make_learner(unlabelled=Unlabelled(start=0, ready=0, view="whole"), mask=None)
+    learner = make_learner(unlabelled=Unlabelled(start=0, view="whole"), mask=None)
     seen: list[Tensor] = []
 
     def vary(scans: Tensor) -> Tensor:

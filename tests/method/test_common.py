@@ -20,12 +20,12 @@ COMBINATIONS = [
 ]
 everywhere = pytest.mark.parametrize(("subject", "mask", "space"), COMBINATIONS)
 VIEWS = {
-    "filled": {"unlabelled": Unlabelled(start=0, ready=0)},
-    "filled-every": {"unlabelled": Unlabelled(start=0, ready=0, share=1)},
-    "filled-all": {"unlabelled": Unlabelled(start=0, ready=0, target="soft", share=1, clean="all")},
-    "filled-both": {"unlabelled": Unlabelled(start=0, ready=0, both=True, keep_open=False, share=1)},
-    "masked": {"unlabelled": Unlabelled(start=0, ready=0, view="masked", target="consistency", threshold=0.4, share=1)},
-    "whole": {"unlabelled": Unlabelled(start=0, ready=0, view="whole", threshold=0.4, share=0.5)},
+    "filled": {"unlabelled": Unlabelled(start=0)},
+    "filled-every": {"unlabelled": Unlabelled(start=0, share=1)},
+    "filled-all": {"unlabelled": Unlabelled(start=0, target="soft", share=1, clean="all")},
+    "filled-both": {"unlabelled": Unlabelled(start=0, both=True, keep_open=False, share=1)},
+    "masked": {"unlabelled": Unlabelled(start=0, view="masked", target="consistency", threshold=0.4, share=1)},
+    "whole": {"unlabelled": Unlabelled(start=0, view="whole", threshold=0.4, share=0.5)},
 }
 with_scans = pytest.mark.parametrize(
     ("subject", "options"),

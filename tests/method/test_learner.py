@@ -331,7 +331,7 @@ def test_a_hosts_own_loss_gets_its_list_of_targets_as_it_is() -> None:
     torch.testing.assert_close(first.loss, joint.loss.detach())
     expected = nn.functional.cross_entropy(learner.network(image), label[:, 0])
     torch.testing.assert_close(first.whole, expected.detach())
-    with_scans = learner_of_images(supervised=OwnLoss(), unlabelled=Unlabelled(start=0, ready=0))
+    with_scans = learner_of_images(supervised=OwnLoss(), unlabelled=Unlabelled(start=0))
     assert with_scans.backward(image, targets, unlabelled=torch.randn(1, 1, 8, 8)).unlabelled > 0
     assert learner_of_images(supervised=OwnLoss(), fill="labelled").backward(image, targets).masked > 0
 
@@ -351,7 +351,7 @@ def test_a_host_says_what_its_labels_mean() -> None:
         mask=TubeMask(patch_size=4),
         total_steps=10,
         supervised=Function(loss),
-        unlabelled=Unlabelled(start=0, ready=0, threshold=0),
+        unlabelled=Unlabelled(start=0, threshold=0),
         read_label=region_target,
         regions=True,
     )

@@ -26,46 +26,13 @@ def batch(size: int = 2, unlabelled: int = 2) -> dict[str, torch.Tensor]:
 
 
 def test_before_their_start_unlabelled_scans_change_nothing() -> None:
-    model = learner(Unlabelled(start=0.5, ready=0))
+    model = learner(Unlabelled(start=0.5))
     values = batch()
     before = model(**values)
     assert before.unlabelled == 0
     assert before.loss == before.whole == model.supervised(model.network(values["image"]), values["label"])
     model.step = 4
     assert model(**values).unlabelled > 0
-
-
-def test_scans_wait_until_the_teacher_finds_the_structures_in_them() -> None:
-    """Classes 1 and 2 of the labels are half of what is labelled; this teacher finds the first one alone, then both."""
-    model = learner(Unlabelled(start=0, ready=0.6, threshold=0))
-    with torch.no_grad():
-        for network in (model.network, model.teacher.network):
-            network.weight.zero_()
-            network.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
-    values = batch()
-    for steps in range(1, 4):
-        losses = model.backward(**values)
-        assert losses.unlabelled == 0
-        assert losses.loss == losses.whole == model.supervised(model.network(values["image"]), values["label"])
-        model.update_teacher()
-        assert model.trust.waiting
-        assert (model.joined_steps, model.found.updates) == (0, steps)
-        assert model.trust.known.tolist() == [1, 1, 0]
-    assert "the teacher found 50% of the structures" in model.found.told(0.6)
-    with torch.no_grad():  # channel 0 is the image's: its sign tells class 1 from 2
-        for network in (model.network, model.teacher.network):
-            network.weight[1:, 0, 1, 1, 1] = torch.tensor([1.0, -1.0])
-            network.bias.zero_()
-    while not model.joined():
-        assert model.backward(**values).unlabelled == 0
-        model.update_teacher()
-    assert model.backward(**values).unlabelled > 0
-    assert not model.trust.waiting
-    model.update_teacher()
-    assert model.joined_steps == 1
-    again = learner(Unlabelled(start=0, ready=0.6, threshold=0))
-    again.load_state_dict(model.state_dict())
-    assert (again.joined(), again.joined_steps) == (True, 1)
 
 
 class Seen(nn.Module):
@@ -84,7 +51,7 @@ class Seen(nn.Module):
 @pytest.mark.parametrize("both", [False, True])
 def test_filled_views_show_each_voxel_of_the_scan_that_the_mask_says(both: bool) -> None:
     network = Seen()
-    rule = Unlabelled(start=0, ready=0, both=both, share=1)
+    rule = Unlabelled(start=0, both=both, share=1)
     model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=rule)
     labelled, scans = torch.full((2, 1, 8, 8, 4), 1.0), torch.full((2, 1, 8, 8, 4), 2.0)
     hidden = model.draw_filled(scans)
@@ -101,7 +68,7 @@ def test_filled_views_show_each_voxel_of_the_scan_that_the_mask_says(both: bool)
 
 def test_clean_and_filled_crops_go_through_the_network_in_one_pass() -> None:
     network = Seen()
-    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=Unlabelled(start=0, ready=0))
+    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=Unlabelled(start=0))
     labelled, scans = torch.rand(4, 1, 8, 8, 4), torch.rand(2, 1, 8, 8, 4)
     label = torch.randint(0, 2, (4, 1, 8, 8, 4))
     hidden = model.draw_filled(scans)
@@ -109,14 +76,14 @@ def test_clean_and_filled_crops_go_through_the_network_in_one_pass() -> None:
     (view,) = network.inputs
     assert view.shape == labelled.shape, "in the memory of one view"
     assert torch.equal(view[:2], labelled[:2])
-    apart = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=Unlabelled(start=0, ready=0, share=1))
+    apart = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=Unlabelled(start=0, share=1))
     torch.testing.assert_close(together.whole, apart.supervised(network(labelled[:2]), label[:2]))
     torch.testing.assert_close(together.unlabelled, apart(labelled[2:], label[2:], hidden, unlabelled=scans).unlabelled)
     torch.testing.assert_close(together.loss, together.whole + together.unlabelled)
 
 
 def test_one_way_views_go_either_way() -> None:
-    model = learner(Unlabelled(ready=0))
+    model = learner(Unlabelled())
     model.mask = TubeMask(2, 0.25)
     shares = model.draw_filled(torch.zeros(64, 1, 8, 8, 4)).float().mean(dim=(1, 2, 3, 4))
     assert set(shares.tolist()) == {0.25, 0.75}
@@ -170,7 +137,7 @@ def test_regions_take_unlabelled_scans() -> None:
     membership = torch.tensor([[False, True, True], [False, False, True]])
     torch.manual_seed(0)
     network = nn.Conv3d(1, 2, 1)
-    rule = Unlabelled(start=0, ready=0, threshold=0.5)
+    rule = Unlabelled(start=0, threshold=0.5)
     model = MedContext(network, mask=TubeMask(4), total_steps=8, unlabelled=rule, supervised=RegionDiceCE(membership))
     losses = model.backward(**batch())
     assert losses.unlabelled > 0
@@ -181,13 +148,13 @@ def test_regions_take_unlabelled_scans() -> None:
 def test_a_batch_of_one_is_also_seen_as_it_is() -> None:
     """Else a smaller batch, as one makes it where memory is short, would be another method."""
     network = Seen()
-    model = MedContext(network, mask=TubeMask(4), total_steps=8, unlabelled=Unlabelled(start=0, ready=0))
+    model = MedContext(network, mask=TubeMask(4), total_steps=8, unlabelled=Unlabelled(start=0))
     model(torch.ones(1, 1, 8, 8, 4), torch.zeros(1, 1, 8, 8, 4).long(), unlabelled=torch.full((1, 1, 8, 8, 4), 2.0))
     assert [view.unique().tolist() for view in network.inputs] == [[1], [1, 2]]
 
 
 def test_what_is_found_is_what_the_teacher_would_say_also_of_a_soft_target() -> None:
-    model = learner(Unlabelled(start=0, ready=0, target="soft"))
+    model = learner(Unlabelled(start=0, target="soft"))
     with torch.no_grad():
         model.teacher.network.weight.zero_()
         model.teacher.network.bias.copy_(torch.tensor([4.0, 0.0, 0.0]))
@@ -197,10 +164,10 @@ def test_what_is_found_is_what_the_teacher_would_say_also_of_a_soft_target() -> 
 
 
 def test_trust_is_counted_on_the_scans_voxels_alone() -> None:
-    model = learner(Unlabelled(start=0, ready=0, threshold=0.0))
+    model = learner(Unlabelled(start=0, threshold=0.0))
     model.backward(**batch())
     assert model.trust.share == 1
-    model.unlabelled = Unlabelled(start=0, ready=0, threshold=1.0)
+    model.unlabelled = Unlabelled(start=0, threshold=1.0)
     model.backward(**batch())
     assert model.trust.share == 0
 
@@ -214,7 +181,7 @@ def test_trust_is_counted_on_the_scans_voxels_alone() -> None:
         (lambda: Unlabelled(weight=-1), "weight must be at least 0"),
         (lambda: Unlabelled(target="consistency"), "needs the view masked or whole"),
         (lambda: learner(Unlabelled(view="none")).backward(**batch()), "no use for unlabelled scans"),
-        (lambda: learner(Unlabelled(start=0, ready=0)).backward(**batch(1, 2)), "got 2 beside 1"),
+        (lambda: learner(Unlabelled(start=0)).backward(**batch(1, 2)), "got 2 beside 1"),
         (lambda: bare(Unlabelled()).backward(**batch()), "needs a mask"),
         (lambda: learner(Unlabelled(), share=0), "above 0 to 1; got 0"),
         (lambda: learner(Unlabelled(), clean="rest", target="student"), "use target 'teacher'"),

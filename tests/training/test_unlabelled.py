@@ -11,15 +11,13 @@ import torch
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS
-from medcontext.method.found import Found
 from medcontext.run import read_run
 from medcontext.training.task import Task
 from tests.conftest import write_blobs
 from tests.training.commands import arguments, interrupt, logged, start
 
 REST = ("--few_shot=3", "--unlabelled", "rest")
-READY = "--method.unlabelled.ready=0"  # whatever the teacher finds
-STEPS = ("--steps=8", "--validate_every=4", "--method.unlabelled.start=0.25", READY)
+STEPS = ("--steps=8", "--validate_every=4", "--method.unlabelled.start=0.25")
 
 
 def learner_state(output: Path) -> dict:
@@ -74,7 +72,7 @@ def test_tokens_are_not_filled_with_crops(balls: Path, tmp_path: Path, given: tu
 def test_every_method_takes_them_or_says_that_it_cannot(balls: Path, tmp_path: Path, method: str, capsys) -> None:
     mask = () if method in ("none", "mean_teacher") else ("--method.mask.patch_size=8", "--method.mask.space=voxels")
     options = [option for option in arguments(balls, tmp_path / "run", *REST) if "mask.patch_size" not in option]
-    code = main([*options, "--method", method, *mask, READY, "--steps=2", "--method.teacher.update=step"])
+    code = main([*options, "--method", method, *mask, "--steps=2", "--method.teacher.update=step"])
     if method in ("medcontext", "mean_teacher"):
         assert code == 0
         assert logged(tmp_path / "run", "train/unlabelled")[2] > 0
@@ -134,13 +132,7 @@ def test_regions_deep_supervision_and_bf16(balls: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_know_what_one_does(balls: Path, tmp_path: Path) -> None:
     """Until the first joined step nothing is drawn but crops, which are the same; so the teacher's answers are."""
-    alike = (
-        *REST,
-        "--steps=4",
-        "--method.unlabelled.start=0.75",
-        "--method.unlabelled.ready=0",
-        "--method.unlabelled.share=1",
-    )
+    alike = (*REST, "--steps=4", "--method.unlabelled.start=0.75", "--method.unlabelled.share=1")
     alike = (*alike, "--augment.enabled=false", "--vary.enabled=false")
     assert main(arguments(balls, tmp_path / "one", *alike, "--batch_size=2")) == 0
     process = start(balls, tmp_path / "two", *alike, "--devices=2", "--batch_size=1")
@@ -173,19 +165,7 @@ def test_before_their_start_unlabelled_crops_are_not_varied(balls: Path, tmp_pat
         return given
 
     monkeypatch.setattr(Task, "_scans", note)
-    assert (
-        main(
-            arguments(
-                balls,
-                tmp_path / "run",
-                *REST,
-                "--steps=4",
-                "--method.unlabelled.start=0.5",
-                "--method.unlabelled.ready=0",
-            )
-        )
-        == 0
-    )
+    assert main(arguments(balls, tmp_path / "run", *REST, "--steps=4", "--method.unlabelled.start=0.5")) == 0
     assert seen == [(step, ["unlabelled"] + ["varied"] * (step >= 2)) for step in range(4)]
 
 
@@ -200,19 +180,3 @@ def test_the_watched_scan_shows_the_teachers_target(balls: Path, tmp_path: Path)
     assert len({volume.shape for volume in volumes.values()}) == 1
     assert set(np.unique(volumes["sure"].dataobj)) <= {0, 1}
     assert set(np.unique(volumes["teacher"].dataobj)) <= {0, 200, 500}
-
-
-@pytest.mark.parametrize("found", [0.59, 0.6])
-def test_a_training_says_whether_scans_took_part(
-    balls: Path, tmp_path: Path, found: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """From the second of four steps on, the first on which the teacher is asked, or in none."""
-    monkeypatch.setattr(Found, "mean", property(lambda _: found))
-    more = ("--steps=4", "--method.unlabelled.start=0.25")
-    assert main(arguments(balls, tmp_path / "run", *REST, *more)) == 0
-    took = found == 0.6
-    said = "took part in 3 of 4 steps" if took else "A plain training: the teacher found 59% of the structures in scans"
-    assert said in " ".join(capsys.readouterr().out.split())
-    assert bool(logged(tmp_path / "run", "train/unlabelled")) == took
-    assert set(logged(tmp_path / "run", "unlabelled/known")) == {2, 3, 4}
-    assert set(logged(tmp_path / "run", "unlabelled/trusted")) == ({2, 3, 4} if took else set())

@@ -51,19 +51,6 @@ class Found:
             known[0] = 1
         return known
 
-    @property
-    def mean(self) -> float:
-        """How much of the structures is known, on average, 0 to 1."""
-        return float(self.known()[int(self.background) :].mean()) if self.updates else 0.0
-
-    def enough(self, share: float) -> bool:
-        """Whether so much of them is."""
-        return not share or self.mean >= share
-
-    def told(self, share: float) -> str:
-        """That it is not, for a person."""
-        return f"the teacher found {self.mean:.0%} of the structures in scans without labels, waiting for {share:.0%}"
-
     def state(self) -> dict[str, Any]:
         """What a resumed training needs."""
         return {"updates": self.updates, **{key: share.cpu() for key, share in self.seen.items()}}
@@ -88,14 +75,3 @@ class Trust(NamedTuple):
     sure: Tensor
     agreement: Tensor
     known: Tensor
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the scans had not joined yet."""
-        return bool(self.share.isnan())
-
-    @classmethod
-    def of_waiting(cls, known: Tensor) -> "Trust":
-        """Of a step before scans join: nothing but what the teacher finds."""
-        nothing = torch.full_like(known, float("nan"))
-        return cls(nothing.mean(), nothing, nothing, known)

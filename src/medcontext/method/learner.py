@@ -176,8 +176,6 @@ class MedContext(nn.Module):
         self.keeping = False  # whether `outputs` are kept, for metrics of the training
         self.outputs: Any = None  # of the last step's crops that were seen as they are; None where none was
         self.step = 0
-        self.joined_steps = 0  # of these with scans without labels
-        self.joining = False  # in the step that is being made
         if (first := next(network.parameters(), None)) is not None:
             for own in (self.adapter, self.supervised, self.targeted):
                 if own is not None:
@@ -203,13 +201,9 @@ class MedContext(nn.Module):
         """How many unlabelled crops belong beside a batch of so many labelled ones."""
         return max(1, round(self.unlabelled.share * batch))
 
-    def started(self) -> bool:
-        """Whether the teacher is asked for its answers on scans without labels."""
-        return self.unlabelled.view != "none" and self.step >= self.unlabelled.start * self.total_steps
-
     def joined(self) -> bool:
         """Whether scans without labels take part in this step: not before the teacher is worth asking."""
-        return self.started() and self.found.enough(self.unlabelled.ready)
+        return self.unlabelled.view != "none" and self.step >= self.unlabelled.start * self.total_steps
 
     def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
         """Draw what to hide of images (B, C, H, W, D): (B, 1, h, w, d) booleans on their device, or None."""
@@ -288,8 +282,6 @@ class MedContext(nn.Module):
         if (self.step + 1) % self.teacher_every == 0:
             self.teacher.update(self.network, self.momentum.at(self.step, self.total_steps))
         self.step += 1
-        self.joined_steps += self.joining
-        self.joining = False
 
     def restart_teacher(self) -> None:
         """Let the teacher be a copy of the student again, as after other weights were loaded into that."""
@@ -320,10 +312,7 @@ class MedContext(nn.Module):
                 f"The unlabelled view '{self.unlabelled.view}' needs a mask; give one, or use view 'whole'."
             )
         if unlabelled is not None and self.joined():
-            self.joining = True
             return self._unlabelled_views(image, label, hidden, unlabelled, unlabelled if varied is None else varied)
-        if unlabelled is not None and self.started():
-            return [functools.partial(self._waiting, image, label, unlabelled)]
         lonely = self.fill == "labelled" and len(image) == 1
         if unlabelled is not None or self.mask is None or lonely:
             return [lambda: self._with_token(self._whole(image, label))]
@@ -405,13 +394,6 @@ class MedContext(nn.Module):
         last = slice(len(image) - number, None)
         partners = functools.partial(self._filled, image[last], crops(label, last), varied)
         return whole + [functools.partial(partners, mask, answer) for mask in masks]
-
-    def _waiting(self, image: Tensor, label: Label, scans: Tensor) -> Losses:
-        """Labelled crops as they are; what the teacher finds in the scans without labels is only followed."""
-        self._answer(scans, finest(label))
-        if self.observing:
-            self.trust = Trust.of_waiting(self.found.known())
-        return self._with_token(self._whole(image, label))
 
     def _read_label(self, label: Tensor, classes: int) -> Target:
         return label_target(label, classes, self.membership)
@@ -513,11 +495,10 @@ class MedContext(nn.Module):
                 gradient /= torch.distributed.get_world_size(self.network.process_group)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"step": self.step, "joined_steps": self.joined_steps, "found": self.found.state()}
+        return {"step": self.step, "found": self.found.state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.joined_steps = state.get("joined_steps", 0)
         self.found.restore(state.get("found", {"updates": 0}))  # older checkpoints lack it
 
 

@@ -28,8 +28,6 @@ class Unlabelled:
         threshold: the teacher's probability from which it is sure, 0 to 1.
         weight: of the teacher's voxels beside 1 for labelled ones (filled), or of the whole term (masked and whole).
         start: fraction of the steps, 0 to below 1, on labels alone: the teacher must first be worth asking.
-        ready: how much of the structures the teacher must find in them, on average and 0 to 1, before they join, see
-            `Found`; from `start` on it is asked. A network that learns slowly is so left to its labels for longer.
         ramp_up: fraction of the steps over which the weight then rises along `exp(-5 (1 - t)^2)`.
         keep_open: a structure that the teacher does not find yet is not taught away, see `Found`.
 
@@ -46,12 +44,11 @@ class Unlabelled:
     threshold: float = 0.8
     weight: float = 0.5
     start: float = 0.25
-    ready: float = 0.6
     ramp_up: float = 0.0
     keep_open: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "ramp_up", "ready"):
+        for name in ("threshold", "ramp_up"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"unlabelled.{name} must lie between 0 and 1, got {getattr(self, name)}.")
         if not 0 < self.share <= 1:

@@ -299,8 +299,7 @@ def _second_view(method: MethodSettings) -> str:
     }
     aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}"
     aim = "equation 2" if rule.target == "consistency" else aim
-    ready = f" where the teacher finds {rule.ready:.0%} of the structures" if rule.ready else ""
-    return f"{kinds[rule.view]}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on{ready}"
+    return f"{kinds[rule.view]}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
 
 
 def _sizes(size: Any) -> str:

@@ -132,8 +132,6 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, pl
     run_steps(task, progress, place, lambda trainer: loaders(run, store, scans, task, trainer))
     if place.first and progress.given_up():
         console.print(progress.why_given_up(task), soft_wrap=True)
-    if place.first and scans.cases:
-        console.print(took_part(task), soft_wrap=True)
     if place.first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
@@ -208,10 +206,7 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
     remarks = [*remarks, late_cases(split, [case.name for case in dataset.cases]) if not settings.split else ""]
     if scans.cases:
         start = round(settings.method.unlabelled.start * settings.steps)
-        remarks += [
-            f"{len(scans.cases)} scans without labels, from step {start} on{awaited(settings)}",
-            *scans.remarks(),
-        ]
+        remarks += [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
     else:
         remarks += [left_out(run, dataset), lonely(settings)]
     crop = " x ".join(map(str, run.crop_size))
@@ -228,21 +223,6 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
         f"output {run.folder}",
     ]
     console.print(Text.assemble(*lines), soft_wrap=True)
-
-
-def awaited(settings: Settings) -> str:
-    """What else than its step scans without labels wait for."""
-    ready = settings.method.unlabelled.ready
-    return f" where the teacher finds {ready:.0%} of the structures in them" if ready else ""
-
-
-def took_part(task: Task) -> str:
-    """In how many steps scans without labels did; if in none, why."""
-    learner = task.learner
-    if learner.joined_steps:
-        return f"Scans without labels took part in {learner.joined_steps} of {learner.step} steps."
-    why = learner.found.told(learner.unlabelled.ready)
-    return f"A plain training: {why} (--method.unlabelled.ready). Train for longer: more --steps."
 
 
 def left_out(run: Run, dataset: Dataset) -> str:

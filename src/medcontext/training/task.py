@@ -79,7 +79,7 @@ class Task(Steps):
     def _log(self, losses: Losses) -> None:
         step = max(0, self.step - 1)
         values = {f"train/{name}": value for name, value in losses._asdict().items()}
-        if self.learner.trust is None or self.learner.trust.waiting:
+        if self.learner.trust is None:
             del values["train/unlabelled"]  # a curve of zeros
         self.log("loss", losses.loss, prog_bar=True, logger=False)
         if self.learner.mask is not None:
@@ -95,8 +95,8 @@ class Task(Steps):
         trust = self.learner.trust
         if trust is None:
             return {}
-        values = {} if trust.waiting else {"unlabelled/trusted": trust.share}
-        for key in ("known",) if trust.waiting else ("sure", "agreement", "known"):
+        values = {"unlabelled/trusted": trust.share}
+        for key in ("sure", "agreement", "known"):
             each = getattr(trust, key)
             values[f"unlabelled/{key}"] = (each if self.learner.regions else each[1:]).nanmean()
             values |= {f"unlabelled/{key}/{name}": value for name, value in zip(self.structures, each, strict=False)}

@@ -39,7 +39,7 @@ from medcontext.method import Unlabelled
 from medcontext.settings import MethodSettings
 
 class {TRAINER}(MedContextMixin, nnUNetTrainer):
-    method = MethodSettings(unlabelled=Unlabelled(start=0.5, ready=0))
+    method = MethodSettings(unlabelled=Unlabelled(start=0.5))
     epochs = 1
 
     def initialize(self):

@@ -22,7 +22,7 @@ from tests.integrations.nnunet.test_trainer import batches, first_step_like_stoc
 
 pytestmark = pytest.mark.slow
 BALLS = "Dataset001_Balls"
-AT_ONCE = MethodSettings(unlabelled=Unlabelled(start=0.0, ready=0, threshold=0.0))
+AT_ONCE = MethodSettings(unlabelled=Unlabelled(start=0.0, threshold=0.0))
 
 
 def preprocess(dataset: str, *options: str) -> int:
@@ -122,9 +122,7 @@ def test_a_scan_is_mirrored_as_the_crop_that_it_is_filled_with(
 def test_they_join_when_the_teacher_is_worth_asking(ready: Path, world: World) -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    trainer = started(
-        world, ours(nnUNetTrainer, method=MethodSettings(unlabelled=Unlabelled(start=0.5, ready=0, threshold=0)))
-    )
+    trainer = started(world, ours(nnUNetTrainer, method=MethodSettings(unlabelled=Unlabelled(start=0.5, threshold=0))))
     terms = [trainer.train_step(batch) for batch in batches(trainer, 3)]  # of four
     assert [float(step["unlabelled"]) > 0 for step in terms] == [False, False, True]
     assert [float(step["masked"]) for step in terms] == [0, 0, 0], "a plain start"

@@ -217,16 +217,9 @@ class MedContextMixin(Base):
         # nnU-Net's logger takes none but its own curves.
         terms = {name: [float(step[name]) for step in train_outputs] for name in Losses._fields[1:]}
         text = ", ".join(f"{name} {sum(values) / len(values):.4f}" for name, values in terms.items() if any(values))
-        self.print_to_log_file(f"MedContext: {text}{self._trusted()}")
-
-    def _trusted(self) -> str:
-        """What the teacher knows of scans without labels."""
         trust = self.learner.trust
-        if trust is None:
-            return ""
-        if trust.waiting:
-            return f"; {self.learner.found.told(self.learner.unlabelled.ready)}"
-        return f"; the teacher is sure on {float(trust.share):.0%} of the unlabelled voxels"
+        trusted = f"; the teacher is sure on {float(trust.share):.0%} of the unlabelled voxels" if trust else ""
+        self.print_to_log_file(f"MedContext: {text}{trusted}")
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's, with the teacher, whole or not at all; beside the best and the final one the teacher's alone."""
