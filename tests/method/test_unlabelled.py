@@ -190,3 +190,10 @@ def test_trust_is_counted_on_the_scans_voxels_alone() -> None:
 def test_what_cannot_be_is_refused_in_words(make: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()
+
+
+def test_the_mean_over_structures_leaves_the_background_out() -> None:
+    found = Found()
+    assert found.mean == 0
+    found.update(torch.tensor([0.9, 0.1, 0.0]), torch.tensor([0.6, 0.1, 0.3]))
+    assert found.mean == pytest.approx(0.5)

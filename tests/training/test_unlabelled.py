@@ -11,6 +11,7 @@ import torch
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS
+from medcontext.method.found import Found
 from medcontext.run import read_run
 from medcontext.training.task import Task
 from tests.conftest import write_blobs
@@ -180,3 +181,14 @@ def test_the_watched_scan_shows_the_teachers_target(balls: Path, tmp_path: Path)
     assert len({volume.shape for volume in volumes.values()}) == 1
     assert set(np.unique(volumes["sure"].dataobj)) <= {0, 1}
     assert set(np.unique(volumes["teacher"].dataobj)) <= {0, 200, 500}
+
+
+@pytest.mark.parametrize(("found", "little"), [(0.59, True), (0.6, False)])
+def test_a_training_says_how_much_the_teacher_found_at_last(
+    balls: Path, tmp_path: Path, found: float, little: bool, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(Found, "mean", property(lambda _: found))
+    assert main(arguments(balls, tmp_path / "run", *REST, *STEPS)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"the teacher found {found:.0%} of the structures' usual share in the scans without labels" in printed
+    assert ("needs more --steps, or labels" in printed) == little

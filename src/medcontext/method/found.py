@@ -51,6 +51,11 @@ class Found:
             known[0] = 1
         return known
 
+    @property
+    def mean(self) -> float:
+        """How much of the structures is known, on average, 0 to 1."""
+        return float(self.known()[int(self.background) :].mean()) if self.updates else 0.0
+
     def state(self) -> dict[str, Any]:
         """What a resumed training needs."""
         return {"updates": self.updates, **{key: share.cpu() for key, share in self.seen.items()}}

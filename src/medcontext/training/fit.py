@@ -36,6 +36,7 @@ from medcontext.training.task import Task
 from medcontext.training.validation import Validation
 from medcontext.training.watch import Watch, watched
 
+LITTLE = 0.6  # of the structures: what was trained out found 0.9 and more, what ended too early 0.1 to 0.6
 VALIDATIONS = 10  # in a run, where the settings do not say how often
 
 
@@ -132,6 +133,8 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, pl
     run_steps(task, progress, place, lambda trainer: loaders(run, store, scans, task, trainer))
     if place.first and progress.given_up():
         console.print(progress.why_given_up(task), soft_wrap=True)
+    if place.first and scans.cases:
+        console.print(known_at_last(task), soft_wrap=True)
     if place.first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
@@ -223,6 +226,15 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
         f"output {run.folder}",
     ]
     console.print(Text.assemble(*lines), soft_wrap=True)
+
+
+def known_at_last(task: Task) -> str:
+    """What the teacher came to find in scans without labels, and what follows from too little."""
+    found = task.learner.found.mean
+    text = f"At last the teacher found {found:.0%} of the structures' usual share in the scans without labels."
+    if found >= LITTLE:
+        return text
+    return f"{text} That is little: the network has not learnt them yet, and needs more --steps, or labels, first."
 
 
 def left_out(run: Run, dataset: Dataset) -> str:
