@@ -35,6 +35,7 @@ def test_wrong_gradients_are_found_where_they_are(size: tuple[int, int, int]) ->
         nn.Conv3d(4, 8, 3, stride=2, padding=1),
         nn.Conv3d(8, 8, 3, padding=1, groups=8, bias=False),
         nn.ConvTranspose3d(4, 8, 2, stride=2),
+        nn.Conv3d(4, 8, 3, padding=1).requires_grad_(False),
     ],
 )
 def test_right_gradients_pass(convolution: nn.Module) -> None:

@@ -55,7 +55,7 @@ class Trial:
 
 def wrong(convolution: _ConvNd, size: tuple[int, ...]) -> bool:
     """Whether a convolution over one map of `size` has other gradients in bf16 than in 32 bits."""
-    tried = copy.deepcopy(convolution).float()
+    tried = copy.deepcopy(convolution).float().requires_grad_()  # a teacher's has no gradient
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, tried.in_channels, *size, generator=generator)
     with torch.autocast("cpu", enabled=False):

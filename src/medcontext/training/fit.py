@@ -133,7 +133,7 @@ def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, pl
     run_steps(task, progress, place, lambda trainer: loaders(run, store, scans, task, trainer))
     if place.first and progress.given_up():
         console.print(progress.why_given_up(task), soft_wrap=True)
-    if place.first and scans.cases:
+    if place.first and task.learner.found.updates:
         console.print(known_at_last(task), soft_wrap=True)
     if place.first:
         console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
