@@ -189,7 +189,7 @@ def test_a_wrong_split_is_refused(split: dict, words: list[str], data: Path, tmp
         (["--crop_size=[15,16,8]"], ["cannot take crop_size (15, 16, 8)", "use a crop_size of (16, 16, 8)"]),
         (["--crop_size=[20,20,8]"], ["patch_size must divide the crop"]),
         (["--method.mask.ratio=2"], ["ratio", "between 0 and 1, got 2"]),
-        (["--method.mask.space=tokens"], ["unetr", "voxels"]),
+        (["--method=reference", "--method.mask.patch_size=8"], ["unetr", "voxels"]),
         (["--prepare.spacing=[1,1,-1]"], ["spacing"]),
         (["--window.overlap=1"], ["overlap", "below 1"]),
         (["--watch_cases=-1"], ["watch_cases must be at least 0, got -1"]),

@@ -119,6 +119,7 @@ class MethodSettings:
     def step_cost(self) -> float:
         """Of a step without unlabelled scans, in plain steps: a backward pass counts as two forward ones.
 
+        >>> from dataclasses import replace
         >>> paper = MethodSettings(fill="token", share=1, clean="all", consistency="paper")
         >>> paper.step_cost == 7 / 3, replace(paper, share=0.5, clean="rest").step_cost == 7 / 6
         (True, True)
