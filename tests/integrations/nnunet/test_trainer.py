@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from tests.integrations.nnunet.conftest import World
 pytestmark = pytest.mark.slow
 NUMBERS = itertools.count()
 STATE = "medcontext"
+WHOLE_AND_MASKED = MethodSettings(
+    consistency="paper", fill="token", share=1.0, clean="all", unlabelled=Unlabelled(view="none")
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +33,10 @@ def stock(world: World) -> type:
 
 
 def ours(base: type, **attributes: Any) -> type:
-    """A trainer with the method, labels alone where nothing else is said."""
+    """A trainer with the method, equation 4 on labels alone where nothing else is said."""
     from medcontext.integrations.nnunet import MedContextMixin
 
-    given = {"method": MethodSettings(unlabelled=Unlabelled(view="none")), **attributes}
+    given = {"method": WHOLE_AND_MASKED, **attributes}
     return type(f"nnUNetTrainerTried{next(NUMBERS)}", (MedContextMixin, base), given)  # a folder of results each
 
 
@@ -81,13 +85,24 @@ def test_the_whole_views_first_loss_is_stocks_to_the_digit(world: World, configu
 
 
 def test_without_weights_the_trajectory_is_stocks(world: World, stock: type) -> None:
-    nothing = MethodSettings(beta=0, masked_loss=False, unlabelled=Unlabelled(view="none"))
+    nothing = replace(WHOLE_AND_MASKED, beta=0, masked_loss=False)
     plain, with_method = started(world, stock), started(world, ours(stock, method=nothing))
     with_method.network.load_state_dict(plain.network.state_dict())
     for batch in batches(plain, 3):
         assert float(with_method.train_step(copy.deepcopy(batch))["loss"]) == float(plain.train_step(batch)["loss"])
     assert same(plain.network, with_method.network)
     assert not same(plain.network, with_method.learner.teacher.network), "the teacher must lag behind"
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_labelled_crops_are_filled_into_one_another(world: World, stock: type, configuration: str) -> None:
+    """The default on labels alone, whose labels are of as many sizes as nnU-Net's network has outputs."""
+    trainer = started(world, ours(stock, method=MethodSettings(unlabelled=Unlabelled(view="none"))), configuration)
+    for batch in batches(trainer, 2):
+        assert len(batch["target"]) > 1
+        step = trainer.train_step(batch)
+        assert min(float(step["loss"]), float(step["masked"])) > 0
+        assert float(step["consistency"]) == 0
 
 
 def test_what_hides_and_what_is_hidden(world: World, stock: type) -> None:
