@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from medcontext.errors import InputError
-from medcontext.method.losses import heads
+from medcontext.method.losses import heads, resize_label
 from medcontext.method.targets import Target
 
 Label = Tensor | Sequence[Tensor]
@@ -86,9 +85,7 @@ def labels_before(label: Label, mask: Tensor) -> Label:
     """The same of labels; of a coarser one the voxels that nearest neighbours, as nnU-Net takes them, make it of."""
     if isinstance(label, Tensor):
         return before(label, mask)
-    sizes = (each.shape[2:] for each in label)
-    masks = (F.interpolate(mask.float(), size, mode="nearest-exact").bool() for size in sizes)
-    return [before(each, coarse) for each, coarse in zip(label, masks, strict=True)]
+    return [before(each, resize_label(mask, each.shape[2:])) for each in label]
 
 
 def shares_of(target: Target) -> Tensor:

@@ -131,12 +131,13 @@ def expected_shares(store: Store, run: Run) -> torch.Tensor:
 def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, place: Place) -> None:
     """Run the steps that are left."""
     run_steps(task, progress, place, lambda trainer: loaders(run, store, scans, task, trainer))
-    if place.first and progress.given_up():
+    if not place.first:
+        return
+    if progress.given_up():
         console.print(progress.why_given_up(task), soft_wrap=True)
-    if place.first and task.learner.found.updates:
+    if task.learner.found.updates:
         console.print(known_at_last(task), soft_wrap=True)
-    if place.first:
-        console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
+    console.print(f"Trained. Now: medcontext predict --run {run.folder} --input DIR --output DIR", soft_wrap=True)
 
 
 def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> Any:
