@@ -144,7 +144,9 @@ def told(arm: str) -> str:
         return PEERS[arm]
     beside = " on top of all steps" if ARMS[arm].on_top else ", half of the cost"
     start = f", from a pretraining by {ARMS[arm].pretrain}{beside}" if ARMS[arm].pretrain else ""
-    return f"method {ARMS[arm].method} {shown(ARMS[arm].changes)}{start}"
+    shares = {"development": "to choose settings on", "report": "that are reported"}
+    more = "".join(f", with the images of the cases {shares[part]}, without labels" for part in ARMS[arm].more)
+    return f"method {ARMS[arm].method} {shown(ARMS[arm].changes)}{start}{more}"
 
 
 def shown(settings: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ class Arm:
         method: a name, as `--method` takes it.
         changes: settings that differ from the method's, and from those of all arms.
         unlabelled: whether the scans without labels take part.
-        tested: whether the images of the reported cases take part, too, without their labels.
+        more: parts of the study, `Parts.development` or `Parts.report`, whose images take part, too, without labels.
         cost: in units of the baseline's.
         all_labels: the scans without labels have theirs after all: the ceiling of what they can bring at this cost.
         retrain: half of the cost trains on the labels, the other half anew on these and on the first network's
@@ -28,7 +28,7 @@ class Arm:
     method: str = "none"
     changes: dict[str, Any] = field(default_factory=dict)
     unlabelled: bool = False
-    tested: bool = False
+    more: tuple[str, ...] = ()
     cost: float = 1.0
     retrain: bool = False
     all_labels: bool = False
@@ -80,8 +80,10 @@ ARMS = {
     "medcontext": ours(),
     "medcontext twice": Arm("medcontext", unlabelled=True, cost=2.0),
     "medcontext four times": Arm("medcontext", unlabelled=True, cost=4.0),
-    "medcontext, test scans too": Arm("medcontext", unlabelled=True, tested=True),
-    "medcontext, test scans too, four times": Arm("medcontext", unlabelled=True, tested=True, cost=4.0),
+    "medcontext, more scans": Arm("medcontext", unlabelled=True, more=("development",)),
+    "medcontext, more scans, four times": Arm("medcontext", unlabelled=True, more=("development",), cost=4.0),
+    "medcontext, test scans too": Arm("medcontext", unlabelled=True, more=("report",)),
+    "medcontext, test scans too, four times": Arm("medcontext", unlabelled=True, more=("report",), cost=4.0),
     "any place": ours(place="any"),
     "any place twice": replace(ours(place="any"), cost=2.0),
     "not kept open": ours(keep_open=False),

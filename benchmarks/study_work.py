@@ -108,9 +108,9 @@ class Work:
     def scans(self, arm: Arm, turn: int) -> list[str]:
         """As `--unlabelled` takes them."""
         found = ["rest"] if arm.unlabelled else []
-        if arm.tested:
-            listed = self.folder / f"tested-{turn}.json"
-            self.write_list(listed, {}, self.study.parts(self.names, turn).report)
+        for part in arm.more:
+            listed = self.folder / f"{part}-{turn}.json"
+            self.write_list(listed, {}, getattr(self.study.parts(self.names, turn), part))
             found.append(str(listed))
         return found
 
@@ -124,7 +124,7 @@ class Work:
             arm = ARMS[name]
             if arm.method == "none":
                 return 1.0
-            name = "medcontext" if arm.pretrain or arm.tested else without_length(name)
+            name = "medcontext" if arm.pretrain or arm.more else without_length(name)
         known = json.loads(costs.read_text()) if costs.exists() else {}
         if name not in known:
             with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
