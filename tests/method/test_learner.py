@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medcontext import MedContext, TubeMask, Unlabelled
 from medcontext.errors import InputError
+from medcontext.method import TokenAdapter
 from medcontext.method.losses import consistency
 from medcontext.method.masking import expand
 from medcontext.method.targets import region_target
@@ -175,6 +176,14 @@ def test_the_teachers_logits_are_gone_before_the_masked_views_backward_pass() ->
 def test_values_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(InputError):
         MedContext(nn.Conv3d(1, 2, 1), **({"total_steps": 10} | wrong))
+
+
+def test_an_adapter_that_would_hide_nothing_is_refused() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 2, 4, 4), nn.Upsample(scale_factor=4))
+    tokens = TokenAdapter(network, "0", channels=2, token_size=(4, 4, 4))
+    with pytest.raises(InputError, match="voxels fill the tubes, and TokenAdapter would hide nothing"):
+        MedContext(network, adapter=tokens, fill="labelled", total_steps=10)
+    MedContext(network, adapter=tokens, total_steps=10)
 
 
 def train_three_steps(network: nn.Module, batches: list, masks: list, part: slice) -> dict[str, torch.Tensor]:

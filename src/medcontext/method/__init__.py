@@ -5,20 +5,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medcontext.method.adapters import TokenAdapter, VoxelAdapter
-    from medcontext.method.learner import Losses, MedContext
+    from medcontext.method.learner import MedContext
     from medcontext.method.losses import DeepSupervision, DiceCE, consistency
     from medcontext.method.masking import CubeMask, TubeMask
     from medcontext.method.momentum import Momentum, ReferenceMomentum
     from medcontext.method.teacher import EMATeacher
+    from medcontext.method.terms import Losses
     from medcontext.method.unlabelled import Unlabelled
 
 HOMES = {
     "adapters": ("TokenAdapter", "VoxelAdapter"),
-    "learner": ("Losses", "MedContext"),
+    "learner": ("MedContext",),
     "losses": ("DeepSupervision", "DiceCE", "consistency"),
     "masking": ("CubeMask", "TubeMask"),
     "momentum": ("Momentum", "ReferenceMomentum"),
     "teacher": ("EMATeacher",),
+    "terms": ("Losses",),
     "unlabelled": ("Unlabelled",),
 }
 __all__ = [

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from medcontext.method.targets import Target
+
 MOMENTUM = 0.99  # of the running shares
 ENOUGH = 0.7  # of the expected share, from which a class counts as found: scans differ
 
@@ -54,7 +56,7 @@ class Found:
     @property
     def mean(self) -> float:
         """How much of the structures is known, on average, 0 to 1."""
-        return float(self.known()[int(self.background) :].mean()) if self.updates else 0.0
+        return float(structures_mean(self.known(), self.background)) if self.updates else 0.0
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs."""
@@ -80,3 +82,25 @@ class Trust(NamedTuple):
     sure: Tensor
     agreement: Tensor
     known: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, target: Target, theirs: Tensor, regions: bool, known: Tensor) -> "Trust":
+        """Compare the student's logits (M, K, H, W, D) with the target on the scan's voxels, (M, 1, H, W, D)."""
+        said = (target.share > 0.5) & theirs  # (M, K, H, W, D)
+        sure = said & (target.weight > 0)
+        if regions:
+            same = logits > 0
+        else:
+            same = logits.max(1, keepdim=True).indices == target.share.max(1, keepdim=True).indices
+        volume = (0, *range(2, logits.dim()))
+        return cls(
+            share=((target.weight > 0) & theirs).float().sum() / (target.weight.shape[1] * theirs.sum().clamp_min(1)),
+            sure=sure.sum(volume) / said.sum(volume),
+            agreement=(sure & same).sum(volume) / sure.sum(volume),
+            known=known,
+        )
+
+
+def structures_mean(values: Tensor, background: bool) -> Tensor:
+    """The mean of (K,) over the structures that have one: without class 0, where that is the background."""
+    return values[int(background) :].nanmean()

@@ -1,14 +1,12 @@
 """MedContext around any segmentation network (Gani et al., MICCAI 2024, section 2)."""
 
 import functools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from medcontext.errors import InputError
 from medcontext.method.adapters import Adapter, VoxelAdapter
@@ -27,38 +25,12 @@ from medcontext.method.batches import (
 from medcontext.method.found import Found, Trust
 from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, consistency
 from medcontext.method.masking import CubeMask, TubeMask, expand
-from medcontext.method.momentum import Momentum
+from medcontext.method.momentum import Momentum, risen
+from medcontext.method.parallel import average, average_gradient
 from medcontext.method.targets import Target, label_target, teacher_target
 from medcontext.method.teacher import EMATeacher
+from medcontext.method.terms import Losses
 from medcontext.method.unlabelled import Unlabelled
-
-
-class Losses(NamedTuple):
-    """The terms of a step, each a scalar; a term that is switched off is zero.
-
-    `loss` is their weighted sum. Equation 4 has the first three that follow; `unlabelled` is that of the views with
-    scans without labels, filled ones with the labelled voxels in them.
-    """
-
-    loss: Tensor
-    whole: Tensor
-    masked: Tensor
-    consistency: Tensor
-    unlabelled: Tensor
-
-    def detach(self) -> "Losses":
-        return Losses(*(term.detach() for term in self))
-
-    @classmethod
-    def of(cls, loss: Tensor, **terms: Tensor) -> "Losses":
-        """One view's terms; those that are not named are zero."""
-        zero = torch.zeros_like(loss.detach())
-        return cls(loss, *(terms.get(name, zero) for name in cls._fields[1:]))
-
-    @classmethod
-    def sum(cls, views: "Sequence[Losses]") -> "Losses":
-        """The terms of several views together."""
-        return cls(*(functools.reduce(torch.add, terms) for terms in zip(*views, strict=True)))
 
 
 class MedContext(nn.Module):
@@ -150,6 +122,11 @@ class MedContext(nn.Module):
             raise InputError(f"share is a fraction of the batch, above 0 to 1; got {share}.")
         if clean == "rest" and target == "student" and mask is not None:
             raise InputError("With clean 'rest' the student does not see the masked crops whole; use target 'teacher'.")
+        if fill == "labelled" and not isinstance(adapter, VoxelAdapter | None) and unlabelled.view != "masked":
+            raise InputError(
+                f"With fill 'labelled' voxels fill the tubes, and {type(adapter).__name__} would hide nothing; use "
+                "fill 'token', or leave the adapter out."
+            )
         self.network = network
         self.teacher = EMATeacher(network, buffers)
         self.mask = mask
@@ -274,7 +251,8 @@ class MedContext(nn.Module):
                 backward(terms.loss)
                 done.append(terms.detach())
                 del terms
-        self._average_embedding_gradient()
+        if self.adapter is not None:  # it lives outside the wrapped network
+            average_gradient(self.adapter.embedding, self.network)
         return Losses.sum(done)
 
     def update_teacher(self) -> None:
@@ -406,7 +384,7 @@ class MedContext(nn.Module):
         said = teacher_target(logits, threshold=0.0, regions=self.regions) if rule.target == "soft" else target
         said = said._replace(weight=torch.ones_like(said.weight))  # also where it is not sure
         labels = self.read_label(label, logits.shape[1])
-        known = self.found.update(self._average(shares_of(said)), self._average(shares_of(labels)))
+        known = self.found.update(average(shares_of(said), self.network), average(shares_of(labels), self.network))
         target = target.kept_open(known) if rule.keep_open else target
         return target, logits if rule.target == "consistency" else None
 
@@ -464,35 +442,7 @@ class MedContext(nn.Module):
         if not self.observing:
             return
         logits = first_head(outputs, target.share)
-        said = (target.share > 0.5) & theirs  # (M, K, H, W, D)
-        sure = said & (target.weight > 0)
-        if self.regions:
-            same = logits > 0
-        else:
-            same = logits.max(1, keepdim=True).indices == target.share.max(1, keepdim=True).indices
-        volume = (0, *range(2, logits.dim()))
-        self.trust = Trust(
-            share=((target.weight > 0) & theirs).float().sum() / (target.weight.shape[1] * theirs.sum().clamp_min(1)),
-            sure=sure.sum(volume) / said.sum(volume),
-            agreement=(sure & same).sum(volume) / sure.sum(volume),
-            known=self.found.known(),
-        )
-
-    def _average(self, share: Tensor) -> Tensor:
-        """The mean over all processes, so that all of them know the same."""
-        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-            return share
-        group = self.network.process_group if isinstance(self.network, DistributedDataParallel) else None
-        torch.distributed.all_reduce(share, group=group)
-        return share / torch.distributed.get_world_size(group)
-
-    def _average_embedding_gradient(self) -> None:
-        # The embedding lives outside the wrapped network, so DistributedDataParallel does not average its gradient.
-        if isinstance(self.network, DistributedDataParallel) and self.adapter is not None:
-            gradient = self.adapter.embedding.grad
-            if gradient is not None:
-                torch.distributed.all_reduce(gradient, group=self.network.process_group)
-                gradient /= torch.distributed.get_world_size(self.network.process_group)
+        self.trust = Trust.of(logits, target, theirs, self.regions, self.found.known())
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"step": self.step, "found": self.found.state()}
@@ -500,8 +450,3 @@ class MedContext(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.found.restore(state.get("found", {"updates": 0}))  # older checkpoints lack it
-
-
-def risen(step: float, length: float) -> float:
-    """How far a ramp-up over `length` steps has come, `exp(-5 (1 - t)^2)` (Tarvainen and Valpola, 2017)."""
-    return 1.0 if step >= length else math.exp(-5 * (1 - step / length) ** 2)

@@ -71,3 +71,8 @@ class ReferenceMomentum(Momentum):
     def at(self, step: int, total_steps: int) -> float:
         length = self.warmup_epochs * self.steps_per_epoch
         return self.momentum * (step % self.steps_per_epoch) / max(1, length - 1)
+
+
+def risen(step: float, length: float) -> float:
+    """How far a ramp-up over `length` steps has come, `exp(-5 (1 - t)^2)` (Tarvainen and Valpola, 2017)."""
+    return 1.0 if step >= length else math.exp(-5 * (1 - step / length) ** 2)

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medcontext.data.augment import Augment
 from medcontext.method import Losses, MedContext
+from medcontext.method.found import structures_mean
 from medcontext.settings import Settings
 from medcontext.training.own import OwnTransform
 from medcontext.training.steps import Steps
@@ -98,6 +99,6 @@ class Task(Steps):
         values = {"unlabelled/trusted": trust.share}
         for key in ("sure", "agreement", "known"):
             each = getattr(trust, key)
-            values[f"unlabelled/{key}"] = (each if self.learner.regions else each[1:]).nanmean()
+            values[f"unlabelled/{key}"] = structures_mean(each, background=not self.learner.regions)
             values |= {f"unlabelled/{key}/{name}": value for name, value in zip(self.structures, each, strict=False)}
         return values
