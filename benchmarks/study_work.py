@@ -157,7 +157,7 @@ class Work:
         place = self.place(name, turn, seed)
         if not (place / "scores" / "summary.json").exists():
             self.make(name, turn, seed)
-            self.call(mc.evaluate, place / "predictions", self.data, place / "scores")
+            self.call(mc.evaluate, place / "predictions", self.data, place / "scores", overwrite=True)  # of one cut off
 
     def make(self, name: str, turn: int, seed: int) -> None:
         """Train and predict."""
@@ -195,7 +195,7 @@ class Work:
                 for case in self.study.parts(self.names, turn).report:
                     (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
                     (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
-            self.call(mc.evaluate, chosen, self.data, folder / "scores")
+            self.call(mc.evaluate, chosen, self.data, folder / "scores", overwrite=True)
         return folder / "scores"
 
     def restored(self, earlier: Rows) -> dict[tuple[str, int], Path]:
