@@ -92,6 +92,8 @@ ARMS = {
     "every crop filled": ours(share=1),
     "every crop filled, both ways": ours(share=1, both=True),
     "threshold 0.95": ours(threshold=0.95),
+    "threshold 0.5": ours(threshold=0.5),
+    "threshold 0.5 four times": replace(ours(threshold=0.5), cost=4.0),
     "weight 1": ours(weight=1),
     "weight 1 four times": replace(ours(weight=1), cost=4.0),
     "soft": ours(target="soft"),
