@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import medcontext as mc
 from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.networks import build_network
 from medcontext.pretrain_settings import PretrainSettings
+from medcontext.pretraining import simclr
 from medcontext.run import Pretraining, read_pretraining
 from medcontext.training import fit
 from medcontext.training.held_out import HeldOut
@@ -80,6 +83,8 @@ def test_every_objective_learns_from_scans_and_shows_what_it_makes_of_them(
     assert sorted(logged(output, "train/loss")) == [1, 2, 3, 4]
     assert sorted(logged(output, "val/loss")) == [2, 4]
     assert Image.open(output / "restored.png").size[0] > 300
+    curves = EventAccumulator(str(output / "tensorboard" / "version_0"), size_guidance={"images": 0}).Reload()
+    assert [picture.step for picture in curves.Images("restored")] == [2, 4]
     facts = json.loads((output / "pretraining.json").read_text())
     assert (facts["step"], facts["dataset"]) == (4, "Balls")
     pretraining = read_pretraining(output)
@@ -193,6 +198,40 @@ def test_scans_are_prepared_like_those_of_a_run(balls: Path, tmp_path: Path) -> 
     assert "whatever the settings or their preset say of --prepare" in given.remarks[0]
     with pytest.raises(InputError, match="has the channels MRI, and --channels says CT"):
         find_like(str(run.folder), PretrainSettings.preset(objective="mae"), ["CT"])
+
+
+def test_the_best_has_the_lowest_loss_on_scans_held_out_and_the_last_is_the_end(balls: Path, tmp_path: Path) -> None:
+    """With so high a rate it gets worse, so that the two are not one."""
+    more = ("--steps=6", "--validate_every=1", "--optimizer.lr=0.5", "--optimizer.warmup=0.5", "--optimizer.lr_end=0")
+    assert main(arguments(balls, tmp_path / "pre", "simmim", *more)) == 0
+    losses = logged(tmp_path / "pre", "val/loss")
+    best, last = tensors(tmp_path / "pre", "best"), tensors(tmp_path / "pre")
+    assert best["step"] == min(losses, key=losses.__getitem__) != 6
+    assert last["step"] == 6
+    assert -best["best"] == pytest.approx(min(losses.values()))
+
+
+def test_a_part_of_the_loss_that_is_0_is_told_too(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as SimCLR's share of crops whose other view is the nearest."""
+    monkeypatch.setattr(simclr, "partners", lambda similarity: torch.full((len(similarity),), -1))
+    monkeypatch.setattr(simclr, "contrastive", lambda similarity: similarity.logsumexp(1).mean())
+    assert main(arguments(balls, tmp_path / "pre", "simclr", "--steps=1", "--held_out=0")) == 0
+    assert "(found 0.000)" in capsys.readouterr().out
+
+
+def test_a_training_of_another_network_is_told_the_options_that_fit(
+    pretrained: Path, balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "--data", str(balls), "--output", str(tmp_path / "run"), "--init", str(pretrained)]
+    train += ["--accelerator=cpu", "--crop_size=[32,32,16]", "--steps=1", "--method=none", "--watch_cases=0"]
+    for network in ([], ["--network=unetr", "--network_args.hidden_size=48", *NETWORK[2:]]):
+        assert main([*train, *network]) == 2
+        said = message(capsys)
+        options = shlex.split(said[said.index("--network unetr") :].split(", and no more")[0])
+        assert "Train that network" in said
+    assert main([*train, *options]) == 0
 
 
 @pytest.mark.slow

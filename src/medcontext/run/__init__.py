@@ -7,7 +7,7 @@ from medcontext.run.folder import FILES, Run, Training, read_run
 from medcontext.run.folds import FOLDS, PREDICTIONS, fold_folder, home, read_runs
 from medcontext.run.inputs import INPUTS, Inputs, go_on_command
 from medcontext.run.pretraining import RECORD, Pretraining, read_pretraining
-from medcontext.run.weights import INITIAL, initial_remarks, load_weights
+from medcontext.run.weights import INITIAL, initial_remarks, load_weights, network_options
 
 __all__ = [
     "FILES",
@@ -31,6 +31,7 @@ __all__ = [
     "load_network",
     "load_weights",
     "make_network",
+    "network_options",
     "read_checkpoint",
     "read_pretraining",
     "read_run",

@@ -1,5 +1,7 @@
 """Weights for a network that starts where another training ended, ours or somebody else's."""
 
+import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -105,6 +107,13 @@ def _check_enough(
         InputError: naming what does not.
     """
     where = f"{report.file} ({report.container})" if report.container else str(report.file)
+    about, little = report.network or {}, report.share < ENOUGH and not partial
+    if "name" in about and (little or not report.numbers(*TAKEN)):
+        of = network_options(about["name"], about.get("args") or {})
+        raise InputError(
+            f"{report.file} has the weights of {of}, and no more than {report.share:.1%} of {report.encoder_words} here "
+            "fits them. Train that network: give it these options."
+        )
     if not report.numbers(*TAKEN):
         there = [name for state in found.values() for name in state]
         if not there:
@@ -116,7 +125,7 @@ def _check_enough(
             f"this network: {'; '.join(misfit[:3]) or names}. Choose the network that it is of by --network and "
             "--network_args."
         )
-    if report.share < ENOUGH and not partial:
+    if little:
         inside = [each for each in report.tensors if each.name.startswith(report.encoder)]
         lacking = [f"{each.name} ({each.how})" for each in inside if each.fate == "shape differs"][:3]
         missing = Counter(".".join(each.name.split(".")[:3]) for each in inside if each.fate == "missing")
@@ -126,6 +135,15 @@ def _check_enough(
             f"{listed(lacking)}. Choose its network by --network and --network_args, or start from that much with "
             "--init_partial."
         )
+
+
+def network_options(name: str, args: Mapping[str, Any]) -> str:
+    """By which a command builds a network.
+
+    >>> network_options("unetr", {"hidden_size": 48})
+    '--network unetr --network_args \'{"hidden_size": 48}\''
+    """
+    return f"--network {name}" + (f" --network_args {shlex.quote(json.dumps(args))}" if args else "")
 
 
 def initial_remarks(report: KeyReport, run: Run) -> list[str]:
@@ -200,9 +218,9 @@ def _misfit(report: KeyReport, network: nn.Module, state: Mapping[str, Tensor]) 
 
     shown = "; ".join(f"{name} is {said(state, name)} there, {said(own, name)} here" for name in wrong[:3])
     crop = ",".join(map(str, about.get("crop_size", [])))
+    of = network_options(str(about.get("name")), about.get("args") or {})
     return (
         f"The weights of {report.file} do not fit: {len(wrong)} tensors differ, and not in the number of labels alone "
-        f"({shown}). They are of --network {about.get('name')} --network_args '{about.get('args')}' --crop_size "
-        f"[{crop}], for {counted(about.get('in_channels') or 0, 'channel')}. Train that network, or take what fits of "
+        f"({shown}). They are of {of} --crop_size [{crop}], for {counted(about.get('in_channels') or 0, 'channel')}. Train that network, or take what fits of "
         "them by --init_partial."
     )

@@ -30,6 +30,7 @@ from medcontext.run import (
     Inputs,
     Pretraining,
     Training,
+    network_options,
     read_pretraining,
     read_run,
 )
@@ -196,7 +197,8 @@ def fit(run: Pretraining, scans: Sequence[StoredCase], task: PretrainTask, progr
     """Run the steps that are left."""
     run_steps(task, progress, place, lambda trainer: batches(run, scans, task, trainer), unused=True)
     if place.first:
-        console.print(f"Pretrained. Now: medcontext train --init {run.folder} --data DATASET ...", soft_wrap=True)
+        network = network_options(run.settings.network, run.settings.network_args)
+        console.print(f"Pretrained. Now: medcontext train --init {run.folder} {network} --data DATASET ...", soft_wrap=True)
 
 
 def batches(run: Pretraining, scans: Sequence[StoredCase], task: PretrainTask, trainer: Any) -> Any:

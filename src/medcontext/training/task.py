@@ -48,7 +48,8 @@ class Task(Steps):
         return self.learner.step
 
     def terms(self) -> dict[str, float]:
-        return {} if self.losses is None else {name: float(value) for name, value in self.losses._asdict().items()}
+        found = {} if self.losses is None else {name: float(value) for name, value in self.losses._asdict().items()}
+        return {name: value for name, value in found.items() if value or name == "loss"}  # 0: switched off
 
     def training_step(self, batch: dict[str, Any], _index: int) -> None:
         seed = self.step_seed()

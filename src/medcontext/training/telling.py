@@ -57,7 +57,7 @@ class Telling(Callback):
         seconds = (time.monotonic() - self.began[1]) / max(1, step - self.began[0])
         parts, terms = [f"step {step}/{total}"], task.terms()
         if terms:
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if value and name != "loss")
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name != "loss")
             parts.append(f"loss {terms['loss']:.3f} ({shown})")
         if metrics:
             parts += self.progress.told(metrics)
