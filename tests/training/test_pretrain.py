@@ -1,5 +1,4 @@
 import json
-import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +16,8 @@ from medcontext.networks import build_network
 from medcontext.pretrain_settings import PretrainSettings
 from medcontext.pretraining import simclr
 from medcontext.run import Pretraining, read_pretraining
-from medcontext.training import fit
 from medcontext.training.held_out import HeldOut
 from medcontext.training.pretrain import find_like, make_objective
-from medcontext.training.task import Task
 from tests.conftest import write_blobs
 from tests.training.commands import interrupt, logged, start_command
 
@@ -95,26 +92,6 @@ def test_every_objective_learns_from_scans_and_shows_what_it_makes_of_them(
     assert sum(not torch.equal(value, after[name]) for name, value in start.items()) > len(start) / 2
 
 
-def test_the_encoder_starts_as_it_was_pretrained_and_the_rest_as_it_would_have(
-    pretrained: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[Task] = []
-    monkeypatch.setattr(fit, "fit", lambda run, store, scans, task, progress, place: found.append(task))
-    train = ["train", "--data", str(balls), *NETWORK, "--crop_size=[32,32,16]", "--accelerator=cpu", "--steps=1"]
-    for name, more in (("with", ["--init", str(pretrained)]), ("without", [])):
-        assert main([*train, "--output", str(tmp_path / name), *more]) == 0
-    (ours, plain), expected = found, tensors(pretrained)["state_dict"]
-    assert expected
-    for learner in (ours.learner.network, ours.learner.teacher.network):
-        for name, value in learner.state_dict().items():
-            known = expected.get(name, plain.learner.network.state_dict()[name])
-            assert torch.equal(value, known), name
-    report = (tmp_path / "with" / "initial.txt").read_text()
-    assert "100.0% of the encoder (vit) is the file's" in report
-    facts = json.loads((tmp_path / "with" / "run.json").read_text())
-    assert facts["init"].startswith("mae on 5 scans, step 4 of ")
-
-
 @pytest.mark.parametrize(
     "objective", ["mae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("simclr", "pcrlv2"))]
 )
@@ -158,27 +135,6 @@ def pretrain(data: Path, output: Path, like: Path | str | None = None, **values:
     return mc.pretrain([data], output, settings, like=like)
 
 
-@pytest.mark.slow
-def test_a_pretraining_on_test_images_is_refused_whatever_they_are_called(
-    balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    scans = tmp_path / "scans"
-    scans.mkdir()
-    for index in range(8):
-        shutil.copy(balls / "imagesTr" / f"ball_{index}.nii.gz", scans / f"scan{index}.nii.gz")
-    pre = pretrain(scans, tmp_path / "pre")
-    train = ["train", "--data", str(balls), *NETWORK, "--crop_size=[32,32,16]", "--accelerator=cpu", "--steps=1"]
-    train += ["--validation_cases=0", "--watch_cases=0", "--init", str(pre.folder), "--output", str(tmp_path / "run")]
-    assert main(train) == 2
-    said = message(capsys)
-    assert "was pretrained on the images of 2 test cases: ball_" in said
-    assert "--init_seen_tests" in said
-    assert not (tmp_path / "run" / "run.json").exists()
-    assert main([*train, "--init_seen_tests"]) == 0
-    assert len(json.loads((tmp_path / "run" / "run.json").read_text())["init_tested"]) == 2
-    assert "Scores on them are those of scans that the network has seen" in (tmp_path / "run" / "log.txt").read_text()
-
-
 def test_scans_are_prepared_like_those_of_a_run(balls: Path, tmp_path: Path) -> None:
     settings = mc.Settings.preset(
         method="none", network="unetr", network_args=UNETR, crop_size=CROP, steps=1, accelerator="cpu", watch_cases=0
@@ -219,19 +175,6 @@ def test_a_part_of_the_loss_that_is_0_is_told_too(
     monkeypatch.setattr(simclr, "contrastive", lambda similarity: similarity.logsumexp(1).mean())
     assert main(arguments(balls, tmp_path / "pre", "simclr", "--steps=1", "--held_out=0")) == 0
     assert "(found 0.000)" in capsys.readouterr().out
-
-
-def test_a_training_of_another_network_is_told_the_options_that_fit(
-    pretrained: Path, balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train = ["train", "--data", str(balls), "--output", str(tmp_path / "run"), "--init", str(pretrained)]
-    train += ["--accelerator=cpu", "--crop_size=[32,32,16]", "--steps=1", "--method=none", "--watch_cases=0"]
-    for network in ([], ["--network=unetr", "--network_args.hidden_size=48", *NETWORK[2:]]):
-        assert main([*train, *network]) == 2
-        said = message(capsys)
-        options = shlex.split(said[said.index("--network unetr") :].split(", and no more")[0])
-        assert "Train that network" in said
-    assert main([*train, *options]) == 0
 
 
 @pytest.mark.slow

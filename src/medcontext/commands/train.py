@@ -45,7 +45,7 @@ def train(
         init: start from weights: of a pretraining; of another run or its checkpoint, the last layer only where the
             labels fit; or of a file from elsewhere, such as a pretrained encoder
         init_partial: also where less than 90 % of the encoder is in that file
-        init_seen_tests: also where that was pretrained on test images, which is noted in the run and its report
+        init_seen_tests: also where that has seen test images, which is noted in the run and its report
         skip_damaged: leave out unlabelled scans that cannot be used, and say so
         cache: folder of prepared cases; default $MEDCONTEXT_CACHE or ~/.cache
 
@@ -130,7 +130,7 @@ def _train(
         with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
             network = make_network(run)
             goes_on = earlier is not None and run.checkpoint("last").is_file()
-            initial = None
+            initial, inherited = None, dict[str, tuple[int, ...]]()
             remarks = [f"Goes on with another setting: {change}" for change in changed]
             if inputs.init and not goes_on:  # before the teacher is made, which starts as a copy
                 initial = load_weights(network, inputs.init, partial=inputs.init_partial)
@@ -138,9 +138,12 @@ def _train(
                 remarks += initial_remarks(initial, run)
                 workers, allowed = preparing_workers(settings), inputs.init_seen_tests
                 remarks += check_unseen(run, initial, dataset, split, workers, allowed)
+                inherited = initial.seen
             task = fit.make_task(run, store, network, scans)
         checked_on = validated(split, settings)
         progress = fit.make_progress(run, store, checked_on, scans)
+        learnt = [*(store.case(name) for name in split.train), *scans.cases]
+        progress.seen = inherited | {case.digest: tuple(case.geometry.shape) for case in learnt}
         if goes_on:
             progress.restore(task)
     if place.first:

@@ -56,7 +56,7 @@ class KeyReport:
         share: of the encoder's numbers that are now the file's, 0 to 1.
         container: the dict within the file, and the prefix of the names there.
         step: of the training that wrote it; None where the file is from elsewhere.
-        network: what a file of ours says of its network, see `Run.network_description`.
+        network: what a file of ours says of its network, see `Run.network_description`, and the `scans` that it saw.
         whole: whether the file is ours and fits, but perhaps for the last layer.
     """
 
@@ -74,6 +74,11 @@ class KeyReport:
     def taken(self) -> tuple[str, ...]:
         """Names of those that are now the file's."""
         return tuple(each.name for each in self.tensors if each.fate in TAKEN)
+
+    @property
+    def seen(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each scan that a file of ours learned from, by its image's digest."""
+        return {digest: tuple(shape) for digest, shape in ((self.network or {}).get("scans") or {}).items()}
 
     @property
     def anew(self) -> tuple[str, ...]:

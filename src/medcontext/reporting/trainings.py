@@ -253,7 +253,7 @@ def _facts(training: Training) -> dict[str, str]:
 
 def _started(facts: Facts) -> str:
     """The weights that it began with; nothing where they were random."""
-    seen = f"; {counted(len(facts.init_tested), 'test image')} had been pretrained on" if facts.init_tested else ""
+    seen = f"; it had seen {counted(len(facts.init_tested), 'test image')}" if facts.init_tested else ""
     return f"{facts.init}{seen}"
 
 

@@ -40,7 +40,7 @@ class Facts:
         unlabelled: scans without labels.
         init_sha256: of the file of weights that it started from; None where it started from random ones.
         init: in words, what it started from; empty for random weights.
-        init_tested: names of the test cases whose images that had been pretrained on.
+        init_tested: names of the test cases whose images that had seen.
         parameters: of the network; None before there is one.
         hardware: of the last process, for a person.
         devices: that share a step.

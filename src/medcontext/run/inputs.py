@@ -27,7 +27,7 @@ class Inputs:
         cache: folder of prepared cases; empty for the usual one.
         init: the run, its checkpoint or another file whose weights the training starts from; empty for none.
         init_partial: whether less than most of them may fit.
-        init_seen_tests: whether they may come from a pretraining on test images.
+        init_seen_tests: whether they may have seen test images.
         channels: names, where the scans do not say them; of a pretraining.
         like: the preset or run whose preparing a pretraining shares; empty for none.
         series: of DICOM folders among the unlabelled scans, which are meant.

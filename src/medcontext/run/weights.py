@@ -68,7 +68,8 @@ def load_weights(network: nn.Module, file: AnyPath, weights: Weights = "student"
     if ours:
         step = learner.get("_extra_state", {}).get("step", 0)
         whole = not partial and _is_whole(report, network, match, about.get("out_channels"))
-        report = replace(report, step=step, network=about, whole=whole)
+        scans = content.get("scans", {})  # older checkpoints lack it
+        report = replace(report, step=step, network={**about, "scans": scans}, whole=whole)
     if pretrained:
         report = replace(report, step=content.get("step", 0), network=about, container="")
     if ours and not partial and not report.whole:
@@ -111,8 +112,8 @@ def _check_enough(
     if "name" in about and (little or not report.numbers(*TAKEN)):
         of = network_options(about["name"], about.get("args") or {})
         raise InputError(
-            f"{report.file} has the weights of {of}, and no more than {report.share:.1%} of {report.encoder_words} here "
-            "fits them. Train that network: give it these options."
+            f"{report.file} has the weights of {of}, and no more than {report.share:.1%} of {report.encoder_words} "
+            "here fits them. Train that network: give it these options."
         )
     if not report.numbers(*TAKEN):
         there = [name for state in found.values() for name in state]
@@ -140,8 +141,8 @@ def _check_enough(
 def network_options(name: str, args: Mapping[str, Any]) -> str:
     """By which a command builds a network.
 
-    >>> network_options("unetr", {"hidden_size": 48})
-    '--network unetr --network_args \'{"hidden_size": 48}\''
+    >>> print(network_options("unetr", {"hidden_size": 48}))
+    --network unetr --network_args '{"hidden_size": 48}'
     """
     return f"--network {name}" + (f" --network_args {shlex.quote(json.dumps(args))}" if args else "")
 
@@ -221,6 +222,6 @@ def _misfit(report: KeyReport, network: nn.Module, state: Mapping[str, Tensor]) 
     of = network_options(str(about.get("name")), about.get("args") or {})
     return (
         f"The weights of {report.file} do not fit: {len(wrong)} tensors differ, and not in the number of labels alone "
-        f"({shown}). They are of {of} --crop_size [{crop}], for {counted(about.get('in_channels') or 0, 'channel')}. Train that network, or take what fits of "
-        "them by --init_partial."
+        f"({shown}). They are of {of} --crop_size '[{crop}]', for {counted(about.get('in_channels') or 0, 'channel')}. "
+        "Train that network, or take what fits of them by --init_partial."
     )

@@ -20,6 +20,9 @@ class Progress(Saving):
         validation: None where there are no validation cases.
         watch: None where no case is watched.
         every: steps.
+
+    Attributes:
+        seen: the shape of each scan that its weights learn from or began with, by its image's digest.
     """
 
     run: Run
@@ -28,6 +31,7 @@ class Progress(Saving):
         super().__init__(run, every)
         self.validation = validation
         self.watch = watch
+        self.seen: dict[str, tuple[int, ...]] = {}
         self.stale = 0  # validations in a row without a higher Dice
 
     def validate(self, trainer: Trainer, task: Task) -> None:
@@ -60,6 +64,7 @@ class Progress(Saving):
             "network": self.run.network_description(),
             "learner": task.learner.state_dict(),
             "stale": self.stale,
+            "scans": {digest: list(shape) for digest, shape in self.seen.items()},
         }
 
     def told(self, metrics: dict[str, float]) -> list[str]:
@@ -89,3 +94,4 @@ class Progress(Saving):
         task.learner.load_state_dict(values["learner"])
         self.take_up(task, values)
         self.stale = values.get("stale", 0)  # older checkpoints lack it
+        self.seen |= {digest: tuple(shape) for digest, shape in values.get("scans", {}).items()}  # and this

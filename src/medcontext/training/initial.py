@@ -24,7 +24,9 @@ def note_initial(run: Run, report: KeyReport) -> None:
 
 
 def check_unseen(run: Run, report: KeyReport, dataset: Dataset, split: Split, workers: int, allowed: bool) -> list[str]:
-    """Refuse a pretraining that has seen a test image, unless that is allowed, and then noted.
+    """Refuse weights that have seen a test image, unless that is allowed, and then noted.
+
+    They may be a pretraining's, or a run's, which has also seen what it started from saw.
 
     Args:
         run: that starts from it.
@@ -40,28 +42,29 @@ def check_unseen(run: Run, report: KeyReport, dataset: Dataset, split: Split, wo
     Raises:
         InputError: naming the test cases; images count as the same by their content, whatever they are called.
     """
-    scans = {digest: tuple(shape) for digest, shape in ((report.network or {}).get("scans") or {}).items()}
+    scans, pretrained = report.seen, "objective" in (report.network or {})
     if not scans:
         return []
+    how = "pretrained on the images of" if pretrained else "trained, or what it started from was, on the images of"
     validation, test, unread = compare_images(dataset, split, scans, workers)
     validated, tested = (
         sorted(name for digest, name in part.items() if digest in scans) for part in (validation, test)
     )
     if tested and not allowed:
         raise InputError(
-            f"{report.file} was pretrained on the images of {counted(len(tested), 'test case')}: {listed(tested)}. "
-            "Scores on them would be too good. Pretrain on other scans (medcontext pretrain --data DATASET takes its "
-            "training part alone, by the same --split and --seed), or allow it with --init_seen_tests, which is noted "
-            "in the run and in its report."
+            f"{report.file} was {how} {counted(len(tested), 'test case')}: {listed(tested)}. Scores on them would be "
+            "too good. Start from what saw other scans (medcontext pretrain --data DATASET, as medcontext train, takes "
+            "the training part alone, by the same --split and --seed), or allow it with --init_seen_tests, which is "
+            "noted in the run and in its report."
         )
     run.facts.init_tested = tuple(tested)
-    said = []
-    for names, part in ((tested, "test"), (validated, "validation")):
-        if names:
-            said.append(
-                f"Its pretraining saw the images, not the labels, of {counted(len(names), f'{part} case')}: "
-                f"{listed(names)}. Scores on them are those of scans that the network has seen."
-            )
+    behind = "Its pretraining saw the images, not the labels," if pretrained else "What it starts from saw the images"
+    said = [
+        f"{behind} of {counted(len(names), f'{part} case')}: {listed(names)}. Scores on them are those of scans that "
+        "the network has seen."
+        for names, part in ((tested, "test"), (validated, "validation"))
+        if names
+    ]
     if unread:
-        said.append(f"Cannot be read, and so not be compared with the pretraining's scans: {listed(unread)}.")
+        said.append(f"Cannot be read, and so not be compared with the scans behind these weights: {listed(unread)}.")
     return said

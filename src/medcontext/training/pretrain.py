@@ -197,8 +197,9 @@ def fit(run: Pretraining, scans: Sequence[StoredCase], task: PretrainTask, progr
     """Run the steps that are left."""
     run_steps(task, progress, place, lambda trainer: batches(run, scans, task, trainer), unused=True)
     if place.first:
-        network = network_options(run.settings.network, run.settings.network_args)
-        console.print(f"Pretrained. Now: medcontext train --init {run.folder} {network} --data DATASET ...", soft_wrap=True)
+        options = network_options(run.settings.network, run.settings.network_args)
+        now = f"medcontext train --init {run.folder} {options} --data DATASET ..."
+        console.print(f"Pretrained. Now: {now}", soft_wrap=True, markup=False)
 
 
 def batches(run: Pretraining, scans: Sequence[StoredCase], task: PretrainTask, trainer: Any) -> Any:
