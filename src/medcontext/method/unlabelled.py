@@ -26,6 +26,8 @@ class Unlabelled:
         target: the teacher's class where it is sure (`hard`), its probabilities there (`soft`), or equation 2 on all
             voxels (`consistency`; not of filled views).
         threshold: the teacher's probability from which it is sure, 0 to 1.
+        pieces: of a structure that is one piece in every labelled scan, whether `all` of the teacher's answers count or
+            only those in its `largest` piece of the crop (as in bidirectional copy-paste, Bai et al., CVPR 2023).
         weight: of the teacher's voxels beside 1 for labelled ones (filled), or of the whole term (masked and whole).
         start: fraction of the steps, 0 to below 1, on labels alone: the teacher must first be worth asking.
         ramp_up: fraction of the steps over which the weight then rises along `exp(-5 (1 - t)^2)`.
@@ -42,6 +44,7 @@ class Unlabelled:
     both: bool = False
     target: Literal["hard", "soft", "consistency"] = "hard"
     threshold: float = 0.8
+    pieces: Literal["all", "largest"] = "all"
     weight: float = 0.5
     start: float = 0.25
     ramp_up: float = 0.0
