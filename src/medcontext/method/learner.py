@@ -378,6 +378,13 @@ class MedContext(nn.Module):
         partners = functools.partial(self._filled, image[last], crops(label, last), varied)
         return whole + [functools.partial(partners, mask, answer) for mask in masks]
 
+    def believed(self, target: Target) -> Target:
+        """Of the teacher's target what `Unlabelled.pieces` has count."""
+        if self.unlabelled.pieces == "all" or self.single is None:
+            return target
+        said = target.share if self.regions else target.share == target.share.amax(1, keepdim=True)
+        return target.without(stray(said, self.single))
+
     def _read_label(self, label: Tensor, classes: int) -> Target:
         return label_target(label, classes, self.membership)
 
@@ -391,9 +398,7 @@ class MedContext(nn.Module):
         labels = self.read_label(label, logits.shape[1])
         known = self.found.update(average(shares_of(said), self.network), average(shares_of(labels), self.network))
         target = target.kept_open(known) if rule.keep_open else target
-        if rule.pieces == "largest" and self.single is not None and rule.target != "consistency":
-            target = target.without(stray(said.share, self.single))
-        return target, logits if rule.target == "consistency" else None
+        return self.believed(target), logits if rule.target == "consistency" else None
 
     def _filled(
         self, image: Tensor, label: Label, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Target, Any]]

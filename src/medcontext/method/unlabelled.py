@@ -34,7 +34,7 @@ class Unlabelled:
         keep_open: a structure that the teacher does not find yet is not taught away, see `Found`.
 
     Raises:
-        InputError: if a value is outside its range, or filled views are to agree by equation 2.
+        InputError: if a value is outside its range, or filled views are to agree by equation 2, or largest pieces.
     """
 
     view: Literal["filled", "masked", "whole", "none"] = "filled"
@@ -60,6 +60,8 @@ class Unlabelled:
             raise InputError(f"unlabelled.start is a fraction of the steps, 0 to below 1; got {self.start}.")
         if self.weight < 0:
             raise InputError(f"unlabelled.weight must be at least 0, got {self.weight}.")
+        if self.pieces == "largest" and self.target == "consistency":
+            raise InputError("unlabelled.pieces largest needs a target hard or soft; equation 2 takes all voxels.")
         if self.view == "filled" and self.target == "consistency":
             raise InputError(
                 "unlabelled.target consistency compares one scan's logits: it needs the view masked or whole; "
