@@ -180,7 +180,6 @@ def test_trust_is_counted_on_the_scans_voxels_alone() -> None:
         (lambda: Unlabelled(start=1), "start is a fraction of the steps"),
         (lambda: Unlabelled(weight=-1), "weight must be at least 0"),
         (lambda: Unlabelled(target="consistency"), "needs the view masked or whole"),
-        (lambda: Unlabelled(view="whole", target="consistency", pieces="largest"), "equation 2 takes all voxels"),
         (lambda: learner(Unlabelled(view="none")).backward(**batch()), "no use for unlabelled scans"),
         (lambda: learner(Unlabelled(start=0)).backward(**batch(1, 2)), "got 2 beside 1"),
         (lambda: bare(Unlabelled()).backward(**batch()), "needs a mask"),

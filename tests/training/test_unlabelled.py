@@ -13,7 +13,6 @@ from medcontext.cli import main
 from medcontext.configuration import PRESETS
 from medcontext.method.found import Found
 from medcontext.run import read_run
-from medcontext.training import fit
 from medcontext.training.task import Task
 from tests.conftest import write_blobs
 from tests.training.commands import arguments, interrupt, logged, start
@@ -182,24 +181,6 @@ def test_the_watched_scan_shows_the_teachers_target(balls: Path, tmp_path: Path)
     assert len({volume.shape for volume in volumes.values()}) == 1
     assert set(np.unique(volumes["sure"].dataobj)) <= {0, 1}
     assert set(np.unique(volumes["teacher"].dataobj)) <= {0, 200, 500}
-
-
-def test_only_structures_of_one_piece_in_every_label_have_a_largest_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = write_blobs(tmp_path / "balls")
-    for path in (data / "labelsTr").iterdir():
-        label = nib.load(path)
-        values = np.asarray(label.dataobj).copy()
-        values[0, :2], values[-1, 0, 0] = 500, 200  # a second piece, and a crumb
-        nib.save(nib.Nifti1Image(values, label.affine), path)
-    given = []
-    make = fit.make_learner
-    monkeypatch.setattr(fit, "make_learner", lambda *a, **k: given.append(k["single"]) or make(*a, **k))
-    assert main(arguments(data, tmp_path / "run", *REST, *STEPS, "--method.unlabelled.pieces=largest")) == 0
-    assert given[0].tolist() == [False, True, False]
-    assert main(arguments(data, tmp_path / "all", *REST, "--steps=1")) == 0
-    assert given[1] is None
 
 
 @pytest.mark.parametrize(("found", "little"), [(0.59, True), (0.6, False)])

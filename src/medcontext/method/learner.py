@@ -27,7 +27,6 @@ from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, cons
 from medcontext.method.masking import CubeMask, TubeMask, expand
 from medcontext.method.momentum import Momentum, risen
 from medcontext.method.parallel import average, average_gradient
-from medcontext.method.pieces import stray
 from medcontext.method.targets import Target, label_target, teacher_target
 from medcontext.method.teacher import EMATeacher
 from medcontext.method.terms import Losses
@@ -66,8 +65,6 @@ class MedContext(nn.Module):
             cost. The paper's is `all`.
         unlabelled: how scans without labels join, where `backward` is given some.
         expected: (K,), the share of each class (or region) among the voxels of a labelled scan, see `Found`.
-        single: (K,) booleans, the classes (or regions) that are one piece in every labelled scan, see
-            `Unlabelled.pieces`; none by default.
         read_label: what a host's label says, (finest label, K) to `Target`, where scans without labels join; by default
             the label is (B, 1, H, W, D), integers 0 to K-1.
         regions: whether the outputs are overlapping regions, each with a sigmoid, as `read_label` gives them.
@@ -109,7 +106,6 @@ class MedContext(nn.Module):
         clean: Literal["all", "rest"] = "all",
         unlabelled: Unlabelled = Unlabelled(view="none"),  # noqa: B008 (frozen)
         expected: Tensor | None = None,
-        single: Tensor | None = None,
         read_label: Callable[[Tensor, int], Target] | None = None,
         regions: bool = False,
     ) -> None:
@@ -151,7 +147,6 @@ class MedContext(nn.Module):
         self.share = share
         self.clean = clean
         self.unlabelled = unlabelled
-        self.single = single
         self.found = Found(expected, background=not self.regions)
         self.observing = True  # whether a step notes `trust`, for curves
         self.trust: Trust | None = None  # of the last such step with unlabelled scans
@@ -378,13 +373,6 @@ class MedContext(nn.Module):
         partners = functools.partial(self._filled, image[last], crops(label, last), varied)
         return whole + [functools.partial(partners, mask, answer) for mask in masks]
 
-    def believed(self, target: Target) -> Target:
-        """Of the teacher's target what `Unlabelled.pieces` has count."""
-        if self.unlabelled.pieces == "all" or self.single is None:
-            return target
-        said = target.share if self.regions else target.share == target.share.amax(1, keepdim=True)
-        return target.without(stray(said, self.single))
-
     def _read_label(self, label: Tensor, classes: int) -> Target:
         return label_target(label, classes, self.membership)
 
@@ -398,7 +386,7 @@ class MedContext(nn.Module):
         labels = self.read_label(label, logits.shape[1])
         known = self.found.update(average(shares_of(said), self.network), average(shares_of(labels), self.network))
         target = target.kept_open(known) if rule.keep_open else target
-        return self.believed(target), logits if rule.target == "consistency" else None
+        return target, logits if rule.target == "consistency" else None
 
     def _filled(
         self, image: Tensor, label: Label, scans: Tensor, hidden: Tensor, answer: Callable[[], tuple[Target, Any]]

@@ -35,10 +35,6 @@ class Target(NamedTuple):
         unknown = (1 - known).to(self.share).view(1, -1, *(1,) * (self.share.dim() - 2))
         return self._replace(open=(1 - self.share) * unknown)
 
-    def without(self, stray: Tensor) -> "Target":
-        """The same, but nothing is known of the voxels (B, K, H, W, D) where an answer is not to be believed."""
-        return self._replace(weight=self.weight * ~(stray if self.weight.shape[1] > 1 else stray.any(1, keepdim=True)))
-
     def filled(self, mask: Tensor, other: "Target") -> "Target":
         """This target, and within the mask (B, 1, H, W, D) the other's: the target of two scans mixed by it."""
         share, weight = torch.where(mask, other.share, self.share), torch.where(mask, other.weight, self.weight)

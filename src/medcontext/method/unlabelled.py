@@ -26,15 +26,13 @@ class Unlabelled:
         target: the teacher's class where it is sure (`hard`), its probabilities there (`soft`), or equation 2 on all
             voxels (`consistency`; not of filled views).
         threshold: the teacher's probability from which it is sure, 0 to 1.
-        pieces: of a structure that is one piece in every labelled scan, whether `all` of the teacher's answers count or
-            only those in its `largest` piece of the crop (as in bidirectional copy-paste, Bai et al., CVPR 2023).
         weight: of the teacher's voxels beside 1 for labelled ones (filled), or of the whole term (masked and whole).
         start: fraction of the steps, 0 to below 1, on labels alone: the teacher must first be worth asking.
         ramp_up: fraction of the steps over which the weight then rises along `exp(-5 (1 - t)^2)`.
         keep_open: a structure that the teacher does not find yet is not taught away, see `Found`.
 
     Raises:
-        InputError: if a value is outside its range, or filled views are to agree by equation 2, or largest pieces.
+        InputError: if a value is outside its range, or filled views are to agree by equation 2.
     """
 
     view: Literal["filled", "masked", "whole", "none"] = "filled"
@@ -44,7 +42,6 @@ class Unlabelled:
     both: bool = False
     target: Literal["hard", "soft", "consistency"] = "hard"
     threshold: float = 0.8
-    pieces: Literal["all", "largest"] = "all"
     weight: float = 0.5
     start: float = 0.25
     ramp_up: float = 0.0
@@ -60,8 +57,6 @@ class Unlabelled:
             raise InputError(f"unlabelled.start is a fraction of the steps, 0 to below 1; got {self.start}.")
         if self.weight < 0:
             raise InputError(f"unlabelled.weight must be at least 0, got {self.weight}.")
-        if self.pieces == "largest" and self.target == "consistency":
-            raise InputError("unlabelled.pieces largest needs a target hard or soft; equation 2 takes all voxels.")
         if self.view == "filled" and self.target == "consistency":
             raise InputError(
                 "unlabelled.target consistency compares one scan's logits: it needs the view masked or whole; "

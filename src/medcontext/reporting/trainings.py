@@ -297,8 +297,7 @@ def _second_view(method: MethodSettings) -> str:
         "masked": f"unlabelled scans masked, {tubes}",
         "whole": "unlabelled scans as they are",
     }
-    pieces = " in the largest piece of what is one" if rule.pieces == "largest" else ""
-    aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}{pieces}"
+    aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}"
     aim = "equation 2" if rule.target == "consistency" else aim
     return f"{kinds[rule.view]}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
 

@@ -41,7 +41,6 @@ def make_learner(
     steps_per_epoch: int,
     supervised: nn.Module | None = None,
     expected: torch.Tensor | None = None,
-    single: torch.Tensor | None = None,
     adapter: Adapter | None = None,
     **host: Any,
 ) -> MedContext:
@@ -57,7 +56,6 @@ def make_learner(
         steps_per_epoch: optimizer steps, for the `reference` preset.
         supervised: the supervised loss, equation 3 by default.
         expected: the share of each class in a labelled scan, where scans without labels join.
-        single: the classes that are one piece in every labelled scan, likewise.
         adapter: one that is there already; made as the settings say, if not.
         host: further arguments of `MedContext`, of a host that has labels of its own kind.
     """
@@ -87,7 +85,6 @@ def make_learner(
         clean=settings.clean,
         unlabelled=settings.unlabelled,
         expected=expected,
-        single=single,
         **host,
     )
 

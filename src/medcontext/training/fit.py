@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.text import Text
 
@@ -21,7 +20,6 @@ from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
 from medcontext.errors import InputError
 from medcontext.method.losses import RegionDiceCE
-from medcontext.method.pieces import is_one
 from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run
 from medcontext.settings import Settings
@@ -60,7 +58,6 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
         steps_per_epoch=max(1, epoch // (settings.batch_size * settings.accumulate)),
         supervised=loss,
         expected=expected_shares(store, run) if scans.cases and settings.method.unlabelled.place == "any" else None,
-        single=single_pieces(store, run) if scans.cases and settings.method.unlabelled.pieces == "largest" else None,
     )
     if settings.compile:
         learner.network.compile()
@@ -129,20 +126,6 @@ def expected_shares(store: Store, run: Run) -> torch.Tensor:
     inside = torch.eye(len(run.plan.values)) if not run.regions else membership(run.regions, run.plan.values).float()
     labels = (store.case(name).read_label()[0] for name in run.split.train)
     return torch.stack([inside @ shares_in_crops(label, run.crop_size, inside.shape[1]) for label in labels]).mean(0)
-
-
-def single_pieces(store: Store, run: Run) -> torch.Tensor:
-    """(K,): whether a class, or region, is one piece in every training case; the background never is."""
-    if run.regions:
-        inside = membership(run.regions, run.plan.values).numpy()
-    else:
-        inside = np.eye(len(run.plan.values), dtype=bool)
-    single = inside.any(1) & ~inside[:, 0]
-    for name in run.split.train:
-        label = store.case(name).read_label()[0].numpy()
-        for index in single.nonzero()[0]:
-            single[index] = is_one(inside[index][label])
-    return torch.from_numpy(single)
 
 
 def fit(run: Run, store: Store, scans: Scans, task: Task, progress: Progress, place: Place) -> None:
