@@ -29,7 +29,8 @@ def test_settings_reach_the_method() -> None:
 
 def test_the_reference_masks_tokens_and_updates_once_an_epoch() -> None:
     teacher = TeacherSettings(momentum=0.996, schedule="reference", update="epoch", warmup=False)
-    made = learner(MethodSettings(mask=MaskSettings(space="tokens"), teacher=teacher), network="unetr")
+    method = MethodSettings(mask=MaskSettings(space="tokens"), teacher=teacher, fill="token")
+    made = learner(method, network="unetr")
     assert isinstance(made.adapter, TokenAdapter)
     assert made.teacher_every == 5
     assert made.momentum.at(4, 100) == pytest.approx(0.996 * 4 / 249)
