@@ -15,8 +15,8 @@ from study import average
 from study_arms import ARMS, without_length
 from study_data import STUDIES
 
-# Okabe and Ito (2008), but for the last, which stands for their yellow.
-COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A0522D")
+# Okabe and Ito (2008), but for the last two, the first of which stands for their yellow.
+COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A0522D", "#332288")
 
 
 def curves(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, dict[float, float]]]:
