@@ -34,7 +34,7 @@ def curves(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, dict[float, fl
 
 def draw(tables: Sequence[Path], output: Path) -> None:
     """A panel for each study."""
-    figure = Figure(figsize=(4.8 * len(tables), 4.4), layout="constrained")
+    figure = Figure(figsize=(5.8 * len(tables), 4.6), layout="constrained")
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for panel, table in zip(panels, tables, strict=True):
         with table.open(newline="") as file:
