@@ -126,7 +126,7 @@ def observe(work: Work, arm: str, turn: int, seed: int) -> tuple[Calibration, li
     reported = listed(work, parts.report, place / "reported.json")
     if not (output / "scores" / "summary.json").exists():
         work.call(mc.predict, run, reported, output / "predictions", part="all", resume=True, expected=True)
-        work.call(mc.evaluate, output / "predictions", work.data, output / "scores")
+        work.evaluate(output)
     scores = read_evaluation(output / "scores")
     rows = []
     for row in read_expected(output / "predictions"):

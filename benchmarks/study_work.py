@@ -157,7 +157,11 @@ class Work:
         place = self.place(name, turn, seed)
         if not (place / "scores" / "summary.json").exists():
             self.make(name, turn, seed)
-            self.call(mc.evaluate, place / "predictions", self.data, place / "scores", overwrite=True)  # of one cut off
+            self.evaluate(place)
+
+    def evaluate(self, place: Path) -> None:
+        """Score a folder's `predictions` into its `scores`, also where an evaluation was cut off."""
+        self.call(mc.evaluate, place / "predictions", self.data, place / "scores", overwrite=True)
 
     def make(self, name: str, turn: int, seed: int) -> None:
         """Train and predict."""
@@ -195,7 +199,7 @@ class Work:
                 for case in self.study.parts(self.names, turn).report:
                     (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
                     (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
-            self.call(mc.evaluate, chosen, self.data, folder / "scores", overwrite=True)
+            self.evaluate(folder)
         return folder / "scores"
 
     def restored(self, earlier: Rows) -> dict[tuple[str, int], Path]:

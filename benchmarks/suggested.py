@@ -47,7 +47,7 @@ def train(work: Work, place: Path, new: list[str], seed: int) -> None:
     settings = work.settings(arm, 0, seed, steps=work.steps("medcontext"), split=split, few_shot=len(chosen))
     work.train(place / "run", settings, unlabelled=work.scans(arm, 0))
     work.predict(place / "run", place / "predictions", parts.report)
-    work.call(mc.evaluate, place / "predictions", work.data, place / "scores")
+    work.evaluate(place)
 
 
 def main() -> None:

@@ -90,6 +90,7 @@ def _train(
     from medcontext.data.doubts import data_doubts
     from medcontext.data.formats import read_dataset
     from medcontext.data.prepare import preparing_remarks
+    from medcontext.data.store import shapes_by_digest
     from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
     from medcontext.errors import enough_memory
     from medcontext.run import INITIAL, initial_remarks, load_weights, make_network
@@ -130,7 +131,7 @@ def _train(
         with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
             network = make_network(run)
             goes_on = earlier is not None and run.checkpoint("last").is_file()
-            initial, inherited = None, dict[str, tuple[int, ...]]()
+            initial = None
             remarks = [f"Goes on with another setting: {change}" for change in changed]
             if inputs.init and not goes_on:  # before the teacher is made, which starts as a copy
                 initial = load_weights(network, inputs.init, partial=inputs.init_partial)
@@ -138,12 +139,11 @@ def _train(
                 remarks += initial_remarks(initial, run)
                 workers, allowed = preparing_workers(settings), inputs.init_seen_tests
                 remarks += check_unseen(run, initial, dataset, split, workers, allowed)
-                inherited = initial.seen
             task = fit.make_task(run, store, network, scans)
         checked_on = validated(split, settings)
         progress = fit.make_progress(run, store, checked_on, scans)
         learnt = [*(store.case(name) for name in split.train), *scans.cases]
-        progress.seen = inherited | {case.digest: tuple(case.geometry.shape) for case in learnt}
+        progress.seen = (initial.seen if initial else {}) | shapes_by_digest(learnt)
         if goes_on:
             progress.restore(task)
     if place.first:

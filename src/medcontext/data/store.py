@@ -9,7 +9,7 @@ Nothing is held in memory between two reads, so a store of a thousand cases cost
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -183,6 +183,11 @@ class StoredCase:
             and {"digest", "label_digest", "lost", "outside"} <= record.keys()
             and all((self.folder / name).is_file() for name in arrays)
         )
+
+
+def shapes_by_digest(cases: Iterable[StoredCase]) -> dict[str, tuple[int, ...]]:
+    """By which images are told again whatever they are called: the shape of each, in its file, by its digest."""
+    return {case.digest: tuple(case.geometry.shape) for case in cases}
 
 
 def describe_sources(paths: list[Path]) -> list[list[Any]]:

@@ -16,7 +16,7 @@ from medcontext.data.plan import Plan
 from medcontext.data.pool import in_processes
 from medcontext.data.prepare import is_prepared, open_store, prepare_case
 from medcontext.data.splits import Split
-from medcontext.data.store import Store, StoredCase
+from medcontext.data.store import Store, StoredCase, shapes_by_digest
 from medcontext.errors import CannotWrite, InputError, counted
 
 REST = "rest"  # the name of the training cases that few_shot leaves out, beside folders and data sets
@@ -212,7 +212,7 @@ def prepare_unlabelled(
         why = shortened(damaged) or "training cases with a label have the same images"
         raise InputError(f"No unlabelled scan is left of {', '.join(source.name for source in found)}: {why}.")
     kept = [case for _, case in first]
-    shapes = {case.digest: tuple(case.geometry.shape) for case in kept}
+    shapes = shapes_by_digest(kept)
     validation, test, unread = compare_images(dataset, split, shapes, workers)
     return Scans(
         sources=tuple(source.name for source in found),

@@ -17,7 +17,7 @@ from medcontext.data.known import SPLITS
 from medcontext.data.plan import Plan, PrepareSettings
 from medcontext.data.planning import make_scan_plan
 from medcontext.data.splits import Split
-from medcontext.data.store import StoredCase
+from medcontext.data.store import StoredCase, shapes_by_digest
 from medcontext.data.unlabelled import Source
 from medcontext.errors import InputError, counted, enough_memory
 from medcontext.networks import build_network
@@ -156,7 +156,7 @@ def make_pretraining(
     if earlier:  # what it took, where it is logged
         facts = replace(earlier.facts, versions=facts.versions)
     split = Split(corpus.named(held_out=False), corpus.named(held_out=True), ())
-    shapes = {case.digest: tuple(case.geometry.shape) for case in cases}
+    shapes = shapes_by_digest(cases)
     return Pretraining(output, settings, plan, split, facts, shapes)
 
 
