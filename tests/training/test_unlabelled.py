@@ -11,6 +11,7 @@ import torch
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS
+from medcontext.data import unlabelled
 from medcontext.method.found import Found
 from medcontext.run import read_run
 from medcontext.training.task import Task
@@ -46,6 +47,22 @@ def test_the_rest_joins_and_its_labels_are_never_read(tmp_path: Path) -> None:
 def test_a_method_for_scans_without_labels_needs_some(balls: Path, tmp_path: Path, capsys) -> None:
     assert main(["train", "--data", str(balls), "--output", str(tmp_path / "run"), "--method", "mean_teacher"]) == 2
     assert "learns from scans without labels, and --unlabelled names none" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("--method.mask.patch_size=12", "patch_size must divide the crop"),
+        ("--method.mask.patch_size=16", "Nothing would be hidden"),
+        ("--network_args.channels=[4]", "channels"),
+    ],
+)
+def test_what_needs_no_scan_is_refused_before_a_thousand_are_prepared(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, words: str, capsys
+) -> None:
+    monkeypatch.setattr(unlabelled, "prepare_unlabelled", lambda *_, **__: pytest.fail("the scans were prepared"))
+    assert main(arguments(balls, tmp_path / "run", *REST, wrong)) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

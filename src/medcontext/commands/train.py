@@ -93,13 +93,13 @@ def _train(
     from medcontext.data.store import shapes_by_digest
     from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
     from medcontext.errors import enough_memory
-    from medcontext.run import INITIAL, initial_remarks, load_weights, make_network
+    from medcontext.run import INITIAL, make_network
     from medcontext.training import fit
-    from medcontext.training.initial import check_unseen, note_initial
+    from medcontext.training.initial import start_from
     from medcontext.training.loop import check_room, preparing_workers
     from medcontext.training.resume import needed_cases, note_cases, note_scans, own_split, resumable, validated
 
-    cache = Path(inputs.cache) if inputs.cache else None
+    workers, cache = preparing_workers(settings), Path(inputs.cache) if inputs.cache else None
     dataset = read_dataset(Path(inputs.data))
     channels = len(dataset.channels)
     if settings.crop_size != "auto":
@@ -110,36 +110,26 @@ def _train(
         warn(data_doubts(dataset, split.train + split.validation, [source.dataset for source in found]))
     with resumable(output, inputs, settings, place.first and not earlier):
         run, store = fit.prepare_run(dataset, split, output, settings, cache, earlier)
+        goes_on = earlier is not None and run.checkpoint("last").is_file()
         if place.first:
             warn(preparing_remarks(store, needed_cases(split, settings), split.train, run.plan))
         note_cases(run, store, dataset)
         check_room(settings, fit.crops_of_step(settings, bool(inputs.unlabelled)), channels, run.crop_size)
-        scans = Scans()
-        if found:
-            scans = prepare_unlabelled(
-                found,
-                dataset,
-                split,
-                store,
-                run.plan,
-                cache=cache,
-                workers=preparing_workers(settings),
-                skip_damaged=inputs.skip_damaged,
-            )
-        note_scans(run, scans)
         torch.manual_seed(settings.seed)
         with enough_memory(f"the network {settings.network} and its teacher", "Make it smaller by its --network_args."):
             network = make_network(run)
-            goes_on = earlier is not None and run.checkpoint("last").is_file()
-            initial = None
-            remarks = [f"Goes on with another setting: {change}" for change in changed]
+            initial, remarks = None, [f"Goes on with another setting: {change}" for change in changed]
             if inputs.init and not goes_on:  # before the teacher is made, which starts as a copy
-                initial = load_weights(network, inputs.init, partial=inputs.init_partial)
-                note_initial(run, initial)
-                remarks += initial_remarks(initial, run)
-                workers, allowed = preparing_workers(settings), inputs.init_seen_tests
-                remarks += check_unseen(run, initial, dataset, split, workers, allowed)
-            task = fit.make_task(run, store, network, scans)
+                initial, said = start_from(inputs, run, network, dataset, workers)
+                remarks += said
+            task = fit.make_task(run, store, network, bool(found))
+        scans = Scans()
+        if found:  # last, for they may be a thousand
+            skip = inputs.skip_damaged
+            scans = prepare_unlabelled(
+                found, dataset, split, store, run.plan, cache=cache, workers=workers, skip_damaged=skip
+            )
+        note_scans(run, scans)
         checked_on = validated(split, settings)
         progress = fit.make_progress(run, store, checked_on, scans)
         learnt = [*(store.case(name) for name in split.train), *scans.cases]

@@ -40,7 +40,7 @@ LITTLE = 0.6  # of the structures: what was trained out found 0.9 and more, what
 VALIDATIONS = 10  # in a run, where the settings do not say how often
 
 
-def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) -> Task:
+def make_task(run: Run, store: Store, network: torch.nn.Module, with_scans: bool) -> Task:
     """The learner of a run and what trains it, before its first step."""
     settings = run.settings
     outputs, classes = len(run.regions or run.plan.values), len(run.plan.values)
@@ -57,7 +57,7 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, scans: Scans) ->
         total_steps=settings.steps,
         steps_per_epoch=max(1, epoch // (settings.batch_size * settings.accumulate)),
         supervised=loss,
-        expected=expected_shares(store, run) if scans.cases and settings.method.unlabelled.place == "any" else None,
+        expected=expected_shares(store, run) if with_scans and settings.method.unlabelled.place == "any" else None,
     )
     if settings.compile:
         learner.network.compile()
@@ -200,7 +200,9 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
         find_own("Loss", settings.loss)
     if settings.augment.transform:
         find_own("Transform", settings.augment.transform)
-    make_mask(settings.method.mask)
+    mask = make_mask(method.mask)
+    if method.masking and settings.crop_size != "auto":
+        mask.checked(settings.crop_size)
     check_loggers(settings.loggers)
 
 

@@ -1,12 +1,27 @@
 """What a training must know of the weights that it starts from."""
 
+from torch import nn
+
 from medcontext.data.cases import Dataset
 from medcontext.data.folders import listed
-from medcontext.data.splits import Split
 from medcontext.data.unlabelled import compare_images
 from medcontext.errors import InputError, counted
-from medcontext.run import KeyReport, Run
+from medcontext.run import Inputs, KeyReport, Run, initial_remarks, load_weights
 from medcontext.run.weights import in_words
+
+
+def start_from(
+    inputs: Inputs, run: Run, network: nn.Module, dataset: Dataset, workers: int
+) -> tuple[KeyReport, list[str]]:
+    """Load the weights that a new run starts from, note them, and say what a person should know of them.
+
+    Raises:
+        InputError: if they do not fit, are not those that the run had before, or have seen a test image.
+    """
+    report = load_weights(network, inputs.init, partial=inputs.init_partial)
+    note_initial(run, report)
+    unseen = check_unseen(run, report, dataset, workers, inputs.init_seen_tests)
+    return report, [*initial_remarks(report, run), *unseen]
 
 
 def note_initial(run: Run, report: KeyReport) -> None:
@@ -23,7 +38,7 @@ def note_initial(run: Run, report: KeyReport) -> None:
     run.facts.init_sha256, run.facts.init = report.sha256, in_words(report)
 
 
-def check_unseen(run: Run, report: KeyReport, dataset: Dataset, split: Split, workers: int, allowed: bool) -> list[str]:
+def check_unseen(run: Run, report: KeyReport, dataset: Dataset, workers: int, allowed: bool) -> list[str]:
     """Refuse weights that have seen a test image, unless that is allowed, and then noted.
 
     They may be a pretraining's, or a run's, which has also seen what it started from saw.
@@ -32,7 +47,6 @@ def check_unseen(run: Run, report: KeyReport, dataset: Dataset, split: Split, wo
         run: that starts from it.
         report: of its weights.
         dataset: of the run's cases.
-        split: their parts.
         workers: processes that read images.
         allowed: whether it may.
 
@@ -46,7 +60,7 @@ def check_unseen(run: Run, report: KeyReport, dataset: Dataset, split: Split, wo
     if not scans:
         return []
     how = "pretrained on the images of" if pretrained else "trained, or what it started from was, on the images of"
-    validation, test, unread = compare_images(dataset, split, scans, workers)
+    validation, test, unread = compare_images(dataset, run.split, scans, workers)
     validated, tested = (
         sorted(name for digest, name in part.items() if digest in scans) for part in (validation, test)
     )
