@@ -50,6 +50,12 @@ def ours(**changes: Any) -> Arm:
     return Arm("medcontext", {f"method.unlabelled.{name}": value for name, value in changes.items()}, unlabelled=True)
 
 
+def shaped(shape: str, **changes: Any) -> Arm:
+    """The same, where what is filled has another shape; patches of 8 voxels divide every study's crop."""
+    values = {f"method.mask.{name}": value for name, value in {"shape": shape, "patch_size": 8, **changes}.items()}
+    return Arm("medcontext", values, unlabelled=True)
+
+
 def pretrained(objective: str, on_top: bool = False) -> dict[str, Arm]:
     """A plain training, and MedContext, that start from a pretraining; they share it."""
     name = f"{objective} on top" if on_top else objective
@@ -91,13 +97,14 @@ ARMS = {
     "clean pass": ours(clean="all"),
     "every crop filled": ours(share=1),
     "every crop filled, both ways": ours(share=1, both=True),
+    "threshold 0.8": ours(threshold=0.8),  # the default of the first studies
+    "threshold 0.8 four times": replace(ours(threshold=0.8), cost=4.0),
     "threshold 0.95": ours(threshold=0.95),
-    "threshold 0.5": ours(threshold=0.5),
-    "threshold 0.5 four times": replace(ours(threshold=0.5), cost=4.0),
     "weight 1": ours(weight=1),
     "weight 1 four times": replace(ours(weight=1), cost=4.0),
     "soft": ours(target="soft"),
-    "cubes": Arm("medcontext", {"method.mask.shape": "cube"}, unlabelled=True),
+    "cubes": shaped("cube"),
+    "box": shaped("box", ratio=0.3),
     "momentum 0.999": Arm(
         "medcontext", {"method.teacher.momentum": 0.999, "method.teacher.momentum_end": 0.999}, unlabelled=True
     ),

@@ -33,13 +33,23 @@ if TYPE_CHECKING:
     from medcontext.evaluation.summary import Scores
     from medcontext.experiments.cross_validate import CrossValidation, cross_validate
     from medcontext.experiments.reproduce import reproduce
-    from medcontext.method import CubeMask, MedContext, Momentum, TokenAdapter, TubeMask, Unlabelled, VoxelAdapter
+    from medcontext.method import (
+        BoxMask,
+        CubeMask,
+        MedContext,
+        Momentum,
+        TokenAdapter,
+        TubeMask,
+        Unlabelled,
+        VoxelAdapter,
+    )
     from medcontext.pretrain_settings import PretrainSettings
     from medcontext.run import Run, load_weights
     from medcontext.settings import Settings
 
 __version__ = version("medcontext")
 __all__ = [
+    "BoxMask",
     "CrossValidation",
     "CubeMask",
     "InputError",

@@ -40,13 +40,14 @@ class MaskSettings(TubeMask):
     Args:
         patch_size: edge of a hidden patch in voxels of the prepared grid, one number or three (H, W, D).
         axis: the axis along which tubes run, 0 to 2 for H, W, D of the RAS-oriented volume.
-        shape: `tube` hides the same patches in all slices along `axis`; `cube` draws in all three dimensions.
+        shape: `tube` hides the same patches in all slices along `axis`; `cube` draws in all three dimensions; `box`
+            hides one box of patches.
         space: hide `voxels` of the input (any network) or `tokens` of its patch embedding (unetr, swin_unetr,
             nnformer).
         initial: start of the learnable embedding, `zeros` or `normal`.
     """
 
-    shape: Literal["tube", "cube"] = "tube"
+    shape: Literal["tube", "cube", "box"] = "tube"
     space: Literal["voxels", "tokens"] = "voxels"
     initial: Literal["zeros", "normal"] = "zeros"
 

@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from medcontext.method import CubeMask, MedContext, Momentum, TubeMask, Unlabelled
+from medcontext.method import BoxMask, CubeMask, MedContext, Momentum, TubeMask, Unlabelled
 from medcontext.method.losses import heads
 from tests.method.conftest import SUBJECTS, Subject
 
-MASKS = {"tube": TubeMask, "cube": CubeMask, "bernoulli": TubeMask}
+MASKS = {"tube": TubeMask, "cube": CubeMask, "box": BoxMask, "bernoulli": TubeMask}
 SLOW = {"swin_unetr": [pytest.mark.slow]}  # windows take seconds on a CPU, in double precision half a minute
 COMBINATIONS = [
     pytest.param(subject, mask, space, id=f"{name}-{mask}-{space}", marks=SLOW.get(name, []))
@@ -90,7 +90,10 @@ def test_only_updates_move_the_teacher_and_they_follow_the_closed_form(subject: 
 def test_the_drawn_ratio_is_exact(subject: Subject, mask: str, space: str) -> None:
     hidden = make(subject, mask, space).draw(torch.zeros(64, 1, *subject.crop))
     share = hidden.float().flatten(1).mean(1)
-    if mask == "bernoulli":
+    if mask == "box":
+        assert (share == share[0]).all()
+        assert 0 < share[0] < 1
+    elif mask == "bernoulli":
         assert share.mean().item() == pytest.approx(0.5, abs=0.1)
     else:
         assert (share == 0.5).all()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medcontext.errors import InputError
-from medcontext.method.masking import CubeMask, TubeMask, expand, hide
+from medcontext.method.masking import BoxMask, CubeMask, TubeMask, expand, hide
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -39,6 +39,29 @@ def test_every_patch_is_hidden_equally_often() -> None:
 @pytest.mark.parametrize(("ratio", "hidden"), [(0, 0), (0.4, 14), (1, 36)])
 def test_the_exact_draw_hides_the_nearest_number_of_patches(ratio: float, hidden: int) -> None:
     assert (TubeMask(16, ratio).sample((96, 96, 64), 5).sum(dim=(1, 2, 3, 4)) == hidden).all()
+
+
+@pytest.mark.parametrize(("ratio", "edges"), [(0, (0, 0, 0)), (0.3, (4, 5, 2)), (1e-6, (1, 1, 1)), (1, (6, 8, 3))])
+def test_a_box_is_one_piece_of_the_nearest_size_anywhere(ratio: float, edges: tuple[int, int, int]) -> None:
+    hidden = BoxMask((8, 6, 4), ratio).sample((48, 48, 12), 4000, torch.Generator().manual_seed(0))
+    for sample in hidden[:20, 0]:
+        for axis, edge in enumerate(edges):
+            inside = sample.movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
+            assert len(inside) == edge
+            assert edge == 0 or inside[-1] - inside[0] == edge - 1
+    assert (hidden.sum((1, 2, 3, 4)) == edges[0] * edges[1] * edges[2]).all()
+    corners = hidden.flatten(1).int().argmax(1).unique()
+    places = (7 - edges[0]) * (9 - edges[1]) * (4 - edges[2])
+    assert len(corners) == (places if ratio else 1)
+
+
+def test_a_box_is_there_for_images_and_for_a_whole_batch() -> None:
+    shared = BoxMask(4, 0.3, per_sample=False).sample((32, 32), 3, torch.Generator().manual_seed(0))
+    assert shared.shape == (3, 1, 8, 8)
+    assert torch.equal(shared[0], shared[1])
+    assert shared[0].sum() == 16
+    with pytest.raises(InputError, match="A box is one piece, of which draw 'bernoulli' has no parts"):
+        BoxMask(draw="bernoulli")
 
 
 def test_an_anisotropic_patch_is_hidden_as_given() -> None:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from medcontext.method.adapters import TokenAdapter, VoxelAdapter
     from medcontext.method.learner import MedContext
     from medcontext.method.losses import DeepSupervision, DiceCE, consistency
-    from medcontext.method.masking import CubeMask, TubeMask
+    from medcontext.method.masking import BoxMask, CubeMask, TubeMask
     from medcontext.method.momentum import Momentum, ReferenceMomentum
     from medcontext.method.teacher import EMATeacher
     from medcontext.method.terms import Losses
@@ -17,13 +17,14 @@ HOMES = {
     "adapters": ("TokenAdapter", "VoxelAdapter"),
     "learner": ("MedContext",),
     "losses": ("DeepSupervision", "DiceCE", "consistency"),
-    "masking": ("CubeMask", "TubeMask"),
+    "masking": ("BoxMask", "CubeMask", "TubeMask"),
     "momentum": ("Momentum", "ReferenceMomentum"),
     "teacher": ("EMATeacher",),
     "terms": ("Losses",),
     "unlabelled": ("Unlabelled",),
 }
 __all__ = [
+    "BoxMask",
     "CubeMask",
     "DeepSupervision",
     "DiceCE",

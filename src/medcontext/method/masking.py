@@ -1,4 +1,4 @@
-"""What is hidden from the student: tubes or cubes of voxels (Gani et al., MICCAI 2024, section 2.1).
+"""What is hidden from the student: tubes, cubes or a box of voxels (Gani et al., MICCAI 2024, section 2.1).
 
 Drawing and applying are kept apart. A mask is *drawn* as a small grid of booleans, one per patch, True where
 the patch is hidden; *applying* it to a volume is a pure function.
@@ -178,6 +178,54 @@ class TubeMask(CubeMask):
 
     def _whole(self, axis: int) -> bool:
         return axis == self.axis
+
+
+@dataclass(frozen=True)
+class BoxMask(CubeMask):
+    """Hide one box, anywhere in the volume: the largest hole of all, and most context in what is left.
+
+    With another scan in it, it is the mask of bidirectional copy-paste (Bai et al., CVPR 2023), whose box has two
+    thirds of each axis. What is not said here is as in `CubeMask`.
+
+    Args:
+        patch_size: the box begins and ends between patches of so many voxels.
+        ratio: about the fraction of the volume that is hidden: each axis has the same share of its patches in the box,
+            rounded, at least one and, below 1, not all of several. Two thirds of each axis are 0.3.
+        draw: there is nothing to draw but the place: `exact`.
+
+    Example:
+        >>> hidden = BoxMask(patch_size=8, ratio=0.3).sample((48, 48, 48), batch=2)
+        >>> hidden.shape, hidden.sum(dim=(1, 2, 3, 4)).tolist()  # 4 of 6 patches along each axis
+        (torch.Size([2, 1, 6, 6, 6]), [64, 64])
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draw != "exact":
+            raise InputError(f"A box is one piece, of which draw '{self.draw}' has no parts to draw; leave it out.")
+
+    def edges(self, grid: Extent) -> Extent:
+        """How many patches of a grid the box has along each axis."""
+        if self.ratio in (0, 1):
+            return tuple(int(self.ratio) * patches for patches in grid)
+        share = self.ratio ** (1 / len(grid))
+        return tuple(max(1, min(round(share * patches), patches - 1)) for patches in grid)
+
+    def _hides(self, patches: int) -> bool:
+        return patches > 1 or self.ratio in (0, 1)
+
+    def sample(self, shape: Extent, batch: int, generator: "Generator | None" = None) -> "Tensor":
+        """As `CubeMask.sample`: (B, 1, h, w, d), or (B, 1, h, w), booleans, True in the box."""
+        import torch
+
+        grid = self.checked(shape)
+        samples = batch if self.per_sample else 1
+        hidden = torch.ones(samples, 1, *grid, dtype=torch.bool)
+        for axis, (patches, edge) in enumerate(zip(grid, self.edges(grid), strict=True)):
+            first = torch.randint(patches - edge + 1, (samples, *(1,) * (len(grid) + 1)), generator=generator)
+            place = torch.arange(patches).view(-1, *(1,) * (len(grid) - 1 - axis))
+            hidden = hidden & (place >= first) & (place < first + edge)
+        return hidden.expand(batch, 1, *grid)
 
 
 def _nearest_divisor(extent: int, size: int, most: int) -> int:

@@ -10,15 +10,15 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from medcontext.data.geometry import Shape3
-from medcontext.method import CubeMask, MedContext, Momentum, ReferenceMomentum, TubeMask
+from medcontext.method import BoxMask, CubeMask, MedContext, Momentum, ReferenceMomentum, TubeMask
 from medcontext.method.adapters import Adapter
 from medcontext.networks import token_adapter
 from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, TeacherSettings
 
 
 def make_mask(settings: MaskSettings) -> CubeMask:
-    """What to hide: cubes or tubes, with all of their fields that the settings have."""
-    kind = CubeMask if settings.shape == "cube" else TubeMask
+    """What to hide: tubes, cubes or a box, with all of their fields that the settings have."""
+    kind = {"tube": TubeMask, "cube": CubeMask, "box": BoxMask}[settings.shape]
     return kind(**{field.name: getattr(settings, field.name) for field in fields(kind)})
 
 
