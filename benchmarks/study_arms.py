@@ -77,6 +77,9 @@ ARMS = {
     "labelled in labelled, no teacher": Arm(
         "medcontext", {**HALF, "method.fill": "labelled", "method.consistency": "none"}
     ),  # the default without scans without labels
+    "labelled in labelled, any place": Arm(
+        "medcontext", {**HALF, "method.fill": "labelled", "method.consistency": "none", "method.place": "any"}
+    ),
     "retrain": Arm(retrain=True),
     "retrain four times": Arm(retrain=True, cost=4.0),
     "all labels": Arm(all_labels=True),

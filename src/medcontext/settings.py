@@ -95,6 +95,8 @@ class MethodSettings:
         ramp_up: fraction of the steps over which beta rises to its value.
         fill: what fills the hidden tubes: the learnable `token`, or the `labelled` crop before it in the batch, with
             its labels; a batch of one is then seen as it is.
+        place: where `medcontext train` cuts a labelled crop that lies in another's tubes, and that one: at about the
+            `same` place of their scans, so that organs stay among their neighbours; or `any`where.
         share: fraction of a batch's crops that get the masked view.
         clean: whether `all` crops are also seen as they are, or the `rest` that get no masked view.
         mask: what is hidden.
@@ -110,6 +112,7 @@ class MethodSettings:
     beta: float = 0.5
     ramp_up: float = 0.0
     fill: Literal["token", "labelled"] = "labelled"
+    place: Literal["same", "any"] = "same"
     share: float = 0.5
     clean: Literal["all", "rest"] = "rest"
     mask: MaskSettings = field(default_factory=MaskSettings)

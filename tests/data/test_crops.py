@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, StepSampler, shares_in_crops
+from medcontext.data.crops import CropBefore, CropDataset, PartnerPlace, ScanCrops, StepSampler, shares_in_crops
 from medcontext.data.geometry import Geometry
 from medcontext.data.store import Store, StoredCase, write_case
 from medcontext.errors import InputError
@@ -229,6 +229,50 @@ def test_shares_in_crops_are_the_mean_over_all_places(crop: tuple[int, int, int]
     expected = torch.stack(found).mean(0)
     torch.testing.assert_close(shares_in_crops(label, crop, 3), expected)
     assert padding or len(found) > 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "filled", "devices", "first"),
+    [
+        (2, 1, 1, [0, 0]),
+        (4, 2, 1, [0, 1, 1, 1]),
+        (3, 3, 1, [0, 0, 0]),
+        (2, 1, 3, [0, 1, 2, 0, 1, 2]),  # each device has its own pair
+        (1, 1, 1, [0]),
+    ],
+)
+def test_crops_with_tubes_of_the_crop_before_follow_it(batch: int, filled: int, devices: int, first: list[int]) -> None:
+    follows = CropBefore(batch, filled, devices)
+    step = len(first)
+    assert [follows(index) for index in range(2 * step)] == [*first, *(index + step for index in first)]
+
+
+def test_a_crop_that_follows_lies_near_the_same_class_or_at_the_same_place(tmp_path: Path) -> None:
+    """The second case has class 1 elsewhere, and no class 2."""
+    ramp = torch.arange(40.0).view(1, 40, 1, 1).expand(1, 40, 8, 8).contiguous()  # its value says where a voxel is
+    for name, ones, twos in (("a", 5, 30), ("b", 20, None)):
+        label = torch.zeros(40, 8, 8, dtype=torch.uint8)
+        label[ones] = 1
+        if twos:
+            label[twos] = 2
+        write_case(tmp_path / name, ramp, label, Geometry.create((40, 8, 8), np.eye(4)), (0.0,), [])
+    alone, pairs = (
+        list(CropDataset(Store(tmp_path), ["a", "b"], (4, 8, 8), length=80, follows=follows))
+        for follows in (None, CropBefore(2, 1))
+    )
+    assert all(torch.equal(one["image"], other["image"]) for one, other in zip(alone[::2], pairs[::2], strict=True))
+    near = 0
+    for leader, follower in zip(pairs[::2], pairs[1::2], strict=True):
+        first, second = leader["image"].mean(), follower["image"].mean()
+        fives, thirties, twenties = (abs(where - first) < 3 for where in (5, 30, 20))
+        if follower["name"] == leader["name"]:
+            assert abs(first - second) < 4
+        elif leader["name"] == "a" and thirties:
+            assert abs(first - second) < 4  # class 2 is not in b: at the same place
+        elif abs(first - second) >= 4:
+            assert (fives and abs(second - 20) < 3) or (twenties and abs(second - 5) < 3), "near class 1 of the other"
+            near += 1
+    assert near > 5
 
 
 def test_scan_crops_lie_where_the_labelled_crops_lie_that_they_are_filled_with(tmp_path: Path) -> None:

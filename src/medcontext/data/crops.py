@@ -28,7 +28,8 @@ class CropDataset(Dataset[dict[str, Any]]):
 
     With probability `foreground_fraction` a crop contains a voxel, near its centre, of a class drawn uniformly
     from those that its case has (so that small structures are seen as often as large ones). All other crops,
-    and those of cases with an empty label, lie anywhere in the volume. Axes shorter than the crop are padded
+    and those of cases with an empty label, lie anywhere in the volume. A crop that follows another lies near a voxel
+    of the other's class, or at about the other's place in the volume. Axes shorter than the crop are padded
     on both sides, the image with the case's background value, the label with 0.
 
     Args:
@@ -38,6 +39,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         length: number of crops; the indices are 0..length-1.
         seed: 0 or above.
         foreground_fraction: 0..1.
+        follows: from a crop's index to that of the crop which it follows, its own where it follows none.
 
     Raises:
         InputError: for a case that is not prepared, no case at all, or a setting out of range.
@@ -52,6 +54,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         length: int,
         seed: int = 0,
         foreground_fraction: float = 0.5,
+        follows: Callable[[int], int] | None = None,
     ) -> None:
         if not names:
             raise InputError("No training case to crop from; name at least one.")
@@ -66,6 +69,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         self.length = length
         self.seed = seed
         self.foreground_fraction = foreground_fraction
+        self.follows = follows
 
     def __len__(self) -> int:
         return self.length
@@ -78,9 +82,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         case = self.case_at(index)
-        rng = np.random.default_rng([self.seed, 1, index])
-        start = self.draw(case, rng)
-        image, label = cut(case, start, self.crop_size)
+        image, label = cut(case, self.start(index), self.crop_size)
         return {"image": image, "label": label, "name": case.name, "index": index}
 
     def case_at(self, index: int) -> StoredCase:
@@ -89,18 +91,49 @@ class CropDataset(Dataset[dict[str, Any]]):
 
     def place(self, index: int) -> np.ndarray:
         """Where in its scan the centre of a crop lies, 0 to 1 along each axis."""
-        case = self.case_at(index)
-        start = self.draw(case, np.random.default_rng([self.seed, 1, index]))
-        return (np.array(start) + np.array(self.crop_size) / 2) / case.shape[1:]
+        return (np.array(self.start(index)) + np.array(self.crop_size) / 2) / self.case_at(index).shape[1:]
 
-    def draw(self, case: StoredCase, rng: np.random.Generator) -> Shape3:
+    def start(self, index: int) -> Shape3:
         """Where a crop starts; negative along an axis that will be padded."""
-        foreground = rng.random() < self.foreground_fraction and bool(case.classes)
+        case = self.case_at(index)
+        wanted, rng = self.wanted(index)
+        first = index if self.follows is None else self.follows(index)
+        if first != index:
+            wanted, _ = self.wanted(first)
         centre = None
-        if foreground:
-            voxels = case.positions(int(rng.choice(case.classes)))
+        if wanted in case.classes:
+            voxels = case.positions(wanted)
             centre = voxels[rng.integers(len(voxels))]
+        elif first != index:
+            centre = voxel_at(self.place(first), case)
         return start_of(case, self.crop_size, rng, centre)
+
+    def wanted(self, index: int) -> tuple[int, np.random.Generator]:
+        """The class that a crop's centre should be near, -1 for none, and what draws the rest of its place."""
+        rng, classes = np.random.default_rng([self.seed, 1, index]), self.case_at(index).classes
+        foreground = rng.random() < self.foreground_fraction and bool(classes)
+        return int(rng.choice(classes)) if foreground else -1, rng
+
+
+@dataclass(frozen=True)
+class CropBefore:
+    """Which crops follow another: those with tubes of the crop before, see `medcontext.method.batches.before`.
+
+    Args:
+        batch: crops of a step on one device.
+        filled: its last ones, which have tubes.
+        devices: to which the crops of a step go by turns.
+    """
+
+    batch: int
+    filled: int
+    devices: int = 1
+
+    def __call__(self, index: int) -> int:
+        """The first crop of those that lie in one another's tubes, by its index; the crop's own where it is that."""
+        number = index % (self.batch * self.devices) // self.devices
+        first = max(0, self.batch - self.filled - 1)
+        return index - max(0, number - first) * self.devices
 
 
 @dataclass(frozen=True)
@@ -160,7 +193,7 @@ class ScanCrops(Dataset[dict[str, Any]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         case = in_turn(self.cases, index, [self.seed, 2])
-        centre = None if self.place is None else (self.place(index) * case.shape[1:]).astype(int)
+        centre = None if self.place is None else voxel_at(self.place(index), case)
         start = start_of(case, self.crop_size, np.random.default_rng([self.seed, 3, index]), centre)
         return {"image": cut_image(case, start, self.crop_size), "name": case.name, "index": index}
 
@@ -169,6 +202,11 @@ def in_turn(cases: Sequence[StoredCase], index: int, seed: list[int]) -> StoredC
     """The case of a crop, where each pass over the cases visits all of them in an order of its own."""
     turn, place = divmod(index, len(cases))
     return cases[np.random.default_rng([*seed, turn]).permutation(len(cases))[place]]
+
+
+def voxel_at(place: np.ndarray, case: StoredCase) -> np.ndarray:
+    """The voxel (H, W, D) at a place, 0 to 1 along each axis of a scan."""
+    return (place * case.shape[1:]).astype(int)
 
 
 def start_of(case: StoredCase, crop_size: Shape3, rng: np.random.Generator, centre: np.ndarray | None = None) -> Shape3:

@@ -174,6 +174,10 @@ class MedContext(nn.Module):
         held = {id(each) for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]}
         return all(id(each) in held for each in self.trainable_parameters() if each.requires_grad)
 
+    def seconds(self, batch: int) -> int:
+        """How many of a batch of labelled crops, the last ones, get the masked view."""
+        return max(1, round(self.share * batch))
+
     def partners(self, batch: int) -> int:
         """How many unlabelled crops belong beside a batch of so many labelled ones."""
         return max(1, round(self.unlabelled.share * batch))
@@ -294,7 +298,7 @@ class MedContext(nn.Module):
         lonely = self.fill == "labelled" and len(image) == 1
         if unlabelled is not None or self.mask is None or lonely:
             return [lambda: self._with_token(self._whole(image, label))]
-        number = max(1, round(self.share * len(image)))
+        number = self.seconds(len(image))
         seen = clean_crops(len(image), number, self.clean, self.share)
         kept: list[Tensor] = []  # the student's answer on the whole view, where that is the target
         masked = functools.partial(self._masked, image, label, number, hidden, kept)

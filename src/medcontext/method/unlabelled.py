@@ -25,7 +25,8 @@ class Unlabelled:
         both: fill both ways, two views; otherwise one way or the other, drawn for each sample.
         target: the teacher's class where it is sure (`hard`), its probabilities there (`soft`), or equation 2 on all
             voxels (`consistency`; not of filled views).
-        threshold: the teacher's probability from which it is sure, 0 to 1.
+        threshold: the teacher's probability from which it is sure, 0 to 1. A half takes in the borders, which a teacher
+            is less sure of than of what lies inside: of a thin structure, that is most of it.
         weight: of the teacher's voxels beside 1 for labelled ones (filled), or of the whole term (masked and whole).
         start: fraction of the steps, 0 to below 1, on labels alone: the teacher must first be worth asking.
         ramp_up: fraction of the steps over which the weight then rises along `exp(-5 (1 - t)^2)`.
@@ -41,7 +42,7 @@ class Unlabelled:
     clean: Literal["all", "rest"] = "rest"
     both: bool = False
     target: Literal["hard", "soft", "consistency"] = "hard"
-    threshold: float = 0.8
+    threshold: float = 0.5
     weight: float = 0.5
     start: float = 0.25
     ramp_up: float = 0.0

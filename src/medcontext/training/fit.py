@@ -11,7 +11,7 @@ from rich.text import Text
 
 from medcontext.console import console
 from medcontext.data.cases import Dataset
-from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, shares_in_crops
+from medcontext.data.crops import CropBefore, CropDataset, PartnerPlace, ScanCrops, shares_in_crops
 from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
@@ -144,6 +144,10 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
     """The crops of the steps that are left, for this device: labelled ones, or a pair with unlabelled ones."""
     settings = run.settings
     steps = settings.steps * settings.accumulate * trainer.world_size  # batches of all devices
+    method, before = settings.method, None
+    if method.masking and method.fill == "labelled" and method.place == "same" and not scans.cases:
+        filled = task.learner.seconds(settings.batch_size)
+        before = CropBefore(settings.batch_size, filled, trainer.world_size)
     labelled = CropDataset(
         store,
         run.split.train,
@@ -151,6 +155,7 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
         length=steps * settings.batch_size,
         seed=settings.seed,
         foreground_fraction=settings.foreground,
+        follows=before,
     )
     partners = task.learner.partners(settings.batch_size) if scans.cases else 0
     size = batch_bytes(settings.batch_size + partners, len(run.plan.channels), run.crop_size)
@@ -159,7 +164,7 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
     if not scans.cases:
         return first
     same = None
-    if settings.method.unlabelled.place == "same":
+    if method.unlabelled.place == "same":
         same = PartnerPlace(labelled, settings.batch_size * trainer.world_size, partners * trainer.world_size)
     crops = ScanCrops(scans.cases, run.crop_size, length=steps * partners, seed=settings.seed, place=same)
     return {"labelled": first, "unlabelled": loader(crops, partners, workers, task, trainer)}
