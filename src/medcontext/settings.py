@@ -120,6 +120,11 @@ class MethodSettings:
     unlabelled: Unlabelled = field(default_factory=Unlabelled)
 
     @property
+    def follows(self) -> bool:
+        """Whether labelled crops lie where those lie that they are filled with, if no other scans take part."""
+        return self.masking and self.fill == "labelled" and self.place == "same"
+
+    @property
     def step_cost(self) -> float:
         """Of a step without unlabelled scans, in plain steps: a backward pass counts as two forward ones.
 

@@ -144,8 +144,8 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
     """The crops of the steps that are left, for this device: labelled ones, or a pair with unlabelled ones."""
     settings = run.settings
     steps = settings.steps * settings.accumulate * trainer.world_size  # batches of all devices
-    method, before = settings.method, None
-    if method.masking and method.fill == "labelled" and method.place == "same" and not scans.cases:
+    before = None
+    if settings.method.follows and not scans.cases:
         filled = task.learner.seconds(settings.batch_size)
         before = CropBefore(settings.batch_size, filled, trainer.world_size)
     labelled = CropDataset(
@@ -164,7 +164,7 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
     if not scans.cases:
         return first
     same = None
-    if method.unlabelled.place == "same":
+    if settings.method.unlabelled.place == "same":
         same = PartnerPlace(labelled, settings.batch_size * trainer.world_size, partners * trainer.world_size)
     crops = ScanCrops(scans.cases, run.crop_size, length=steps * partners, seed=settings.seed, place=same)
     return {"labelled": first, "unlabelled": loader(crops, partners, workers, task, trainer)}

@@ -105,6 +105,41 @@ def test_labelled_crops_are_filled_into_one_another(world: World, stock: type, c
         assert float(step["consistency"]) == 0
 
 
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_labelled_crops_that_are_filled_into_one_another_lie_at_one_place(
+    world: World, stock: type, configuration: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+    from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+
+    kind = ours(stock, method=MethodSettings(unlabelled=Unlabelled(view="none")))
+    loader = started(world, kind, configuration).dataloader_train.data_loader
+    flips: list[list[int]] = []
+    asked: list[bool] = []
+    flip, box = MirrorTransform._apply_to_image, nnUNetDataLoader.get_bbox
+
+    def noted(self: Any, image: Tensor, **drawn: Any) -> Tensor:
+        flips.append(drawn["axes"])
+        return flip(self, image, **drawn)
+
+    def drawn_box(self: Any, shape: Any, force_fg: bool, locations: Any, *rest: Any) -> Any:
+        if set(locations) != {0}:  # not a crop that follows
+            asked.append(bool(force_fg))
+        return box(self, shape, force_fg, locations, *rest)
+
+    monkeypatch.setattr(MirrorTransform, "_apply_to_image", noted)
+    monkeypatch.setattr(nnUNetDataLoader, "get_bbox", drawn_box)
+    size, first = loader.batch_size, loader.follows(loader.batch_size - 1)
+    for _ in range(12):
+        flips.clear()
+        batch = next(loader)
+        assert batch["data"].shape[0] == size
+        assert all(tuple(place) == tuple(loader.places[first]) for place in loader.places[first:])
+        assert all(axes == flips[first] for axes in flips[first:])
+    assert len(asked) == 12 * (first + 1)
+    assert len(set(asked)) == 2, "also crops that are seen as they are have foreground, and not all have it"
+
+
 def test_what_hides_and_what_is_hidden(world: World, stock: type) -> None:
     trainer = started(world, ours(stock))
     learner = trainer.learner

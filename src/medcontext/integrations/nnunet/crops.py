@@ -1,4 +1,4 @@
-"""nnU-Net's loader of training crops, with crops of scans without labels beside them."""
+"""nnU-Net's loader of training crops, where crops that are filled into one another lie at about the same place."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,30 +12,21 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import Tensor
 
+from medcontext.data.crops import CropBefore
 
-class PairedDataLoader(nnUNetDataLoader):
-    """Beside the last labelled crops of a batch, each a crop at about the same place of a scan without labels.
 
-    It is mirrored as the labelled crop is: a left side filled with parts of a right one would teach that sides do not
-    matter. The batch is in random order: nnU-Net puts the crops with foreground last, and each kind shall have
-    partners.
+class PlacedDataLoader(nnUNetDataLoader):
+    """Knows where in their scans the crops of a batch lie, and how they were mirrored.
 
     Args:
         data: the labelled cases; what follows it is as in nnU-Net's loader.
-        scans: prepared scans, an nnU-Net data set.
-        partners: from the crops of a batch to how many of them have partners.
-        scan_transforms: nnU-Net's training transforms, for a scan alone.
+        beside: transforms of other crops, which share the mirror.
     """
 
-    def __init__(
-        self, data: Any, *args: Any, scans: Any, partners: Callable[[int], int], scan_transforms: Any, **kwargs: Any
-    ) -> None:
+    def __init__(self, data: Any, *args: Any, beside: Any = None, **kwargs: Any) -> None:
         super().__init__(data, *args, **kwargs)
-        self.scans = scans
-        self.partners = partners(self.batch_size)
-        self.scan_transforms = scan_transforms
-        self.mirror = share_mirror(self.transforms, scan_transforms)
-        self.places: list[np.ndarray] = []
+        self.mirror = share_mirror(self.transforms, beside)
+        self.places: list[np.ndarray] = []  # of the batch's crops so far, 0 to 1 along each axis of their scans
 
     def get_bbox(self, data_shape: Any, *args: Any, **kwargs: Any) -> tuple[list[int], list[int]]:
         low, high = super().get_bbox(data_shape, *args, **kwargs)
@@ -45,6 +36,74 @@ class PairedDataLoader(nnUNetDataLoader):
 
     def generate_train_batch(self) -> dict[str, Any]:
         self.places, self.mirror.drawn = [], []
+        return super().generate_train_batch()
+
+    def box_at(self, place: np.ndarray, shape: np.ndarray) -> tuple[list[int], list[int]]:
+        """Where a crop begins and ends in a scan of a shape (H, W, D), with its centre at a place of it."""
+        centre = np.minimum(place * shape, shape - 1).astype(int)
+        # Where nnU-Net centres a crop on a voxel of a class, that is the voxel.
+        return nnUNetDataLoader.get_bbox(self, shape, True, {0: np.array([[0, *centre]])})
+
+
+class FollowingDataLoader(PlacedDataLoader):
+    """Labelled crops that are filled into one another lie at about the same place, mirrored alike.
+
+    nnU-Net has the crops with foreground last, where all are filled; here it is drawn anew which ones have it.
+
+    Args:
+        data: as in `PlacedDataLoader`, and what follows it.
+        filled: from the crops of a batch to how many of them, the last ones, have tubes of the crop before.
+    """
+
+    def __init__(self, data: Any, *args: Any, filled: Callable[[int], int], **kwargs: Any) -> None:
+        super().__init__(data, *args, **kwargs)
+        self.follows = CropBefore(self.batch_size, filled(self.batch_size))
+        self.foreground: np.ndarray = np.zeros(self.batch_size, dtype=bool)
+
+    def get_bbox(
+        self, data_shape: Any, force_fg: bool, class_locations: Any, *args: Any, **kwargs: Any
+    ) -> tuple[list[int], list[int]]:
+        number = len(self.places)
+        first = self.follows(number)
+        if first == number:
+            self.mirror.again = None
+            return super().get_bbox(data_shape, bool(self.foreground[number]), class_locations, *args, **kwargs)
+        self.mirror.again = self.mirror.drawn[first] if self.mirror.drawn else None
+        self.places.append(self.places[first])
+        return self.box_at(self.places[first], np.array(data_shape))
+
+    def generate_train_batch(self) -> dict[str, Any]:
+        forced = [self.get_do_oversample(number) for number in range(self.batch_size)]
+        self.foreground = np.random.permutation(forced)  # noqa: NPY002 (nnU-Net's own source of chance)
+        try:
+            return super().generate_train_batch()
+        finally:
+            self.mirror.again = None
+
+
+class PairedDataLoader(PlacedDataLoader):
+    """Beside the last labelled crops of a batch, each a crop at about the same place of a scan without labels.
+
+    It is mirrored as the labelled crop is: a left side filled with parts of a right one would teach that sides do not
+    matter. The batch is in random order: nnU-Net puts the crops with foreground last, and each kind shall have
+    partners.
+
+    Args:
+        data: as in `PlacedDataLoader`, and what follows it.
+        scans: prepared scans, an nnU-Net data set.
+        partners: from the crops of a batch to how many of them have partners.
+        scan_transforms: nnU-Net's training transforms, for a scan alone.
+    """
+
+    def __init__(
+        self, data: Any, *args: Any, scans: Any, partners: Callable[[int], int], scan_transforms: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(data, *args, beside=scan_transforms, **kwargs)
+        self.scans = scans
+        self.partners = partners(self.batch_size)
+        self.scan_transforms = scan_transforms
+
+    def generate_train_batch(self) -> dict[str, Any]:
         batch = super().generate_train_batch()
         order = np.random.permutation(self.batch_size)  # noqa: NPY002 (nnU-Net's own source of chance)
         target = batch["target"]
@@ -64,10 +123,7 @@ class PairedDataLoader(nnUNetDataLoader):
         """A crop (C, h, w, d), or (C, h, w), of some scan, with its centre at a place of it, 0 to 1 along each axis."""
         name = self.scans.identifiers[np.random.choice(len(self.scans.identifiers))]  # noqa: NPY002
         image, mask, _, _ = self.scans.load_case(name)
-        shape = np.array(image.shape[1:])
-        centre = np.minimum(place * shape, shape - 1).astype(int)
-        # Where nnU-Net centres a crop on a voxel of a class, that is the voxel.
-        low, high = super().get_bbox(shape, True, {0: np.array([[0, *centre]])})
+        low, high = self.box_at(place, np.array(image.shape[1:]))
         box = [list(bounds) for bounds in zip(low, high, strict=True)]
         crop = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
         inside = torch.from_numpy(crop_and_pad_nd(mask, box, -1, cast_cropped_to=np.int16)).to(torch.int16)
@@ -115,20 +171,18 @@ def share_mirror(*compositions: Any) -> SharedMirror:
 
 
 class Pairing:
-    """While it lasts, the trainer's loader of training crops is a `PairedDataLoader`.
+    """While it lasts, the trainer's loader of training crops is another one.
 
     nnU-Net makes its loaders in one long function, which trainers seldom replace; the class is all that differs.
 
     Args:
         trainer: whose `training_cases` the loader is told by.
-        scans: prepared scans.
-        partners: from the crops of a batch to how many have partners.
+        kind: makes it, as `nnUNetDataLoader` does.
     """
 
-    def __init__(self, trainer: Any, scans: Any, partners: Callable[[int], int]) -> None:
+    def __init__(self, trainer: Any, kind: Callable[..., nnUNetDataLoader]) -> None:
         self.trainer = trainer
-        self.scans = scans
-        self.partners = partners
+        self.kind = kind
         self.used = False
 
     def __enter__(self) -> "Pairing":
@@ -142,14 +196,7 @@ class Pairing:
         if data is not self.trainer.training_cases:
             return nnUNetDataLoader(data, *args, **kwargs)
         self.used = True
-        return PairedDataLoader(
-            data,
-            *args,
-            scans=self.scans,
-            partners=self.partners,
-            scan_transforms=scan_transforms(self.trainer),
-            **kwargs,
-        )
+        return self.kind(data, *args, **kwargs)
 
 
 def scan_transforms(trainer: Any) -> Any:

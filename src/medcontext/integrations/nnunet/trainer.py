@@ -4,7 +4,7 @@ Written against nnU-Net 2.8; the comments say what of it makes a line necessary.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from medcontext.data.augment import Augment
 from medcontext.errors import InputError
 from medcontext.integrations.nnunet.checkpoints import add_teacher, known_trainer, read_teacher, restore, unfinished
-from medcontext.integrations.nnunet.crops import Pairing
+from medcontext.integrations.nnunet.crops import FollowingDataLoader, PairedDataLoader, Pairing, scan_transforms
 from medcontext.integrations.nnunet.scans import find_prepared
 from medcontext.method import Losses, MedContext, VoxelAdapter
 from medcontext.method.losses import DeepSupervision
@@ -147,13 +147,19 @@ class MedContextMixin(Base):
 
     def get_dataloaders(self) -> Any:
         scans = find_prepared(self)
-        if scans is None:
+        kind: Callable[..., Any]
+        if scans is not None:
+            self.unlabelled_scans = len(scans.identifiers)
+            others = {"scans": scans, "partners": self.learner.partners, "scan_transforms": scan_transforms(self)}
+            kind = partial(PairedDataLoader, **others)
+        elif self.settings.follows:
+            kind = partial(FollowingDataLoader, filled=self.learner.seconds)
+        else:
             return super().get_dataloaders()
-        self.unlabelled_scans = len(scans.identifiers)
-        pairing = Pairing(self, scans, self.learner.partners)
+        pairing = Pairing(self, kind)
         with pairing:
             loaders = super().get_dataloaders()
-        if not pairing.used:
+        if scans is not None and not pairing.used:
             raise InputError(
                 f"{type(self).__name__} makes loaders of its own kind, in which scans without labels cannot join. "
                 "Train with unlabelled=Unlabelled(view='none') in its method's settings."
