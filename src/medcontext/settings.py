@@ -4,7 +4,7 @@ Each field's text is its `--help`. YAML files and the command line set the same 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from medcontext.configuration import options_of, parse, read_yaml, write_yaml
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.data.plan import PrepareSettings
 from medcontext.errors import InputError, unknown_name
-from medcontext.method import Momentum, TubeMask, Unlabelled
+from medcontext.method import BoxMask, CubeMask, Momentum, TubeMask, Unlabelled
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # Python's own from 3.11 on
@@ -50,6 +50,11 @@ class MaskSettings(TubeMask):
     shape: Literal["tube", "cube", "box"] = "tube"
     space: Literal["voxels", "tokens"] = "voxels"
     initial: Literal["zeros", "normal"] = "zeros"
+
+    def made(self) -> CubeMask:
+        """The mask, with all of its fields that are here."""
+        kind = {"tube": TubeMask, "cube": CubeMask, "box": BoxMask}[self.shape]
+        return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,11 @@ def test_the_page_has_a_column_for_every_fold(scores: Path) -> None:
 
 def test_a_training_with_medcontext_says_so_and_how_many_scans_had_no_label(scores: Path, trainer: Path) -> None:
     file = trainer / "fold_0" / "debug.json"
-    more = {"told": "method medcontext, 0.4 of the tubes hidden", "unlabelled_scans": "20"}
+    more = {"told": "method medcontext, tubes, ratio 0.4", "unlabelled_scans": "20"}
     file.write_text(json.dumps(json.loads(file.read_text()) | more))
     page = make_page(read_content([f"nnunet={scores}"]), [])
     rows = dict(page.methods["rows"])
-    assert rows["method"][0] == "nnU-Net v2, nnUNetTrainer; MedContext's method medcontext, 0.4 of the tubes hidden"
+    assert rows["method"][0] == "nnU-Net v2, nnUNetTrainer; MedContext's method medcontext, tubes, ratio 0.4"
     assert rows["cases"] == ["4 training, 2 validation, 20 without labels", "4 training, 2 validation"]
 
 

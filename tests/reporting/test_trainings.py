@@ -147,7 +147,7 @@ def test_the_methods_section_has_hardware_hours_and_versions(arguments: list[str
     assert rows["hardware"] == ["1 x NVIDIA H200"] * 2
     assert rows["network"][0] == "torch.nn.Conv3d, 1,234 parameters"
     assert rows["method"][0].startswith(
-        "medcontext: mask ratio 0.4, patches of 16, filled with other labelled crops, no consistency"
+        "medcontext: tubes of 16 voxels, ratio 0.4, filled with other labelled crops, no consistency"
     )
     sha256 = file_hash(trainings[0].run.checkpoint("last"))
     assert rows["weights scored"][0] == f"student's, last.ckpt ({sha256[:8]})"

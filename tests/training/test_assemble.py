@@ -7,7 +7,7 @@ from medcontext.errors import InputError
 from medcontext.method import TokenAdapter, VoxelAdapter
 from medcontext.networks import build_network
 from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, Settings, TeacherSettings
-from medcontext.training.assemble import auto_crop, make_learner, make_mask, make_optimizer
+from medcontext.training.assemble import auto_crop, make_learner, make_optimizer
 
 
 def learner(method: MethodSettings, crop: tuple[int, int, int] = (32, 32, 16), network: str = "unet"):
@@ -45,7 +45,7 @@ def test_no_masking_is_the_baseline() -> None:
 def test_a_patch_that_does_not_divide_the_crop_is_refused_before_training() -> None:
     with pytest.raises(InputError, match="patch_size must divide the crop"):
         learner(MethodSettings(mask=MaskSettings(patch_size=12)))
-    assert make_mask(MaskSettings(shape="cube")).grid((32, 32, 16)) == (2, 2, 1)
+    assert MaskSettings(shape="cube").made().grid((32, 32, 16)) == (2, 2, 1)
 
 
 @pytest.mark.parametrize(

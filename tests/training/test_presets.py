@@ -18,7 +18,6 @@ from medcontext.listing import count_parameters, network_lines, presets
 from medcontext.networks import NETWORKS
 from medcontext.run import read_run
 from medcontext.settings import Settings
-from medcontext.training.assemble import make_mask
 
 NAMES = sorted(path.stem for path in (PRESETS / "run").glob("*.yaml"))
 OFFICIAL = [name for name in NAMES if name.partition("_")[0] in KNOWN]
@@ -137,10 +136,10 @@ def test_presets_follow_the_paper(preset: str) -> None:
         "brats17_nnformer": (128, 128, 128),
     }
     assert settings.crop_size == expected.get(preset, (96, 96, 96))
-    make_mask(settings.method.mask).grid(settings.crop_size)
+    settings.method.mask.made().grid(settings.crop_size)
     for axis in (0, 1, 2):  # `reference` hides tubes along another axis
         other = Settings.parse(["--method", "reference", "--preset", preset, f"--method.mask.axis={axis}"])
-        make_mask(other.method.mask).grid(settings.crop_size)
+        other.method.mask.made().grid(settings.crop_size)
 
 
 def test_a_preset_fits_any_method_and_the_command_line_has_the_last_word() -> None:

@@ -10,7 +10,7 @@ The settings' type of a mask is one of these, and reading settings does not wait
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medcontext.errors import InputError, counted
 
@@ -41,6 +41,7 @@ class CubeMask:
     ratio: float = 0.4
     draw: Literal["exact", "bernoulli"] = "exact"
     per_sample: bool = True
+    kind: ClassVar[str] = "cubes"
 
     def __post_init__(self) -> None:
         sizes = (self.patch_size,) if isinstance(self.patch_size, int) else self.patch_size
@@ -50,6 +51,11 @@ class CubeMask:
             raise InputError(f"Mask ratio must lie between 0 and 1, got {self.ratio}.")
         if self.draw not in ("exact", "bernoulli"):
             raise InputError(f"draw must be 'exact' or 'bernoulli', got '{self.draw}'.")
+
+    def told(self) -> str:
+        """The mask in words."""
+        sizes = (self.patch_size,) if isinstance(self.patch_size, int) else self.patch_size
+        return f"{self.kind} of {' x '.join(map(str, sizes))} voxels, ratio {self.ratio:g}"
 
     def patch(self, shape: Extent) -> Extent:
         """The extent of one patch in a volume or an image of `shape`, in voxels.
@@ -164,6 +170,7 @@ class TubeMask(CubeMask):
     """
 
     axis: int = 2
+    kind: ClassVar[str] = "tubes"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -199,10 +206,19 @@ class BoxMask(CubeMask):
         (torch.Size([2, 1, 6, 6, 6]), [64, 64])
     """
 
+    kind: ClassVar[str] = "a box"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.draw != "exact":
             raise InputError(f"A box is one piece, of which draw '{self.draw}' has no parts to draw; leave it out.")
+
+    def told(self) -> str:
+        return f"{self.kind}, ratio {self.ratio:g}"
+
+    def patch(self, shape: Extent) -> Extent:
+        """An axis that is shorter than a patch is one."""
+        return tuple(min(size, extent) for size, extent in zip(super().patch(shape), shape, strict=True))
 
     def edges(self, grid: Extent) -> Extent:
         """How many patches of a grid the box has along each axis."""

@@ -284,26 +284,20 @@ def _method(method: MethodSettings, with_scans: bool = False) -> str:
     )
     beta = "no consistency" if method.consistency == "none" else f"beta {method.beta:g}, {teacher}"
     filled = ", filled with other labelled crops" if method.fill == "labelled" else ""
-    mask = f"mask ratio {method.mask.ratio:g}, patches of {_sizes(method.mask.patch_size)}"
-    return f"{method.name}: {mask}{filled}, {beta}"
+    return f"{method.name}: {method.mask.made().told()}{filled}, {beta}"
 
 
 def _second_view(method: MethodSettings) -> str:
     """What becomes of scans without labels."""
-    rule, mask = method.unlabelled, method.mask
-    tubes = f"{mask.shape}s of {_sizes(mask.patch_size)} voxels, ratio {mask.ratio:g}"
+    rule, mask = method.unlabelled, method.mask.made().told()
     kinds = {
-        "filled": f"labelled and unlabelled scans filled into one another, {tubes}",
-        "masked": f"unlabelled scans masked, {tubes}",
+        "filled": f"labelled and unlabelled scans filled into one another, {mask}",
+        "masked": f"unlabelled scans masked, {mask}",
         "whole": "unlabelled scans as they are",
     }
     aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}"
     aim = "equation 2" if rule.target == "consistency" else aim
     return f"{kinds[rule.view]}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
-
-
-def _sizes(size: Any) -> str:
-    return " x ".join(map(str, size)) if isinstance(size, tuple | list) else str(size)
 
 
 def _time(facts: Facts) -> str:

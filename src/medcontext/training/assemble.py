@@ -10,16 +10,10 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from medcontext.data.geometry import Shape3
-from medcontext.method import BoxMask, CubeMask, MedContext, Momentum, ReferenceMomentum, TubeMask
+from medcontext.method import MedContext, Momentum, ReferenceMomentum
 from medcontext.method.adapters import Adapter
 from medcontext.networks import token_adapter
-from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, TeacherSettings
-
-
-def make_mask(settings: MaskSettings) -> CubeMask:
-    """What to hide: tubes, cubes or a box, with all of their fields that the settings have."""
-    kind = {"tube": TubeMask, "cube": CubeMask, "box": BoxMask}[settings.shape]
-    return kind(**{field.name: getattr(settings, field.name) for field in fields(kind)})
+from medcontext.settings import MethodSettings, OptimizerSettings, TeacherSettings
 
 
 def make_momentum(settings: TeacherSettings, steps_per_epoch: int) -> Momentum:
@@ -59,7 +53,7 @@ def make_learner(
         adapter: one that is there already; made as the settings say, if not.
         host: further arguments of `MedContext`, of a host that has labels of its own kind.
     """
-    mask = make_mask(settings.mask) if settings.masking else None
+    mask = settings.mask.made() if settings.masking else None
     if mask is not None:
         mask.checked(crop_size)  # refuses, before training, what sampling would refuse
     if adapter is None and mask is not None and settings.mask.space == "tokens":

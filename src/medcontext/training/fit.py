@@ -23,7 +23,7 @@ from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run
 from medcontext.settings import Settings
-from medcontext.training.assemble import auto_crop, make_learner, make_mask
+from medcontext.training.assemble import auto_crop, make_learner
 from medcontext.training.callbacks import Progress
 from medcontext.training.log import versions
 from medcontext.training.loggers import check_loggers
@@ -205,7 +205,7 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
         find_own("Loss", settings.loss)
     if settings.augment.transform:
         find_own("Transform", settings.augment.transform)
-    mask = make_mask(method.mask)
+    mask = method.mask.made()
     if method.masking and settings.crop_size != "auto":
         mask.checked(settings.crop_size)
     check_loggers(settings.loggers)

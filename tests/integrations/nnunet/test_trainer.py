@@ -260,7 +260,7 @@ def test_checkpoints_are_stocks_for_whoever_reads_them(world: World, stock: type
         "checkpoint_final.pth", "checkpoint_final_teacher.pth", "checkpoint_best.pth", "checkpoint_best_teacher.pth",
     }  # fmt: skip
     log = next(folder.glob("training_log_*.txt")).read_text()
-    assert "MedContext: method medcontext, 0.4 of the tubes hidden, 4 steps" in log
+    assert "MedContext: method medcontext, tubes, ratio 0.4, 4 steps" in log
     assert log.count("MedContext: whole") == 2
     plain = world.trainer(stock)
     plain.initialize()

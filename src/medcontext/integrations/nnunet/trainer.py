@@ -264,19 +264,21 @@ def fitted_mask(mask: Any, patch: tuple[int, ...]) -> Any:
     ((40, 14, 20), 0)
     >>> fitted_mask(MaskSettings(), (56, 40)).patch_size
     (14, 20)
+    >>> fitted_mask(MaskSettings(shape="box"), (40, 56, 40)).patch_size
+    (20, 14, 20)
     """
     if len(patch) == 3:
         size = mask.patch_size
         if not isinstance(size, int):
             size = tuple(size[axis] for axis in sorted(AXES, key=AXES.__getitem__))
         mask = replace(mask, axis=AXES[mask.axis], patch_size=size)
-    return mask.fitted(patch)
+    return replace(mask, patch_size=mask.made().fitted(patch).patch_size)
 
 
 def described(settings: MethodSettings) -> str:
     """The method in a few words, for nnU-Net's log."""
-    mask = settings.mask
-    return f"method {settings.name}" + (f", {mask.ratio:g} of the {mask.shape}s hidden" if settings.masking else "")
+    mask = settings.mask.made()  # not yet fitted to nnU-Net's patch
+    return f"method {settings.name}" + (f", {mask.kind}, ratio {mask.ratio:g}" if settings.masking else "")
 
 
 def _settings(method: str | MethodSettings) -> MethodSettings:
