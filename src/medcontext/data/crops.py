@@ -227,7 +227,7 @@ class StepSampler(Sampler[int]):
     """The indices from `start` on, in order; with several ranks each takes every `ranks`-th.
 
     A run resumed after `step` steps starts at `step * batch_size * ranks`. The crops of a step are the same
-    however many ranks share them.
+    however many ranks share them, but for those that follow another of their rank.
 
     >>> list(StepSampler(8, start=4, rank=1, ranks=2))
     [5, 7]
