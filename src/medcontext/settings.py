@@ -100,8 +100,8 @@ class MethodSettings:
         ramp_up: fraction of the steps over which beta rises to its value.
         fill: what fills the hidden tubes: the learnable `token`, or the `labelled` crop before it in the batch, with
             its labels; a batch of one is then seen as it is.
-        place: where `medcontext train` cuts a labelled crop that lies in another's tubes, and that one: at about the
-            `same` place of their scans, so that organs stay among their neighbours; or `any`where.
+        place: where a labelled crop is cut that another is filled with, and that one: at about the `same` place of
+            their scans, mirrored alike, so that organs stay among their neighbours; or `any`where.
         share: fraction of a batch's crops that get the masked view.
         clean: whether `all` crops are also seen as they are, or the `rest` that get no masked view.
         mask: what is hidden.
@@ -125,7 +125,7 @@ class MethodSettings:
     unlabelled: Unlabelled = field(default_factory=Unlabelled)
 
     @property
-    def follows(self) -> bool:
+    def same_place(self) -> bool:
         """Whether labelled crops lie where those lie that they are filled with, if no other scans take part."""
         return self.masking and self.fill == "labelled" and self.place == "same"
 

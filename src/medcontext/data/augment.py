@@ -3,7 +3,7 @@
 Built on MONAI's transforms. B: batch; C: channels; H, W, D: space.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from medcontext.data.augment_settings import AugmentSettings, Range
+
+MIRROR = 1  # sets its seeds apart from those of what is drawn for each sample
 
 
 class Augment:
@@ -57,7 +59,9 @@ class Augment:
         if settings.shift_probability:  # else it draws nothing, and runs without it have the crops they always had
             self._intensity += (RandShiftIntensity(settings.shift, prob=settings.shift_probability),)
 
-    def __call__(self, image: Tensor, label: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, image: Tensor, label: Tensor, seed: int, mirrors: Sequence[tuple[int, int]] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Vary a batch.
 
         Args:
@@ -65,6 +69,8 @@ class Augment:
             label: (B, 1, H, W, D), class indices of any integer type.
             seed: 0 or above, such as the step's number; torch's and numpy's own random states are neither read
                 nor changed.
+            mirrors: the seed and the number of the sample that each is mirrored like: crops that are filled into one
+                another keep their sides. By default each is itself.
 
         Returns:
             New image and label of the same shapes, types and device, the same under autocast. Labels keep to
@@ -73,25 +79,30 @@ class Augment:
         if not self.settings.enabled and self.own is None:
             return image, label
         with torch.autocast(image.device.type, enabled=False):  # else the places of voxels are rounded to bfloat16
-            samples = [self._vary(image[index], label[index], [seed, index]) for index in range(len(image))]
+            alone = [(seed, number) for number in range(len(image))]
+            samples = [self._vary(*each) for each in zip(image, label, alone, mirrors or alone, strict=True)]
         images, labels = zip(*samples, strict=True)
         return torch.stack(images), torch.stack(labels)
 
-    def images(self, image: Tensor, seed: int) -> Tensor:
+    def images(self, image: Tensor, seed: int, mirrors: Sequence[tuple[int, int]] | None = None) -> Tensor:
         """Vary a batch of images (B, C, H, W, D) that have no label; a transform of the user's sees background."""
         shape = (1, 1, 1) if self.own is None else image.shape[2:]
-        return self(image, image.new_zeros(len(image), 1, *shape), seed)[0]
+        return self(image, image.new_zeros(len(image), 1, *shape), seed, mirrors)[0]
 
-    def _vary(self, image: Tensor, label: Tensor, seed: list[int]) -> tuple[Tensor, Tensor]:
+    def _vary(
+        self, image: Tensor, label: Tensor, seed: tuple[int, int], mirror: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(seed)
         if self.settings.enabled:
-            image, label = self._vary_as_set(image, label, rng)
+            image, label = self._vary_as_set(image, label, rng, np.random.default_rng([*mirror, MIRROR]))
         return self.own(image, label, int(rng.integers(2**32))) if self.own else (image, label)
 
-    def _vary_as_set(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _vary_as_set(
+        self, image: Tensor, label: Tensor, rng: np.random.Generator, mirror: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
         if rng.random() < self.settings.affine_probability:
             image, label = self._deform(image, label, int(rng.integers(2**32)))
-        flips = [1 + axis for axis in self.settings.flip_axes if rng.random() < self.settings.flip_probability]
+        flips = [1 + axis for axis in self.settings.flip_axes if mirror.random() < self.settings.flip_probability]
         image, label = image.flip(flips), label.flip(flips)
         channels = []
         for channel in image:  # (H, W, D); each drawn by itself

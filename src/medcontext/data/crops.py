@@ -28,9 +28,10 @@ class CropDataset(Dataset[dict[str, Any]]):
 
     With probability `foreground_fraction` a crop contains a voxel, near its centre, of a class drawn uniformly
     from those that its case has (so that small structures are seen as often as large ones). All other crops,
-    and those of cases with an empty label, lie anywhere in the volume. A crop that follows another lies near a voxel
-    of the other's class, or at about the other's place in the volume. Axes shorter than the crop are padded
-    on both sides, the image with the case's background value, the label with 0.
+    and those of cases with an empty label, lie anywhere in the volume. A crop that follows another lies at about
+    its place, and where that is near a voxel of some class, near its case's nearest one of that class, or of any
+    that it has. Axes shorter than the crop are padded on both sides, the image with the case's background value,
+    the label with 0.
 
     Args:
         store: of prepared cases.
@@ -98,42 +99,52 @@ class CropDataset(Dataset[dict[str, Any]]):
         case = self.case_at(index)
         wanted, rng = self.wanted(index)
         first = index if self.follows is None else self.follows(index)
-        if first != index:
-            wanted, _ = self.wanted(first)
         centre = None
-        if wanted in case.classes:
+        if first != index:
+            centre = self.beside(first, case)
+        elif wanted:
             voxels = case.positions(wanted)
             centre = voxels[rng.integers(len(voxels))]
-        elif first != index:
-            centre = voxel_at(self.place(first), case)
         return start_of(case, self.crop_size, rng, centre)
 
+    def beside(self, first: int, case: StoredCase) -> np.ndarray:
+        """The voxel of a case around which a crop lies that follows another."""
+        place, (wanted, _) = self.place(first), self.wanted(first)
+        classes = [wanted] if wanted in case.classes else case.classes
+        if not wanted or not classes:
+            return (place * case.shape[1:]).astype(int)
+        voxels = np.concatenate([case.positions(each) for each in classes])
+        return voxels[np.square(voxels / case.shape[1:] - place).sum(1).argmin()]
+
     def wanted(self, index: int) -> tuple[int, np.random.Generator]:
-        """The class that a crop's centre should be near, -1 for none, and what draws the rest of its place."""
+        """The class that a crop's centre is to be near, 0 for none, and what draws the rest of its place."""
         rng, classes = np.random.default_rng([self.seed, 1, index]), self.case_at(index).classes
         foreground = rng.random() < self.foreground_fraction and bool(classes)
-        return int(rng.choice(classes)) if foreground else -1, rng
+        return int(rng.choice(classes)) if foreground else 0, rng
 
 
 @dataclass(frozen=True)
 class CropBefore:
-    """Which crops follow another: those with tubes of the crop before, see `medcontext.method.batches.before`.
+    """Which crops follow another: those that are filled with one before, see `medcontext.method.batches.before`.
 
     Args:
         batch: crops of a step on one device.
-        filled: its last ones, which have tubes.
+        filled: its last ones.
+        back: how many crops before each of them the one lies that it is filled with.
         devices: to which the crops of a step go by turns.
     """
 
     batch: int
     filled: int
+    back: int = 1
     devices: int = 1
 
     def __call__(self, index: int) -> int:
-        """The first crop of those that lie in one another's tubes, by its index; the crop's own where it is that."""
+        """Of the crops that are filled into one another the one that is seen as it is, by its index; maybe the same."""
         number = index % (self.batch * self.devices) // self.devices
-        first = max(0, self.batch - self.filled - 1)
-        return index - max(0, number - first) * self.devices
+        seen = self.batch - self.filled
+        first = number if number < seen else max(0, min(number - self.back, seen - 1))
+        return index - (number - first) * self.devices
 
 
 @dataclass(frozen=True)
@@ -193,7 +204,7 @@ class ScanCrops(Dataset[dict[str, Any]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         case = in_turn(self.cases, index, [self.seed, 2])
-        centre = None if self.place is None else voxel_at(self.place(index), case)
+        centre = None if self.place is None else (self.place(index) * case.shape[1:]).astype(int)
         start = start_of(case, self.crop_size, np.random.default_rng([self.seed, 3, index]), centre)
         return {"image": cut_image(case, start, self.crop_size), "name": case.name, "index": index}
 
@@ -202,11 +213,6 @@ def in_turn(cases: Sequence[StoredCase], index: int, seed: list[int]) -> StoredC
     """The case of a crop, where each pass over the cases visits all of them in an order of its own."""
     turn, place = divmod(index, len(cases))
     return cases[np.random.default_rng([*seed, turn]).permutation(len(cases))[place]]
-
-
-def voxel_at(place: np.ndarray, case: StoredCase) -> np.ndarray:
-    """The voxel (H, W, D) at a place, 0 to 1 along each axis of a scan."""
-    return (place * case.shape[1:]).astype(int)
 
 
 def start_of(case: StoredCase, crop_size: Shape3, rng: np.random.Generator, centre: np.ndarray | None = None) -> Shape3:

@@ -67,18 +67,29 @@ def parted(outputs: Any, first: int) -> tuple[Any, Any]:
     return [clean for clean, _ in parts], [other for _, other in parts]
 
 
+def reach(batch: int, filled: int) -> int:
+    """How many crops before a filled one lies the one that it is filled with; before the first one comes the last.
+
+    Each of the last crops is filled with one that is seen as it is, where there are as many of those.
+
+    >>> reach(2, 1), reach(8, 4), reach(3, 2), reach(3, 3)
+    (1, 4, 1, 1)
+    """
+    return filled if 2 * filled <= batch else 1
+
+
 def before(crops: Tensor, mask: Tensor) -> Tensor:
-    """A batch's last crops with the crop before each of them in their tubes: before the first one comes the last.
+    """A batch's last crops, each with a crop before it in its tubes, see `reach`.
 
     Args:
-        crops: (B, ...), at least one more than are masked, or all of a batch.
+        crops: (B, ...).
         mask: (N, 1, H, W, D) booleans, N at most B: where the crop before shows.
 
     >>> before(torch.tensor([[1, 1], [2, 2], [3, 3]]), torch.tensor([[True, False]]))
     tensor([[2, 3]])
     """
     number = len(mask)
-    return torch.where(mask, crops.roll(1, 0)[-number:], crops[-number:])
+    return torch.where(mask, crops.roll(reach(len(crops), number), 0)[-number:], crops[-number:])
 
 
 def labels_before(label: Label, mask: Tensor) -> Label:

@@ -20,6 +20,7 @@ from medcontext.method.batches import (
     labels_before,
     parted,
     plain,
+    reach,
     shares_of,
 )
 from medcontext.method.found import Found, Trust
@@ -59,7 +60,8 @@ class MedContext(nn.Module):
         supervised: the supervised loss of logits (B, K, ...) and labels (B, 1, ...); equation 3 by default.
         in_channels: the image's channels, for the default adapter.
         fill: what fills the hidden tubes of labelled crops: the learnable `token` (equation 1), or the
-            `labelled` crop before it in the batch, with its labels; a batch of one is then seen as it is.
+            `labelled` crop before it in the batch, with its labels: one that is seen as it is, where there are enough;
+            a batch of one is then seen as it is.
         share: of a batch's crops, those that get the masked view, above 0 to 1; the last ones. The paper's is 1.
         clean: whether `all` crops are seen as they are, or only the `rest` that get no masked view, which spares their
             cost. The paper's is `all`.
@@ -328,7 +330,8 @@ class MedContext(nn.Module):
         hidden = self.draw(image[first:]) if hidden is None else hidden
         assert hidden is not None
         if self.consistency_kind != "none":
-            asked = max(0, first - (self.fill == "labelled"))  # also what fills the first crop's tubes
+            back = reach(len(image), number) if self.fill == "labelled" else 0
+            asked = max(0, first - back)  # also what fills the first crop's tubes
             target = kept.pop()[asked:] if kept else first_head(self.teacher(image[asked:]), image)
         if self.fill == "labelled":
             mask = expand(hidden, tuple(image.shape[2:]))

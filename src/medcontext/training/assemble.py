@@ -9,9 +9,11 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from medcontext.data.crops import CropBefore
 from medcontext.data.geometry import Shape3
 from medcontext.method import MedContext, Momentum, ReferenceMomentum
 from medcontext.method.adapters import Adapter
+from medcontext.method.batches import reach
 from medcontext.networks import token_adapter
 from medcontext.settings import MethodSettings, OptimizerSettings, TeacherSettings
 
@@ -81,6 +83,12 @@ def make_learner(
         expected=expected,
         **host,
     )
+
+
+def followers(learner: MedContext, batch: int, devices: int = 1) -> CropBefore:
+    """Which of a batch's labelled crops follow the one that they are filled with."""
+    filled = learner.seconds(batch)
+    return CropBefore(batch, filled, reach(batch, filled), devices)
 
 
 def make_optimizer(

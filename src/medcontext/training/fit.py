@@ -11,7 +11,7 @@ from rich.text import Text
 
 from medcontext.console import console
 from medcontext.data.cases import Dataset
-from medcontext.data.crops import CropBefore, CropDataset, PartnerPlace, ScanCrops, shares_in_crops
+from medcontext.data.crops import CropDataset, PartnerPlace, ScanCrops, shares_in_crops
 from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.regions import membership, read_regions
@@ -23,7 +23,7 @@ from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run
 from medcontext.settings import Settings
-from medcontext.training.assemble import auto_crop, make_learner
+from medcontext.training.assemble import auto_crop, followers, make_learner
 from medcontext.training.callbacks import Progress
 from medcontext.training.log import versions
 from medcontext.training.loggers import check_loggers
@@ -144,10 +144,9 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
     """The crops of the steps that are left, for this device: labelled ones, or a pair with unlabelled ones."""
     settings = run.settings
     steps = settings.steps * settings.accumulate * trainer.world_size  # batches of all devices
-    before = None
-    if settings.method.follows and not scans.cases:
-        filled = task.learner.seconds(settings.batch_size)
-        before = CropBefore(settings.batch_size, filled, trainer.world_size)
+    follows = None
+    if settings.method.same_place and not scans.cases:
+        follows = followers(task.learner, settings.batch_size, trainer.world_size)
     labelled = CropDataset(
         store,
         run.split.train,
@@ -155,7 +154,7 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
         length=steps * settings.batch_size,
         seed=settings.seed,
         foreground_fraction=settings.foreground,
-        follows=before,
+        follows=follows,
     )
     partners = task.learner.partners(settings.batch_size) if scans.cases else 0
     size = batch_bytes(settings.batch_size + partners, len(run.plan.channels), run.crop_size)

@@ -11,6 +11,7 @@ from medcontext.data.augment import Augment
 from medcontext.method import Losses, MedContext
 from medcontext.method.found import structures_mean
 from medcontext.settings import Settings
+from medcontext.training.assemble import followers
 from medcontext.training.own import OwnTransform
 from medcontext.training.steps import Steps
 
@@ -55,9 +56,13 @@ class Task(Steps):
         seed = self.step_seed()
         torch.manual_seed(seed)
         labelled = batch.get("labelled", batch)
-        image, label = self.augment(labelled["image"], labelled["label"], seed)
+        size = len(labelled["image"])
+        mirrors = [(seed, number) for number in range(size)]
+        if "unlabelled" not in batch and self.settings.method.same_place:
+            mirrors = [mirrors[number] for number in map(followers(self.learner, size), range(size))]
+        image, label = self.augment(labelled["image"], labelled["label"], seed, mirrors)
         self.learner.observing = self.in_curves(self.step + 1)
-        scans = self._scans(batch["unlabelled"]["image"], seed) if "unlabelled" in batch else {}
+        scans = self._scans(batch["unlabelled"]["image"], seed, mirrors) if "unlabelled" in batch else {}
         losses = self.learner.backward(image, label, backward=self.go_backward, no_sync=self._no_sync(), **scans)
         self.losses = losses.detach()
         self.count(losses.loss)
@@ -67,11 +72,12 @@ class Task(Steps):
         super()._step()
         self.learner.update_teacher()
 
-    def _scans(self, image: Tensor, seed: int) -> dict[str, Tensor]:
-        """Unlabelled crops, as the teacher and as the student sees them."""
+    def _scans(self, image: Tensor, seed: int, mirrors: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """Unlabelled crops, as the teacher and as the student sees them; mirrored as the last labelled ones are."""
         if not self.learner.joined():
             return {"unlabelled": image}
-        image = self.augment.images(image, seed ^ UNLABELLED)
+        same = self.settings.method.unlabelled.place == "same"
+        image = self.augment.images(image, seed ^ UNLABELLED, mirrors[-len(image) :] if same else None)
         return {"unlabelled": image, "varied": self.vary.images(image, seed ^ UNLABELLED ^ VARIED)}
 
     def _no_sync(self) -> Any:

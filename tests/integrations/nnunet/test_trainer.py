@@ -115,29 +115,47 @@ def test_labelled_crops_that_are_filled_into_one_another_lie_at_one_place(
     kind = ours(stock, method=MethodSettings(unlabelled=Unlabelled(view="none")))
     loader = started(world, kind, configuration).dataloader_train.data_loader
     flips: list[list[int]] = []
-    asked: list[bool] = []
+    boxes: list[tuple[Any, bool, np.ndarray]] = []  # shape, whether on a class, centre
     flip, box = MirrorTransform._apply_to_image, nnUNetDataLoader.get_bbox
 
     def noted(self: Any, image: Tensor, **drawn: Any) -> Tensor:
         flips.append(drawn["axes"])
         return flip(self, image, **drawn)
 
-    def drawn_box(self: Any, shape: Any, force_fg: bool, locations: Any, *rest: Any) -> Any:
-        if set(locations) != {0}:  # not a crop that follows
-            asked.append(bool(force_fg))
-        return box(self, shape, force_fg, locations, *rest)
+    def noted_box(self: Any, shape: Any, force_fg: bool, *rest: Any) -> Any:
+        low, high = box(self, shape, force_fg, *rest)
+        boxes.append((np.array(shape), force_fg, (np.array(low) + np.array(high)) / 2))
+        return low, high
 
     monkeypatch.setattr(MirrorTransform, "_apply_to_image", noted)
-    monkeypatch.setattr(nnUNetDataLoader, "get_bbox", drawn_box)
-    size, first = loader.batch_size, loader.follows(loader.batch_size - 1)
-    for _ in range(12):
+    monkeypatch.setattr(nnUNetDataLoader, "get_bbox", noted_box)
+    on_a_class = []
+    for _ in range(24):
         flips.clear()
-        batch = next(loader)
-        assert batch["data"].shape[0] == size
-        assert all(tuple(place) == tuple(loader.places[first]) for place in loader.places[first:])
-        assert all(axes == flips[first] for axes in flips[first:])
-    assert len(asked) == 12 * (first + 1)
-    assert len(set(asked)) == 2, "also crops that are seen as they are have foreground, and not all have it"
+        boxes.clear()
+        next(loader)
+        for number in range(loader.batch_size):
+            first = loader.follows(number)
+            assert flips[number] == flips[first]
+            shape, _, centre = boxes[number]
+            other, forced, leader = boxes[first]
+            if number == first:
+                on_a_class.append(forced)
+            elif not forced:
+                wanted = np.minimum(np.clip(leader / other, 0, 1) * shape, shape - 1).astype(int)
+                assert (abs(centre - wanted) <= 1).all()
+    assert 4 < sum(on_a_class) < len(on_a_class) - 4, "as often as stock's, but not always the crops that are filled"
+
+
+def test_a_crop_that_follows_is_near_the_class_of_the_first(world: World, stock: type) -> None:
+    from medcontext.integrations.nnunet.crops import nearest
+
+    shape, place = np.array([10, 10, 10]), np.array([0.45, 0.45, 0.45])
+    locations = {1: np.array([[0, 9, 9, 9], [0, 1, 1, 1]]), 2: np.array([[0, 6, 6, 6]]), (1, 2): np.empty((0, 4))}
+    assert nearest(place, shape, locations, 1).tolist() == [1, 1, 1]
+    assert nearest(place, shape, locations, (1, 2)).tolist() == [6, 6, 6], "of any class, for want of that"
+    assert nearest(place, shape, locations, None).tolist() == [4, 4, 4]
+    assert nearest(place, shape, {}, 1).tolist() == [4, 4, 4]
 
 
 def test_what_hides_and_what_is_hidden(world: World, stock: type) -> None:

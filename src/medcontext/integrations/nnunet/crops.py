@@ -12,8 +12,6 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import Tensor
 
-from medcontext.data.crops import CropBefore
-
 
 class PlacedDataLoader(nnUNetDataLoader):
     """Knows where in their scans the crops of a batch lie, and how they were mirrored.
@@ -38,47 +36,77 @@ class PlacedDataLoader(nnUNetDataLoader):
         self.places, self.mirror.drawn = [], []
         return super().generate_train_batch()
 
-    def box_at(self, place: np.ndarray, shape: np.ndarray) -> tuple[list[int], list[int]]:
-        """Where a crop begins and ends in a scan of a shape (H, W, D), with its centre at a place of it."""
-        centre = np.minimum(place * shape, shape - 1).astype(int)
+    def box_around(self, voxel: np.ndarray, shape: np.ndarray) -> tuple[list[int], list[int]]:
+        """Where a crop begins and ends in a scan of a shape (H, W, D), with its centre at a voxel of it."""
         # Where nnU-Net centres a crop on a voxel of a class, that is the voxel.
-        return nnUNetDataLoader.get_bbox(self, shape, True, {0: np.array([[0, *centre]])})
+        return nnUNetDataLoader.get_bbox(self, shape, True, {0: np.array([[0, *voxel]])})
 
 
 class FollowingDataLoader(PlacedDataLoader):
     """Labelled crops that are filled into one another lie at about the same place, mirrored alike.
 
-    nnU-Net has the crops with foreground last, where all are filled; here it is drawn anew which ones have it.
+    Where nnU-Net centres the first of them on a class, the others are centred on their case's nearest voxel of that
+    class, or of any that it has. nnU-Net has the crops with foreground last, where all are filled; here it is drawn
+    anew which ones have it.
 
     Args:
         data: as in `PlacedDataLoader`, and what follows it.
-        filled: from the crops of a batch to how many of them, the last ones, have tubes of the crop before.
+        follows: from the crops of a batch to what says which of them follows which.
     """
 
-    def __init__(self, data: Any, *args: Any, filled: Callable[[int], int], **kwargs: Any) -> None:
+    def __init__(self, data: Any, *args: Any, follows: Callable[[int], Callable[[int], int]], **kwargs: Any) -> None:
         super().__init__(data, *args, **kwargs)
-        self.follows = CropBefore(self.batch_size, filled(self.batch_size))
+        self.follows = follows(self.batch_size)
         self.foreground: np.ndarray = np.zeros(self.batch_size, dtype=bool)
+        self.wanted: list[Any] = []  # of the batch's crops so far, the class or classes that they are centred on
 
-    def get_bbox(
-        self, data_shape: Any, force_fg: bool, class_locations: Any, *args: Any, **kwargs: Any
-    ) -> tuple[list[int], list[int]]:
-        number = len(self.places)
+    def get_bbox(self, data_shape: Any, force_fg: bool, class_locations: Any) -> tuple[list[int], list[int]]:
+        number, shape = len(self.places), np.array(data_shape)
         first = self.follows(number)
-        if first == number:
-            self.mirror.again = None
-            return super().get_bbox(data_shape, bool(self.foreground[number]), class_locations, *args, **kwargs)
-        self.mirror.again = self.mirror.drawn[first] if self.mirror.drawn else None
-        self.places.append(self.places[first])
-        return self.box_at(self.places[first], np.array(data_shape))
+        if first != number:
+            self.wanted.append(self.wanted[first])
+            self.places.append(self.places[first])
+            self.mirror.again = self.mirror.drawn[first] if self.mirror.drawn else None
+            return self.box_around(nearest(self.places[first], shape, class_locations, self.wanted[first]), shape)
+        there = [key for key, voxels in class_locations.items() if len(voxels) and key != self.annotated_classes_key]
+        wanted = self.annotated_classes_key if self.has_ignore else None
+        if self.foreground[number] and there:
+            wanted = there[np.random.choice(len(there))]  # noqa: NPY002 (nnU-Net's own source of chance)
+        self.wanted.append(wanted)
+        self.mirror.again = None
+        forced = bool(self.foreground[number])
+        return super().get_bbox(data_shape, forced, class_locations, wanted if forced else None)
 
     def generate_train_batch(self) -> dict[str, Any]:
+        groups = [self.follows(number) for number in range(self.batch_size)]
         forced = [self.get_do_oversample(number) for number in range(self.batch_size)]
-        self.foreground = np.random.permutation(forced)  # noqa: NPY002 (nnU-Net's own source of chance)
+        self.foreground = np.random.permutation(forced)[groups]  # noqa: NPY002
+        self.wanted = []
         try:
             return super().generate_train_batch()
         finally:
             self.mirror.again = None
+
+
+def nearest(place: np.ndarray, shape: np.ndarray, locations: dict[Any, np.ndarray], wanted: Any) -> np.ndarray:
+    """The voxel of a class that is nearest to a place of a scan, or of any class; without one, the voxel at the place.
+
+    Args:
+        place: 0 to 1 along each axis.
+        shape: (H, W, D) of the scan.
+        locations: nnU-Net's, some voxels (n, 4) of each class, the first column apart.
+        wanted: the class, one of their keys; None for none.
+
+    >>> nearest(np.array([0.4]), np.array([10]), {1: np.array([[0, 9], [0, 7]])}, 1)
+    array([7])
+    """
+    voxels: Any = [] if wanted is None else locations.get(wanted, [])
+    if wanted is not None and not len(voxels):
+        voxels = np.concatenate([each for each in locations.values() if len(each)] or [np.empty((0, 1 + len(shape)))])
+    if not len(voxels):
+        return np.minimum(place * shape, shape - 1).astype(int)
+    found = np.asarray(voxels)[:, 1:]
+    return found[np.square(found / shape - place).sum(1).argmin()].astype(int)
 
 
 class PairedDataLoader(PlacedDataLoader):
@@ -123,7 +151,8 @@ class PairedDataLoader(PlacedDataLoader):
         """A crop (C, h, w, d), or (C, h, w), of some scan, with its centre at a place of it, 0 to 1 along each axis."""
         name = self.scans.identifiers[np.random.choice(len(self.scans.identifiers))]  # noqa: NPY002
         image, mask, _, _ = self.scans.load_case(name)
-        low, high = self.box_at(place, np.array(image.shape[1:]))
+        shape = np.array(image.shape[1:])
+        low, high = self.box_around(nearest(place, shape, {}, None), shape)
         box = [list(bounds) for bounds in zip(low, high, strict=True)]
         crop = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
         inside = torch.from_numpy(crop_and_pad_nd(mask, box, -1, cast_cropped_to=np.int16)).to(torch.int16)

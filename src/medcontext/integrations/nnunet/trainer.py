@@ -24,7 +24,7 @@ from medcontext.method import Losses, MedContext, VoxelAdapter
 from medcontext.method.losses import DeepSupervision
 from medcontext.method.targets import label_target, region_target
 from medcontext.settings import STRONG, MethodSettings, Settings
-from medcontext.training.assemble import make_learner
+from medcontext.training.assemble import followers, make_learner
 
 Base: Any = nnUNetTrainer if TYPE_CHECKING else object
 
@@ -152,14 +152,18 @@ class MedContextMixin(Base):
             self.unlabelled_scans = len(scans.identifiers)
             others = {"scans": scans, "partners": self.learner.partners, "scan_transforms": scan_transforms(self)}
             kind = partial(PairedDataLoader, **others)
-        elif self.settings.follows:
-            kind = partial(FollowingDataLoader, filled=self.learner.seconds)
+        elif self.settings.same_place:
+            kind = partial(FollowingDataLoader, follows=partial(followers, self.learner))
         else:
             return super().get_dataloaders()
         pairing = Pairing(self, kind)
         with pairing:
             loaders = super().get_dataloaders()
-        if scans is not None and not pairing.used:
+        if scans is None and not pairing.used:
+            self.print_to_log_file(
+                "MedContext: a loader of this trainer's own; crops are filled with those of any place"
+            )
+        elif not pairing.used:
             raise InputError(
                 f"{type(self).__name__} makes loaders of its own kind, in which scans without labels cannot join. "
                 "Train with unlabelled=Unlabelled(view='none') in its method's settings."
