@@ -131,7 +131,9 @@ ARMS = {
     "weight 1 four times": replace(ours(weight=1), cost=4.0),
     "soft": ours(target="soft"),
     "cubes": shaped("cube"),
-    "box": shaped("box", ratio=0.3),
+    "tubes of 8": shaped("tube"),
+    "box": shaped("box", ratio=0.3),  # two thirds of each axis
+    "box, 0.44": shaped("box", ratio=0.44),  # of a crop that is as thin as a patch
     "momentum 0.999": Arm(
         "medcontext", {"method.teacher.momentum": 0.999, "method.teacher.momentum_end": 0.999}, unlabelled=True
     ),

@@ -36,6 +36,7 @@ class MaskSettings(TubeMask):
     """What is hidden from the student.
 
     The fields of a mask are `TubeMask`'s; here are those that say which mask, where, and what these mean to a training.
+    What hides is the mask that it makes, see `made`.
 
     Args:
         patch_size: edge of a hidden patch in voxels of the prepared grid, one number or three (H, W, D).
@@ -50,6 +51,10 @@ class MaskSettings(TubeMask):
     shape: Literal["tube", "cube", "box"] = "tube"
     space: Literal["voxels", "tokens"] = "voxels"
     initial: Literal["zeros", "normal"] = "zeros"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.made()  # which refuses what it cannot have
 
     def made(self) -> CubeMask:
         """The mask, with all of its fields that are here."""

@@ -181,7 +181,7 @@ def test_values_out_of_range_are_refused(wrong: dict) -> None:
 def test_an_adapter_that_would_hide_nothing_is_refused() -> None:
     network = nn.Sequential(nn.Conv3d(1, 2, 4, 4), nn.Upsample(scale_factor=4))
     tokens = TokenAdapter(network, "0", channels=2, token_size=(4, 4, 4))
-    with pytest.raises(InputError, match="voxels fill the tubes, and TokenAdapter would hide nothing"):
+    with pytest.raises(InputError, match="voxels fill what is hidden, and TokenAdapter would hide nothing"):
         MedContext(network, adapter=tokens, fill="labelled", total_steps=10)
     MedContext(network, adapter=tokens, total_steps=10)
 
@@ -237,8 +237,9 @@ def test_tubes_are_filled_with_the_labelled_crop_before(clean: str, number: int)
     losses = model(image, label, hidden)
     mask = expand(hidden, (8, 8, 4))
     answer = model.teacher(image)
+    back = {1: 1, 2: 2, 3: 1, 4: 1}[number]  # each with one that is seen as it is, where there are enough
     expected = [
-        torch.stack([torch.where(mask[n - 4], of[n - 1], of[n]) for n in range(4 - number, 4)])
+        torch.stack([torch.where(mask[n - 4], of[n - back], of[n]) for n in range(4 - number, 4)])
         for of in (image, label, answer)
     ]
     assert 0 < mask.sum() < mask.numel()
@@ -272,7 +273,7 @@ def test_labels_of_a_hosts_coarser_outputs_are_filled_as_its_finest_ones() -> No
     learner(torch.rand(4, 1, 12, 8), labels, hidden)
     own, clean = seen
     mask = expand(hidden, (12, 8))
-    filled = torch.where(mask, label[[1, 2]], label[[2, 3]])
+    filled = torch.where(mask, label[[0, 1]], label[[2, 3]])
     assert 0 < mask.sum() < mask.numel()
     for size, made, whole in zip(sizes, own, clean, strict=True):
         assert torch.equal(made, nn.functional.interpolate(filled.float(), size, mode="nearest-exact").long())

@@ -55,11 +55,28 @@ def test_a_box_is_one_piece_of_the_nearest_size_anywhere(ratio: float, edges: tu
     assert len(corners) == (places if ratio else 1)
 
 
+@pytest.mark.parametrize(
+    ("shape", "patch", "ratio", "hidden"),
+    [
+        ((96, 96, 8), 8, 0.4, 56 / 144),  # an axis of one patch is whole, and the others have the ratio
+        ((96, 96, 96), 16, 0.4, 80 / 216),
+        ((32, 32, 32), 16, 0.4, 4 / 8),
+        ((32, 32, 32), 16, 0.9, 4 / 8),  # never all
+        ((48, 48, 48), 8, 0.3, 64 / 216),
+    ],
+)
+def test_a_box_hides_what_comes_nearest_to_its_ratio(shape: tuple, patch: int, ratio: float, hidden: float) -> None:
+    share = BoxMask(patch, ratio).sample(shape, 3).float().mean((1, 2, 3, 4))
+    torch.testing.assert_close(share, torch.full((3,), hidden))
+    fitted = BoxMask(patch, ratio).fitted(shape).sample(shape, 1).float().mean()
+    assert fitted == pytest.approx(ratio, abs=0.08 if ratio < 0.9 else 0.16)
+
+
 def test_a_box_is_there_for_images_and_for_a_whole_batch() -> None:
     shared = BoxMask(4, 0.3, per_sample=False).sample((32, 32), 3, torch.Generator().manual_seed(0))
     assert shared.shape == (3, 1, 8, 8)
     assert torch.equal(shared[0], shared[1])
-    assert shared[0].sum() == 16
+    assert shared[0].sum() == 20
     with pytest.raises(InputError, match="A box is one piece, of which draw 'bernoulli' has no parts"):
         BoxMask(draw="bernoulli")
 

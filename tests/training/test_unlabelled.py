@@ -65,6 +65,15 @@ def test_what_needs_no_scan_is_refused_before_a_thousand_are_prepared(
     assert words in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_patch_that_is_too_large_for_the_data_is_refused_before_that_too(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(unlabelled, "prepare_unlabelled", lambda *_, **__: pytest.fail("the scans were prepared"))
+    automatic = [each for each in arguments(balls, tmp_path / "run", *REST) if "crop_size" not in each]
+    assert main([*automatic, "--method.mask.patch_size=64"]) == 2
+    assert "patch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "said"), [((), True), (("--unlabelled", "rest"), False), (("--batch_size=2",), False)]
 )
@@ -80,7 +89,7 @@ def test_a_batch_of_one_with_no_crop_to_be_filled_with_is_said(
 def test_tokens_are_not_filled_with_crops(balls: Path, tmp_path: Path, given: tuple[str, ...], capsys) -> None:
     options = ["--data", str(balls), "--output", str(tmp_path / "run"), "--network=unetr", "--method.mask.space=tokens"]
     assert main(["train", *options, *given]) == 2
-    assert "fills tubes with voxels of another crop, and --method.mask.space is tokens" in " ".join(
+    assert "fills what it hides with voxels of another crop, and --method.mask.space is tokens" in " ".join(
         capsys.readouterr().err.split()
     )
     assert not (tmp_path / "run").exists()

@@ -105,6 +105,7 @@ def _train(
     if settings.crop_size != "auto":
         check_room(settings, fit.crops_of_step(settings, bool(inputs.unlabelled)), channels, settings.crop_size)
     split = own_split(earlier, dataset) if earlier else fit.first_split(dataset, settings)
+    checked_on = validated(split, settings)
     found = find_unlabelled(inputs.unlabelled, dataset, split.rest, inputs.series)
     if place.first:
         warn(data_doubts(dataset, split.train + split.validation, [source.dataset for source in found]))
@@ -130,7 +131,6 @@ def _train(
                 found, dataset, split, store, run.plan, cache=cache, workers=workers, skip_damaged=skip
             )
         note_scans(run, scans)
-        checked_on = validated(split, settings)
         progress = fit.make_progress(run, store, checked_on, scans)
         learnt = [*(store.case(name) for name in split.train), *scans.cases]
         progress.seen = (initial.seen if initial else {}) | shapes_by_digest(learnt)

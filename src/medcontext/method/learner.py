@@ -126,8 +126,8 @@ class MedContext(nn.Module):
             raise InputError("With clean 'rest' the student does not see the masked crops whole; use target 'teacher'.")
         if fill == "labelled" and not isinstance(adapter, VoxelAdapter | None) and unlabelled.view != "masked":
             raise InputError(
-                f"With fill 'labelled' voxels fill the tubes, and {type(adapter).__name__} would hide nothing; use "
-                "fill 'token', or leave the adapter out."
+                f"With fill 'labelled' voxels fill what is hidden, and {type(adapter).__name__} would hide nothing; "
+                "use fill 'token', or leave the adapter out."
             )
         self.network = network
         self.teacher = EMATeacher(network, buffers)

@@ -8,6 +8,7 @@ Letters: B batch, C channels, H W D the volume's extent, h w d the number of pat
 The settings' type of a mask is one of these, and reading settings does not wait for torch: it is imported on use.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -42,6 +43,7 @@ class CubeMask:
     draw: Literal["exact", "bernoulli"] = "exact"
     per_sample: bool = True
     kind: ClassVar[str] = "cubes"
+    parts: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)  # at least so many patches along an axis, as tried in turn
 
     def __post_init__(self) -> None:
         sizes = (self.patch_size,) if isinstance(self.patch_size, int) else self.patch_size
@@ -107,7 +109,7 @@ class CubeMask:
         (6, 6, 12)
         """
         patch = self.patch(shape)
-        for parts in (1, 2, 3, 4):  # at least so many patches along an axis that is cut
+        for parts in self.parts:
             found = tuple(
                 size if size == extent and self._whole(axis) else _nearest_divisor(extent, size, extent // parts)
                 for axis, (extent, size) in enumerate(zip(shape, patch, strict=True))
@@ -196,8 +198,8 @@ class BoxMask(CubeMask):
 
     Args:
         patch_size: the box begins and ends between patches of so many voxels.
-        ratio: about the fraction of the volume that is hidden: each axis has the same share of its patches in the box,
-            rounded, at least one and, below 1, not all of several. Two thirds of each axis are 0.3.
+        ratio: about the fraction of the volume that is hidden: the box has about the same share of each axis, and of
+            such boxes the size that comes nearest. Two thirds of each axis are 0.3 of a volume, 0.44 of an image.
         draw: there is nothing to draw but the place: `exact`.
 
     Example:
@@ -207,6 +209,7 @@ class BoxMask(CubeMask):
     """
 
     kind: ClassVar[str] = "a box"
+    parts: ClassVar[tuple[int, ...]] = (4,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -221,11 +224,14 @@ class BoxMask(CubeMask):
         return tuple(min(size, extent) for size, extent in zip(super().patch(shape), shape, strict=True))
 
     def edges(self, grid: Extent) -> Extent:
-        """How many patches of a grid the box has along each axis."""
+        """How many patches of a grid the box has along each axis; not all of them, where the ratio is below 1."""
         if self.ratio in (0, 1):
             return tuple(int(self.ratio) * patches for patches in grid)
-        share = self.ratio ** (1 / len(grid))
-        return tuple(max(1, min(round(share * patches), patches - 1)) for patches in grid)
+        total = math.prod(grid)
+        share = self.ratio ** (1 / sum(patches > 1 for patches in grid))
+        choices = ({max(1, math.floor(share * patches)), math.ceil(share * patches)} for patches in grid)
+        boxes = [edges for edges in itertools.product(*choices) if math.prod(edges) < total]
+        return min(boxes, key=lambda edges: abs(math.prod(edges) - self.ratio * total))
 
     def _hides(self, patches: int) -> bool:
         return patches > 1 or self.ratio in (0, 1)

@@ -14,8 +14,8 @@ class Unlabelled:
     """The views of scans without labels, and what the teacher's answer on them is worth.
 
     Args:
-        view: `filled`: tubes of a labelled scan in an unlabelled one, or the reverse (equation 1 with another scan in
-            the place of the token; as bidirectional copy-paste, Bai et al., CVPR 2023). `masked`: tubes hidden by
+        view: `filled`: parts of a labelled scan in an unlabelled one, or the reverse (equation 1 with another scan in
+            the place of the token; as bidirectional copy-paste, Bai et al., CVPR 2023). `masked`: parts hidden by
             the token, the paper's view. `whole`: nothing hidden, a plain mean teacher. `none`: they cannot be used.
         share: how many unlabelled crops belong beside a batch of labelled ones, as a fraction of these, above 0 to 1.
         place: where `medcontext train` cuts their crops: at about the `same` place of the scan, by its size, as the
@@ -26,7 +26,8 @@ class Unlabelled:
         target: the teacher's class where it is sure (`hard`), its probabilities there (`soft`), or equation 2 on all
             voxels (`consistency`; not of filled views).
         threshold: the teacher's probability from which it is sure, 0 to 1. A half takes in the borders, which a teacher
-            is less sure of than of what lies inside: of a thin structure, that is most of it.
+            is less sure of than of what lies inside: of a thin structure, that is most of it. Where there is but one
+            structure, and of regions, it takes in every voxel.
         weight: of the teacher's voxels beside 1 for labelled ones (filled), or of the whole term (masked and whole).
         start: fraction of the steps, 0 to below 1, on labels alone: the teacher must first be worth asking.
         ramp_up: fraction of the steps over which the weight then rises along `exp(-5 (1 - t)^2)`.

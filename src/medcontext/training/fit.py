@@ -70,10 +70,6 @@ def make_task(run: Run, store: Store, network: torch.nn.Module, with_scans: bool
 def make_progress(run: Run, store: Store, names: tuple[str, ...], scans: Scans) -> Progress:
     """Validation on the named cases, watched cases and checkpoints of a run."""
     settings = run.settings
-    if settings.patience and not names:
-        raise InputError(
-            f"--patience {settings.patience} needs validation cases to tell whether it gets better, and there are none."
-        )
     watch = watched(run, names)
     return Progress(
         run,
@@ -196,8 +192,9 @@ def check_names(settings: Settings, unlabelled: Sequence[str]) -> None:
     filled = method.unlabelled.view == "filled" if unlabelled else method.fill == "labelled"
     if method.masking and filled and method.mask.space == "tokens":
         raise InputError(
-            f"--method {method.name} fills tubes with voxels of another crop, and --method.mask.space is tokens, which "
-            "are filled with nothing but the token. Take voxels, or a method that hides, such as reference."
+            f"--method {method.name} fills what it hides with voxels of another crop, and --method.mask.space is "
+            "tokens, which are filled with nothing but the token. Take voxels, or a method that hides, such as "
+            "reference."
         )
     find_network(settings.network)
     if settings.loss != "dice_ce":

@@ -120,8 +120,17 @@ def own_split(run: Run, dataset: Dataset) -> Split:
 
 
 def validated(split: Split, settings: Settings) -> tuple[str, ...]:
-    """Names of the validation cases that a training uses."""
-    return split.validation[: settings.validation_cases]
+    """Names of the validation cases that a training uses.
+
+    Raises:
+        InputError: if it needs some and there are none.
+    """
+    names = split.validation[: settings.validation_cases]
+    if settings.patience and not names:
+        raise InputError(
+            f"--patience {settings.patience} needs validation cases to tell whether it gets better, and there are none."
+        )
+    return names
 
 
 def needed_cases(split: Split, settings: Settings) -> tuple[str, ...]:

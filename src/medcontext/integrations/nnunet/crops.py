@@ -199,7 +199,7 @@ def share_mirror(*compositions: Any) -> SharedMirror:
     return shared
 
 
-class Pairing:
+class OtherLoader:
     """While it lasts, the trainer's loader of training crops is another one.
 
     nnU-Net makes its loaders in one long function, which trainers seldom replace; the class is all that differs.
@@ -214,7 +214,7 @@ class Pairing:
         self.kind = kind
         self.used = False
 
-    def __enter__(self) -> "Pairing":
+    def __enter__(self) -> "OtherLoader":
         host.nnUNetDataLoader = self.make
         return self
 

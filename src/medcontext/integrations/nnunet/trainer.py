@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from medcontext.data.augment import Augment
 from medcontext.errors import InputError
 from medcontext.integrations.nnunet.checkpoints import add_teacher, known_trainer, read_teacher, restore, unfinished
-from medcontext.integrations.nnunet.crops import FollowingDataLoader, PairedDataLoader, Pairing, scan_transforms
+from medcontext.integrations.nnunet.crops import FollowingDataLoader, OtherLoader, PairedDataLoader, scan_transforms
 from medcontext.integrations.nnunet.scans import find_prepared
 from medcontext.method import Losses, MedContext, VoxelAdapter
 from medcontext.method.losses import DeepSupervision
@@ -36,7 +36,8 @@ class MedContextMixin(Base):
     """`class Mine(MedContextMixin, nnUNetTrainerDA5)` trains as that trainer does, with the method.
 
     Its data, augmentation, loss, optimizer, schedule and checkpoints stay nnU-Net's; the whole view's loss is nnU-Net's
-    own, to the digit. Settings are attributes of the class, because nnU-Net allows a trainer no arguments of its own.
+    own, to the digit. Of crops that are filled into one another, the second lies where the first one does. Settings are
+    attributes of the class, because nnU-Net allows a trainer no arguments of its own.
 
     Args:
         method: a name, as `medcontext train --method` takes it, or settings. A mask's `axis` counts as everywhere here:
@@ -156,14 +157,14 @@ class MedContextMixin(Base):
             kind = partial(FollowingDataLoader, follows=partial(followers, self.learner))
         else:
             return super().get_dataloaders()
-        pairing = Pairing(self, kind)
-        with pairing:
+        other = OtherLoader(self, kind)
+        with other:
             loaders = super().get_dataloaders()
-        if scans is None and not pairing.used:
+        if scans is None and not other.used:
             self.print_to_log_file(
                 "MedContext: a loader of this trainer's own; crops are filled with those of any place"
             )
-        elif not pairing.used:
+        elif not other.used:
             raise InputError(
                 f"{type(self).__name__} makes loaders of its own kind, in which scans without labels cannot join. "
                 "Train with unlabelled=Unlabelled(view='none') in its method's settings."
@@ -269,7 +270,7 @@ def fitted_mask(mask: Any, patch: tuple[int, ...]) -> Any:
     >>> fitted_mask(MaskSettings(), (56, 40)).patch_size
     (14, 20)
     >>> fitted_mask(MaskSettings(shape="box"), (40, 56, 40)).patch_size
-    (20, 14, 20)
+    (10, 14, 10)
     """
     if len(patch) == 3:
         size = mask.patch_size
