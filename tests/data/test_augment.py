@@ -215,3 +215,19 @@ def test_off_means_off() -> None:
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AugmentSettings(**settings)
+
+
+def test_samples_that_are_filled_into_one_another_are_mirrored_alike() -> None:
+    augment = only(flip_axes=(0, 1, 2))
+    image, label = batch(1)
+    image, label = image.repeat(2, 1, 1, 1, 1), label.repeat(2, 1, 1, 1, 1)
+    different = 0
+    for seed in range(10):
+        alike, labels = augment(image, label, seed, [(seed, 0)] * 2)
+        assert torch.equal(alike[0], alike[1])
+        assert torch.equal(labels[0], labels[1])
+        assert torch.equal(augment.images(image[:1], seed + 99, [(seed, 0)])[0], alike[0])
+        alone, _ = augment(image, label, seed)
+        assert torch.equal(alone[0], alike[0])
+        different += not torch.equal(alone[0], alone[1])
+    assert different > 4

@@ -8,11 +8,46 @@ import yaml
 
 from medcontext.cli import main
 from medcontext.configuration import PRESETS
+from medcontext.data.augment import Augment
+from medcontext.data.crops import CropDataset
 from medcontext.method import Losses, MedContext
 from medcontext.run import load_network, make_network, read_run
 from medcontext.settings import Settings
+from medcontext.training import fit
 from medcontext.training.task import Task
 from tests.training.commands import arguments, logged, start
+
+
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        ((), [0, 1, 0, 1]),
+        (("--method.share=0.25",), [0, 1, 2, 2]),
+        (("--method.place=any",), None),
+        (("--method.fill=token",), None),
+        (("--few_shot=3", "--unlabelled", "rest"), None),
+    ],
+)
+def test_labelled_crops_follow_those_that_they_are_filled_with(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], first: list[int] | None
+) -> None:
+    seen: list[Any] = []
+    varied: list[list[int]] = []
+
+    def noted(*args: Any, follows: Any, **options: Any) -> CropDataset:
+        seen.append(follows)
+        return CropDataset(*args, follows=follows, **options)
+
+    def mirrored(self: Augment, image: Any, label: Any, seed: int, mirrors: Any = None) -> Any:
+        varied.append([number for _, number in mirrors or []])
+        return image, label
+
+    monkeypatch.setattr(fit, "CropDataset", noted)
+    monkeypatch.setattr(Augment, "__call__", mirrored)
+    assert main(arguments(balls, tmp_path / "run", "--steps=1", "--batch_size=4", *given)) == 0
+    (follows,) = seen
+    assert (follows and list(map(follows, range(4)))) == first
+    assert varied[0] == (first or [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize("method", sorted(path.stem for path in (PRESETS / "method").glob("*.yaml")))
