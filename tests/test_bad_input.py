@@ -186,7 +186,10 @@ def test_a_wrong_split_is_refused(split: dict, words: list[str], data: Path, tmp
         (["--steps=none"], ["--steps"]),
         (["--steps=0"], ["steps must be at least 1, got 0"]),
         (["--few_shot=99"], ["99"]),
-        (["--crop_size=[15,16,8]"], ["cannot take crop_size (15, 16, 8)", "use a crop_size of (16, 16, 8)"]),
+        (
+            ["--crop_size=[15,16,8]", "--method=none"],
+            ["cannot take crop_size (15, 16, 8)", "use a crop_size of (16, 16, 8)"],
+        ),
         (["--crop_size=[20,20,8]"], ["patch_size must divide the crop"]),
         (["--method.mask.ratio=2"], ["ratio", "between 0 and 1, got 2"]),
         (["--method=reference", "--method.mask.patch_size=8"], ["unetr", "voxels"]),

@@ -190,7 +190,11 @@ def test_what_is_wrong_is_said_before_anything_is_written(balls: Path, tmp_path:
         ("cv", ["--patience=2"], "--patience 2 ends a training by its validation cases"),
         ("cv", ["--few_shot=5"], "few_shot is 5, but the training part has 4 cases"),
         ("cv", ["--unlabelled", "rest"], "--method none has no use for --unlabelled"),
-        ("cv", ["--unlabelled", "rest", "--method=medcontext"], "--few_shot leaves out, and it leaves none out"),
+        (
+            "cv",
+            ["--unlabelled", "rest", "--method=medcontext", "--method.mask.patch_size=8"],
+            "--few_shot leaves out, and it leaves none out",
+        ),
         ("cv", ["--slurm", "partition=gpu"], "is only used with --launcher slurm"),
         ("there", [], "is no folder of a cross-validation, and not empty"),
     ):

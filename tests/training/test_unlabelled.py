@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -186,8 +187,8 @@ def test_before_their_start_unlabelled_crops_are_not_varied(balls: Path, tmp_pat
     seen = []
     scans = Task._scans
 
-    def note(self: Task, image: torch.Tensor, seed: int) -> dict:
-        given = scans(self, image, seed)
+    def note(self: Task, *crops: Any) -> dict:
+        given = scans(self, *crops)
         seen.append((self.learner.step, sorted(given)))
         return given
 
