@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,9 @@ def test_labelled_crops_that_are_filled_into_one_another_lie_at_one_place(
 
     kind = ours(stock, method=MethodSettings(unlabelled=Unlabelled(view="none")))
     loader = started(world, kind, configuration).dataloader_train.data_loader
+    assert type(pickle.loads(pickle.dumps(loader))) is type(loader), "worker processes get it"
+    anywhere = ours(stock, method=MethodSettings(place="any", unlabelled=Unlabelled(view="none")))
+    assert type(started(world, anywhere, configuration).dataloader_train.data_loader) is nnUNetDataLoader
     flips: list[list[int]] = []
     boxes: list[tuple[Any, bool, np.ndarray]] = []  # shape, whether on a class, centre
     flip, box = MirrorTransform._apply_to_image, nnUNetDataLoader.get_bbox
