@@ -32,13 +32,13 @@ def curves(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, dict[float, fl
     return found
 
 
-def draw(tables: Sequence[Path], output: Path) -> None:
+def draw(tables: Sequence[Path], output: Path, without: Sequence[str]) -> None:
     """A panel for each study."""
     figure = Figure(figsize=(5.8 * len(tables), 4.6), layout="constrained")
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for panel, table in zip(panels, tables, strict=True):
         with table.open(newline="") as file:
-            arms = curves(list(csv.DictReader(file)))
+            arms = {kind: seeds for kind, seeds in curves(list(csv.DictReader(file))).items() if kind not in without}
         if len(arms) > len(COLOURS):
             sys.exit(f"{table} has {len(arms)} kinds of arms, and there are {len(COLOURS)} colours.")
         name = next(name for name in STUDIES if table.name.startswith(f"study_{name}_"))
@@ -63,8 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="+", type=Path)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--without", nargs="+", default=[], help="kinds of arms that are not drawn")
     options = parser.parse_args()
-    draw(options.tables, options.output)
+    draw(options.tables, options.output, options.without)
 
 
 if __name__ == "__main__":
