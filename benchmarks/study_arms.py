@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medcontext.pretrain_settings import OBJECTIVES
+from medcontext.settings import STRONG
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ RECIPES = {  # ways to make the baseline stronger at its cost, for cases to choo
     "foreground 0.9": Arm(changes={"foreground": 0.9}),
     "strong intensities": Arm(
         changes={
-            f"augment.{name}{end}": value
-            for name, values in (("brightness", (0.6, 1.4)), ("contrast", (0.6, 1.4)), ("gamma", (0.6, 1.7)))
-            for end, value in (("_probability", 0.8), ("", values))
+            f"augment.{name}{end}": getattr(STRONG, name + end)  # as a student sees scans without labels
+            for name in ("brightness", "contrast", "gamma")
+            for end in ("_probability", "")
         }
     ),
     "dice of the batch": Arm(
@@ -99,6 +100,7 @@ RECIPES = {  # ways to make the baseline stronger at its cost, for cases to choo
     ),
 }
 HALF = {"method.share": 0.5, "method.clean": "rest", "method.fill": "token", "method.consistency": "paper"}
+MIXED = {**HALF, "method.fill": "labelled", "method.consistency": "none"}
 ARMS = {
     "baseline": Arm(),
     "baseline twice": Arm(cost=2.0),
@@ -108,12 +110,8 @@ ARMS = {
     "equation 4, half": Arm("medcontext", HALF),
     "labelled in labelled": Arm("medcontext", {**HALF, "method.fill": "labelled"}),
     "masked half": Arm("medcontext", {**HALF, "method.consistency": "none"}),
-    "labelled in labelled, no teacher": Arm(
-        "medcontext", {**HALF, "method.fill": "labelled", "method.consistency": "none"}
-    ),  # the default without scans without labels
-    "labelled in labelled, any place": Arm(
-        "medcontext", {**HALF, "method.fill": "labelled", "method.consistency": "none", "method.place": "any"}
-    ),
+    "labelled in labelled, no teacher": Arm("medcontext", MIXED),  # the default without scans without labels
+    "labelled in labelled, any place": Arm("medcontext", {**MIXED, "method.place": "any"}),
     "retrain": Arm(retrain=True),
     "retrain four times": Arm(retrain=True, cost=4.0),
     "all labels": Arm(all_labels=True),

@@ -109,12 +109,10 @@ class CropDataset(Dataset[dict[str, Any]]):
 
     def beside(self, first: int, case: StoredCase) -> np.ndarray:
         """The voxel of a case around which a crop lies that follows another."""
-        place, (wanted, _) = self.place(first), self.wanted(first)
+        wanted, _ = self.wanted(first)
         classes = [wanted] if wanted in case.classes else case.classes
-        if not wanted or not classes:
-            return (place * case.shape[1:]).astype(int)
-        voxels = np.concatenate([case.positions(each) for each in classes])
-        return voxels[np.square(voxels / case.shape[1:] - place).sum(1).argmin()]
+        voxels = np.concatenate([case.positions(each) for each in classes]) if wanted and classes else ()
+        return nearest(self.place(first), np.array(case.shape[1:]), voxels)
 
     def wanted(self, index: int) -> tuple[int, np.random.Generator]:
         """The class that a crop's centre is to be near, 0 for none, and what draws the rest of its place."""
@@ -204,7 +202,7 @@ class ScanCrops(Dataset[dict[str, Any]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         case = in_turn(self.cases, index, [self.seed, 2])
-        centre = None if self.place is None else (self.place(index) * case.shape[1:]).astype(int)
+        centre = None if self.place is None else nearest(self.place(index), np.array(case.shape[1:]))
         start = start_of(case, self.crop_size, np.random.default_rng([self.seed, 3, index]), centre)
         return {"image": cut_image(case, start, self.crop_size), "name": case.name, "index": index}
 
@@ -213,6 +211,22 @@ def in_turn(cases: Sequence[StoredCase], index: int, seed: list[int]) -> StoredC
     """The case of a crop, where each pass over the cases visits all of them in an order of its own."""
     turn, place = divmod(index, len(cases))
     return cases[np.random.default_rng([*seed, turn]).permutation(len(cases))[place]]
+
+
+def nearest(place: np.ndarray, shape: np.ndarray, voxels: Sequence[np.ndarray] | np.ndarray = ()) -> np.ndarray:
+    """Of some voxels (n, 3) the one nearest to a place of a scan; without any, the voxel at the place.
+
+    Args:
+        place: 0 to 1 along each axis.
+        shape: (H, W, D) of the scan.
+        voxels: of which one is taken.
+
+    >>> nearest(np.array([0.4]), np.array([10]), np.array([[9], [7]])), nearest(np.array([1.0]), np.array([10]))
+    (array([7]), array([9]))
+    """
+    if not len(voxels):
+        return np.minimum(place * shape, shape - 1).astype(int)
+    return np.asarray(voxels)[np.square(np.asarray(voxels) / shape - place).sum(1).argmin()]
 
 
 def start_of(case: StoredCase, crop_size: Shape3, rng: np.random.Generator, centre: np.ndarray | None = None) -> Shape3:

@@ -67,6 +67,11 @@ def parted(outputs: Any, first: int) -> tuple[Any, Any]:
     return [clean for clean, _ in parts], [other for _, other in parts]
 
 
+def some(batch: int, share: float) -> int:
+    """How many crops a share of a batch is, at least one."""
+    return max(1, round(share * batch))
+
+
 def reach(batch: int, filled: int) -> int:
     """How many crops before a filled one lies the one that it is filled with; before the first one comes the last.
 

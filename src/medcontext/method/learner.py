@@ -22,6 +22,7 @@ from medcontext.method.batches import (
     plain,
     reach,
     shares_of,
+    some,
 )
 from medcontext.method.found import Found, Trust
 from medcontext.method.losses import DeepSupervision, DiceCE, TargetDiceCE, consistency
@@ -178,11 +179,11 @@ class MedContext(nn.Module):
 
     def seconds(self, batch: int) -> int:
         """How many of a batch of labelled crops, the last ones, get the masked view."""
-        return max(1, round(self.share * batch))
+        return some(batch, self.share)
 
     def partners(self, batch: int) -> int:
         """How many unlabelled crops belong beside a batch of so many labelled ones."""
-        return max(1, round(self.unlabelled.share * batch))
+        return some(batch, self.unlabelled.share)
 
     def joined(self) -> bool:
         """Whether scans without labels take part in this step: not before the teacher is worth asking."""

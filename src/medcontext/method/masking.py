@@ -139,17 +139,21 @@ class CubeMask:
             (B, 1, h, w, d), or (B, 1, h, w), booleans, True where hidden; in an exact draw `round(ratio * h * w * d)`
             of each sample.
         """
-        import torch
 
         grid = self.checked(shape)
+        return self._drawn(grid, batch if self.per_sample else 1, generator).expand(batch, 1, *grid)
+
+    def _drawn(self, grid: Extent, samples: int, generator: "Generator | None") -> "Tensor":
+        """(B, 1, h, w, d) for so many samples."""
+        import torch
+
         patches = math.prod(grid)
-        chance = torch.rand(batch if self.per_sample else 1, patches, generator=generator)
+        chance = torch.rand(samples, patches, generator=generator)
         if self.draw == "bernoulli":
             hidden = chance < self.ratio
         else:
             hidden = chance.argsort(dim=1).argsort(dim=1) < round(self.ratio * patches)
-        # (B or 1, h*w*d) -> (B, 1, h, w, d)
-        return hidden.view(-1, 1, *grid).expand(batch, 1, *grid)
+        return hidden.view(-1, 1, *grid)
 
 
 @dataclass(frozen=True)
@@ -236,18 +240,15 @@ class BoxMask(CubeMask):
     def _hides(self, patches: int) -> bool:
         return patches > 1 or self.ratio in (0, 1)
 
-    def sample(self, shape: Extent, batch: int, generator: "Generator | None" = None) -> "Tensor":
-        """As `CubeMask.sample`: (B, 1, h, w, d), or (B, 1, h, w), booleans, True in the box."""
+    def _drawn(self, grid: Extent, samples: int, generator: "Generator | None") -> "Tensor":
         import torch
 
-        grid = self.checked(shape)
-        samples = batch if self.per_sample else 1
         hidden = torch.ones(samples, 1, *grid, dtype=torch.bool)
         for axis, (patches, edge) in enumerate(zip(grid, self.edges(grid), strict=True)):
             first = torch.randint(patches - edge + 1, (samples, *(1,) * (len(grid) + 1)), generator=generator)
             place = torch.arange(patches).view(-1, *(1,) * (len(grid) - 1 - axis))
             hidden = hidden & (place >= first) & (place < first + edge)
-        return hidden.expand(batch, 1, *grid)
+        return hidden
 
 
 def _nearest_divisor(extent: int, size: int, most: int) -> int:

@@ -19,6 +19,7 @@ from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
 from medcontext.errors import InputError
+from medcontext.method.batches import some
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network, find_own
 from medcontext.run import Facts, Run
@@ -167,7 +168,7 @@ def loaders(run: Run, store: Store, scans: Scans, task: Task, trainer: Any) -> A
 
 def crops_of_step(settings: Settings, with_scans: bool) -> int:
     """How many crops a batch has, unlabelled ones beside it as `MedContext.partners` has it."""
-    partners = max(1, round(settings.method.unlabelled.share * settings.batch_size)) if with_scans else 0
+    partners = some(settings.batch_size, settings.method.unlabelled.share) if with_scans else 0
     return settings.batch_size + partners
 
 

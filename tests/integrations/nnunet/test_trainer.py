@@ -152,14 +152,15 @@ def test_labelled_crops_that_are_filled_into_one_another_lie_at_one_place(
 
 
 def test_a_crop_that_follows_is_near_the_class_of_the_first(world: World, stock: type) -> None:
-    from medcontext.integrations.nnunet.crops import nearest
+    from medcontext.data.crops import nearest
+    from medcontext.integrations.nnunet.crops import voxels_of
 
     shape, place = np.array([10, 10, 10]), np.array([0.45, 0.45, 0.45])
     locations = {1: np.array([[0, 9, 9, 9], [0, 1, 1, 1]]), 2: np.array([[0, 6, 6, 6]]), (1, 2): np.empty((0, 4))}
-    assert nearest(place, shape, locations, 1).tolist() == [1, 1, 1]
-    assert nearest(place, shape, locations, (1, 2)).tolist() == [6, 6, 6], "of any class, for want of that"
-    assert nearest(place, shape, locations, None).tolist() == [4, 4, 4]
-    assert nearest(place, shape, {}, 1).tolist() == [4, 4, 4]
+    assert nearest(place, shape, voxels_of(1, locations)).tolist() == [1, 1, 1]
+    assert nearest(place, shape, voxels_of((1, 2), locations)).tolist() == [6, 6, 6], "of any class, for want of that"
+    assert nearest(place, shape, voxels_of(None, locations)).tolist() == [4, 4, 4]
+    assert nearest(place, shape, voxels_of(1, {})).tolist() == [4, 4, 4]
 
 
 def test_what_hides_and_what_is_hidden(world: World, stock: type) -> None:

@@ -12,6 +12,8 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import Tensor
 
+from medcontext.data.crops import nearest
+
 
 class PlacedDataLoader(nnUNetDataLoader):
     """Knows where in their scans the crops of a batch lie, and how they were mirrored.
@@ -67,7 +69,8 @@ class FollowingDataLoader(PlacedDataLoader):
             self.wanted.append(self.wanted[first])
             self.places.append(self.places[first])
             self.mirror.again = self.mirror.drawn[first] if self.mirror.drawn else None
-            return self.box_around(nearest(self.places[first], shape, class_locations, self.wanted[first]), shape)
+            voxels = voxels_of(self.wanted[first], class_locations)
+            return self.box_around(nearest(self.places[first], shape, voxels), shape)
         there = [key for key, voxels in class_locations.items() if len(voxels) and key != self.annotated_classes_key]
         wanted = self.annotated_classes_key if self.has_ignore else None
         if self.foreground[number] and there:
@@ -88,25 +91,18 @@ class FollowingDataLoader(PlacedDataLoader):
             self.mirror.again = None
 
 
-def nearest(place: np.ndarray, shape: np.ndarray, locations: dict[Any, np.ndarray], wanted: Any) -> np.ndarray:
-    """The voxel of a class that is nearest to a place of a scan, or of any class; without one, the voxel at the place.
+def voxels_of(wanted: Any, locations: dict[Any, np.ndarray]) -> np.ndarray:
+    """Voxels (n, 3) of a class, or of any where there is none of it; none where no class is wanted.
 
     Args:
-        place: 0 to 1 along each axis.
-        shape: (H, W, D) of the scan.
+        wanted: the class, one of the keys; None for none.
         locations: nnU-Net's, some voxels (n, 4) of each class, the first column apart.
-        wanted: the class, one of their keys; None for none.
-
-    >>> nearest(np.array([0.4]), np.array([10]), {1: np.array([[0, 9], [0, 7]])}, 1)
-    array([7])
     """
-    voxels: Any = [] if wanted is None else locations.get(wanted, [])
-    if wanted is not None and not len(voxels):
-        voxels = np.concatenate([each for each in locations.values() if len(each)] or [np.empty((0, 1 + len(shape)))])
-    if not len(voxels):
-        return np.minimum(place * shape, shape - 1).astype(int)
-    found = np.asarray(voxels)[:, 1:]
-    return found[np.square(found / shape - place).sum(1).argmin()].astype(int)
+    if wanted is None:
+        return np.empty((0, 3), int)
+    of_it = locations.get(wanted, ())
+    found = [np.asarray(each) for each in ([of_it] if len(of_it) else locations.values()) if len(each)]
+    return np.concatenate(found)[:, 1:].astype(int) if found else np.empty((0, 3), int)
 
 
 class PairedDataLoader(PlacedDataLoader):
@@ -152,7 +148,7 @@ class PairedDataLoader(PlacedDataLoader):
         name = self.scans.identifiers[np.random.choice(len(self.scans.identifiers))]  # noqa: NPY002
         image, mask, _, _ = self.scans.load_case(name)
         shape = np.array(image.shape[1:])
-        low, high = self.box_around(nearest(place, shape, {}, None), shape)
+        low, high = self.box_around(nearest(place, shape), shape)
         box = [list(bounds) for bounds in zip(low, high, strict=True)]
         crop = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
         inside = torch.from_numpy(crop_and_pad_nd(mask, box, -1, cast_cropped_to=np.int16)).to(torch.int16)
