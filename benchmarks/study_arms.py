@@ -79,7 +79,7 @@ BEFORE = {  # with the threshold that was the default until 27 November 2026
 RECIPES = {  # ways to make the baseline stronger at its cost, for cases to choose settings on
     "rate 3e-3": Arm(changes={"optimizer.lr": 3e-3}),
     "rate 3e-4": Arm(changes={"optimizer.lr": 3e-4}),
-    "batch 4": Arm(changes={"batch_size": 4}, cost=0.5),  # half as many steps of twice the crops
+    "batch 4": Arm(changes={"batch_size": 4}),
     "foreground 0.9": Arm(changes={"foreground": 0.9}),
     "strong intensities": Arm(
         changes={
@@ -88,6 +88,7 @@ RECIPES = {  # ways to make the baseline stronger at its cost, for cases to choo
             for end in ("_probability", "")
         }
     ),
+    "wider": Arm(changes={"network_args.channels": (24, 48, 96, 192)}),
     "dice of the batch": Arm(
         changes={
             "loss": "monai.losses.DiceCELoss",
@@ -140,6 +141,9 @@ ARMS = {
     "tubes of 8": shaped("tube"),
     "box": shaped("box", ratio=0.3),  # two thirds of each axis
     "box, 0.44": shaped("box", ratio=0.44),  # of a crop that is as thin as a patch
+    "ratio 0.2": shaped("tube", patch_size=16, ratio=0.2),
+    "ratio 0.5": shaped("tube", patch_size=16, ratio=0.5),
+    "threshold 0.6": ours(threshold=0.6),
     "momentum 0.999": Arm(
         "medcontext", {"method.teacher.momentum": 0.999, "method.teacher.momentum_end": 0.999}, unlabelled=True
     ),

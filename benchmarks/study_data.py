@@ -39,6 +39,7 @@ class Study:
         mixed: whether patients are shuffled before they are counted, where their order means something.
         turns: the patients without labels are these parts by turns, and the others are tested, so that each is once.
         development: the cases to choose settings on, where all others have no labels and none is reported.
+        reported: whether those that are left after the counts are tested, too.
         pretraining: settings of the arms that pretrain.
     """
 
@@ -51,6 +52,7 @@ class Study:
     mixed: bool = False
     turns: int = 1
     development: tuple[str, ...] = ()
+    reported: bool = True
     pretraining: dict[str, Any] = field(default_factory=dict)
 
     def parts(self, names: list[str], turn: int) -> Parts:
@@ -66,7 +68,8 @@ class Study:
             groups = [others[turn :: self.turns], [], [p for i, p in enumerate(others) if i % self.turns != turn]]
         else:
             rest, development = self.counts
-            groups = [others[:rest], others[rest : rest + development], others[rest + development :]]
+            tested = others[rest + development :] if self.reported else []
+            groups = [others[:rest], others[rest : rest + development], tested]
         return Parts(sorted(chosen), *([name for name in names if patient(name) in set(group)] for group in groups))
 
 
@@ -93,6 +96,7 @@ ACDC = Study(
 )
 STUDIES = {
     "acdc": ACDC,
+    "acdc_development": replace(ACDC, title=f"{ACDC.title}: to choose settings on", reported=False),
     "acdc_mixed": replace(ACDC, title=f"{ACDC.title}, patients of all diagnoses in each part, by chance", mixed=True),
     "acdc_three": replace(ACDC, train=FIVE_FRAMES[:3], counts=(27, 20)),  # the same patients are reported
     "acdc_seven": replace(ACDC, train=(*FIVE_FRAMES, "patient002_frame01", "patient003_frame01"), counts=(23, 20)),

@@ -32,6 +32,10 @@ Rows = list[dict[str, str]]
 
 READERS: dict[Any, Callable[[str], Any]] = {str: str, Status: str, float: float, int: int}
 
+SIZES = {"batch_size", "network_args.channels"}  # settings by which a plain step costs more or less
+FREE = re.compile(  # and those by which one with all views does not
+    r"method\.(mask\.|teacher\.momentum|unlabelled\.(threshold|quantile|weight|start|keep_open|place|target)$)"
+)
 PROBE = 150  # first steps of two trainings, side by side, by which a step's cost is measured
 WARM = 8  # of them, which do not count
 
@@ -122,9 +126,10 @@ class Work:
         costs = self.folder / "costs.json"
         if name in ARMS:
             arm = ARMS[name]
-            if arm.method == "none":
+            if arm.method == "none" and not SIZES & arm.changes.keys():
                 return 1.0
-            name = "medcontext" if arm.pretrain or arm.more else without_length(name)
+            alike = arm.method == "medcontext" and arm.unlabelled and all(map(FREE.match, arm.changes))
+            name = "medcontext" if arm.pretrain or alike else without_length(name)
         known = json.loads(costs.read_text()) if costs.exists() else {}
         if name not in known:
             with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
