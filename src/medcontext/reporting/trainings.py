@@ -295,9 +295,11 @@ def _second_view(method: MethodSettings) -> str:
         "masked": f"unlabelled scans masked, {mask}",
         "whole": "unlabelled scans as they are",
     }
-    aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}"
+    token = f", the token in {rule.token:.0%} of them" if rule.token else ""
+    least = f" without the least sure {rule.quantile:.0%} of each class" if rule.quantile else ""
+    aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}{least}"
     aim = "equation 2" if rule.target == "consistency" else aim
-    return f"{kinds[rule.view]}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
+    return f"{kinds[rule.view]}{token}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
 
 
 def _time(facts: Facts) -> str:
