@@ -82,13 +82,15 @@ def test_processes_give_the_same_as_one(dataset: Dataset, tmp_path: Path) -> Non
     assert two.names == one.names
     for name in one.names:
         for file in ("image.b2nd", "label.b2nd", "case.json"):
-            assert (two.root / name / file).read_bytes() == (one.root / name / file).read_bytes()
+            assert (two.folders[name] / file).read_bytes() == (one.folders[name] / file).read_bytes()
 
 
 def test_finished_cases_are_left_and_changed_ones_done_again(dataset: Dataset, tmp_path: Path) -> None:
     plan = plan_of(dataset)
-    root = prepare_dataset(dataset, names_of(dataset)[:2], plan, tmp_path / "cache").root
-    before = written(root)
+    store = prepare_dataset(dataset, names_of(dataset)[:2], plan, tmp_path / "cache")
+    root, (first, second) = store.root, names_of(dataset)[:2]
+    held, before = store.case(second), written(root)
+    values = held.read_image()
     prepare_dataset(dataset, names_of(dataset), plan, tmp_path / "cache")
     after = written(root)
     assert len(after) == 2 * len(before)
@@ -96,10 +98,14 @@ def test_finished_cases_are_left_and_changed_ones_done_again(dataset: Dataset, t
     changed = dataset.cases[1]
     image, affine = read_image(changed, dataset.channels)
     save(changed.images[0], image[0] * 2 + 50, affine)
-    (root / names_of(dataset)[0] / "label.b2nd").unlink()  # a hole in the cache is mended too
-    again = written(prepare_dataset(dataset, names_of(dataset), plan, tmp_path / "cache").root)
+    (store.folders[first] / "label.b2nd").unlink()  # a hole in the cache is mended too
+    later = prepare_dataset(dataset, names_of(dataset), plan, tmp_path / "cache")
+    again = written(root)
     redone = {name.split("/")[0] for name in again if again[name] != after.get(name)}
-    assert redone == {changed.name, names_of(dataset)[0]}
+    assert redone == {later.folders[second].name, later.folders[first].name}
+    assert later.folders[first] == store.folders[first]
+    assert torch.equal(held.read_image(), values), "a training that reads the case keeps what it had"
+    assert not torch.equal(later.case(second).read_image(), values)
 
 
 def test_two_data_sets_of_one_name_do_not_mix(tmp_path: Path) -> None:
@@ -121,10 +127,11 @@ def test_a_bad_case_is_named_and_the_others_stay(dataset: Dataset, tmp_path: Pat
     with pytest.raises(InputError, match=rf"{bad.name}.*9 \({np.prod(SHAPE)} voxels\)"):
         prepare_dataset(dataset, names_of(dataset), plan, tmp_path / "cache")
     root = store_folder(dataset, plan, tmp_path / "cache")
-    assert sorted(path.parent.name for path in root.glob("*/case.json")) == names_of(dataset)[:2]
+    done = [json.loads(path.read_text())["sources"][0][0] for path in root.glob("*/case.json")]
+    assert sorted(done) == [str(case.images[0]) for case in dataset.cases[:2]]
     with pytest.raises(InputError, match=bad.name):
         prepare_dataset(dataset, names_of(dataset), plan, tmp_path / "cache", workers=2)
-    assert not (root / bad.name).exists()
+    assert not list(root.glob(f"{bad.name}*"))
 
 
 def test_label_map_reaches_the_store(dataset: Dataset, tmp_path: Path) -> None:
@@ -206,7 +213,7 @@ def test_killed_while_writing_then_run_again(dataset: Dataset, tmp_path: Path) -
         write = store._write
 
         def killed(path, array):
-            if path.parent.name == "case01" and path.name == "label.b2nd":
+            if path.parent.name.startswith("case01-") and path.name == "label.b2nd":
                 (path.parent / f".tmp-{{os.getpid()}}-label.b2nd").write_bytes(b"half")
                 os.kill(os.getpid(), signal.SIGKILL)
             write(path, array)
@@ -218,14 +225,15 @@ def test_killed_while_writing_then_run_again(dataset: Dataset, tmp_path: Path) -
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     root = store_folder(dataset, plan, tmp_path / "cache")
-    assert (root / "case01" / "image.b2nd").exists()
-    assert [path.parent.name for path in root.glob("*/case.json")] == ["case00"]
-    first = written(root)["case00/case.json"]
+    assert list(root.glob("case01-*/image.b2nd"))
+    (first,) = root.glob("*/case.json")
+    stamp = first.stat().st_mtime_ns
     for left in root.glob("*/.tmp-*"):
         os.utime(left, (time.time() - 7200, time.time() - 7200))
     store = prepare_dataset(dataset, names_of(dataset), plan, tmp_path / "cache")
     assert store.names == tuple(names_of(dataset))
-    assert written(root)["case00/case.json"] == first
+    assert first.parent == store.folders["case00"]
+    assert first.stat().st_mtime_ns == stamp
     assert not list(root.glob("*/.tmp-*"))
     clean = prepare_dataset(dataset, names_of(dataset), plan, tmp_path / "clean")
     for name in clean.names:
@@ -305,7 +313,7 @@ def test_labelled_voxels_that_are_cropped_away_are_remarked(tmp_path: Path) -> N
 
 def test_cases_of_a_store_without_what_was_lost_are_prepared_anew(dataset: Dataset, tmp_path: Path) -> None:
     store = prepare_dataset(dataset, names_of(dataset)[:1], plan_of(dataset), tmp_path / "cache")
-    record = store.root / names_of(dataset)[0] / "case.json"
+    record = store.folders[names_of(dataset)[0]] / "case.json"
     old = {key: value for key, value in json.loads(record.read_text()).items() if key not in ("lost", "outside")}
     record.write_text(json.dumps(old))
     prepare_dataset(dataset, names_of(dataset)[:1], plan_of(dataset), tmp_path / "cache")

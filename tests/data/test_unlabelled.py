@@ -56,6 +56,24 @@ def test_rest_takes_what_few_shot_leaves_out_and_reads_no_label(dataset: Dataset
     assert scans.remarks() == []
 
 
+def test_scans_of_one_name_in_two_lists_are_both_used(dataset: Dataset, tmp_path: Path) -> None:
+    """Lists in one folder have its name as that of the data set, and name cases alike."""
+    described = {"name": "site", "channels": list(dataset.channels), "labels": dataset.labels}
+    for kind, seed in (("venous", 3), ("arterial", 4)):
+        for name, (image, _) in random_cases(2, SHAPE, seed=seed).items():
+            save(tmp_path / "site" / name / f"{kind}.nii.gz", image)
+        scans = [{"name": f"case0{number}", "image": f"case0{number}/{kind}.nii.gz"} for number in range(2)]
+        (tmp_path / "site" / f"{kind}.json").write_text(json.dumps({**described, "cases": [], "unlabelled": scans}))
+    lists = [str(tmp_path / "site" / f"{kind}.json") for kind in ("venous", "arterial")]
+    alone = [case.digest for source in lists for case in look(dataset, [source]).cases]
+    found = look(dataset, lists)
+    assert [case.name for case in found.cases] == ["case00", "case01"] * 2
+    assert [case.digest for case in found.cases] == alone
+    assert len({case.digest for case in found.cases}) == 4
+    assert len({float(case.read_image().sum()) for case in found.cases}) == 4
+    assert not found.doubled
+
+
 def test_few_shot_names_the_rest(dataset: Dataset) -> None:
     whole, few = make_split(dataset), make_split(dataset, few_shot=2)
     assert sorted(few.train + few.rest) == sorted(whole.train)

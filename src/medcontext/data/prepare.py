@@ -24,7 +24,7 @@ from medcontext.data.nifti import image_digest, read_image
 from medcontext.data.normalize import background, foreground_box, normalize
 from medcontext.data.plan import Normalization, Plan
 from medcontext.data.pool import in_processes
-from medcontext.data.store import Store, StoredCase, describe_sources, write_case
+from medcontext.data.store import Store, StoredCase, case_folder, describe_sources, write_case
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import write_json
 
@@ -72,7 +72,7 @@ def prepare_dataset(
 
     Args:
         dataset: whose cases they are.
-        names: of the cases to have in the store; it may hold others, of earlier calls.
+        names: of the cases to have in the store.
         plan: made from the training cases.
         cache: folder of all stores; `default_cache()` if None.
         workers: processes, each with one volume in memory.
@@ -85,13 +85,12 @@ def prepare_dataset(
         if name not in cases:
             raise unknown_name("case", name, cases)
     root = open_store(dataset, plan, cache)
-    todo = [cases[name] for name in dict.fromkeys(names) if not is_prepared(cases[name], root)]
-    if todo:
-        bare = replace(dataset, cases=(), unlabelled=())  # sent to the processes with every case
-        work = partial(prepare_case, dataset=bare, plan=plan, root=root)
-        for _ in in_processes(work, todo, workers, "preparing the cases"):
-            pass
-    return Store(root)
+    folders = {name: prepared_folder(cases[name], root) for name in dict.fromkeys(names)}
+    todo = [cases[name] for name, folder in folders.items() if folder is None]
+    bare = replace(dataset, cases=(), unlabelled=())  # sent to the processes with every case
+    work = partial(prepare_case, dataset=bare, plan=plan, root=root)
+    folders |= {todo[index].name: folder for index, folder in in_processes(work, todo, workers, "preparing the cases")}
+    return Store(root, {name: folder for name, folder in folders.items() if folder})
 
 
 def open_store(dataset: Dataset, plan: Plan, cache: Path | None) -> Path:
@@ -143,22 +142,24 @@ def _describe(channel: Normalization) -> str:
     return "zscore, non-zero voxels" if channel == Normalization("zscore", inside=True) else channel.kind
 
 
-def is_prepared(case: Case, root: Path) -> bool:
-    """Whether a store's folder has the case, from the files that are there now."""
+def prepared_folder(case: Case, root: Path) -> Path | None:
+    """Where a store has the case, prepared from the files that are there now; None if it has not."""
     try:
-        return StoredCase(root / case.name).is_current(describe_sources(list(case.files)))
+        sources = describe_sources(list(case.files))
     except OSError:  # a source is gone: reading the case will say which
-        return False
+        return None
+    folder = case_folder(root, case.name, sources)
+    return folder if StoredCase(folder).is_current(sources) else None
 
 
-def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
-    """Prepare one case, with its label or without one, into a store's folder.
+def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> Path:
+    """Prepare one case, with its label or without one, into a store; where it lies there.
 
     Raises:
         InputError: if it cannot be used, or the disk is full.
     """
-    if is_prepared(case, root):  # by another run, meanwhile
-        return
+    if there := prepared_folder(case, root):  # by another run, meanwhile
+        return there
     try:
         sources = describe_sources(list(case.files))  # before reading: a change meanwhile is seen the next time
     except OSError as error:
@@ -180,7 +181,9 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> None:
         outside = int(whole.count_nonzero() - geometry.crop(whole).count_nonzero())
     empty = background(prepared, plan.normalization)
     digests = image_digest(image), "" if label is None else image_digest(label)
-    write_case(root / case.name, prepared, indices, geometry, empty, sources, *digests, lost, outside)
+    folder = case_folder(root, case.name, sources)
+    write_case(folder, prepared, indices, geometry, empty, sources, *digests, lost, outside, case.name)
+    return folder
 
 
 def preparing_remarks(store: Store, names: Sequence[str], training: Sequence[str], plan: Plan) -> list[str]:

@@ -2,16 +2,18 @@
 
 One folder a case: `image.b2nd` (C, H, W, D) and `label.b2nd` (H, W, D), blosc2 arrays in small chunks;
 `positions.npz`, sampled voxels of each class; `case.json`, written last: a case without it does not exist. A scan
-without a label has the image and the record alone.
+without a label has the image and the record alone. A folder's name has a part that tells the files that the case is
+from: where a label is corrected, or another scan has the name, a training that reads the case keeps what it had.
 Nothing is held in memory between two reads, so a store of a thousand cases costs what one crop costs.
 """
 
 import os
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -41,20 +43,23 @@ class Store:
 
     Args:
         root: as `prepare_dataset` wrote it.
+        folders: of the cases that are meant, by name; all in `root` where nothing is said, each called like its folder.
 
     Raises:
         InputError: if the folder does not exist.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, folders: Mapping[str, Path] | None = None) -> None:
         if not root.is_dir():
             raise InputError(f"No prepared cases at {root}; prepare the data set first.")
         self.root = root
+        there = {path.parent.name: path.parent for path in root.glob("*/case.json")}
+        self.folders = there if folders is None else folders
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All cases that are complete, sorted."""
-        return tuple(sorted(path.parent.name for path in self.root.glob("*/case.json")))
+        """All cases, sorted."""
+        return tuple(sorted(self.folders))
 
     @property
     def plan(self) -> Plan:
@@ -67,9 +72,9 @@ class Store:
         Raises:
             InputError: if it is not prepared.
         """
-        if not (self.root / name / "case.json").is_file():
+        if name not in self.folders:
             raise unknown_name("prepared case", name, self.names)
-        return StoredCase(self.root / name)
+        return StoredCase(self.folders[name], name)
 
 
 class StoredCase:
@@ -77,11 +82,12 @@ class StoredCase:
 
     Args:
         folder: the case's own.
+        name: the case's; the folder's where nothing is said.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "") -> None:
         self.folder = folder
-        self.name = folder.name
+        self.name = name or folder.name
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -203,6 +209,11 @@ def describe_sources(paths: list[Path]) -> list[list[Any]]:
     ]
 
 
+def case_folder(root: Path, name: str, sources: list[list[Any]]) -> Path:
+    """Where a case that is made of these files (as `describe_sources` gives them) lies in a store."""
+    return root / f"{name}-{sha256(repr(sources).encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
 def write_case(
     folder: Path,
     image: Tensor,
@@ -214,11 +225,12 @@ def write_case(
     label_digest: str = "",
     lost: Sequence[int] = (),
     outside: int = 0,
+    name: str = "",
 ) -> None:
     """Write a prepared case; killed at any moment, it leaves a whole case or none.
 
     Args:
-        folder: the case's own, named like it.
+        folder: the case's own.
         image: (C, H, W, D), float32.
         label: class indices (H, W, D), uint8 or int16; None for a scan without a label.
         geometry: the way back to the file's grid.
@@ -228,11 +240,12 @@ def write_case(
         label_digest: of the file's label.
         lost: class indices that the file's label has and this one does not.
         outside: labelled voxels of the file that were cropped away.
+        name: the case's, by which its positions are drawn; the folder's where nothing is said.
 
     Raises:
         CannotWrite: if the disk is full or the folder cannot be written.
     """
-    positions = None if label is None else sample_positions(label.numpy(), zlib.crc32(folder.name.encode()))
+    positions = None if label is None else sample_positions(label.numpy(), zlib.crc32((name or folder.name).encode()))
     record = {
         "shape": list(image.shape),
         "classes": None if positions is None else sorted(positions),

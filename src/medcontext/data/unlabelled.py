@@ -14,10 +14,10 @@ from medcontext.data.formats import is_dataset, read_dataset
 from medcontext.data.nifti import image_digest, read_header, read_image
 from medcontext.data.plan import Plan
 from medcontext.data.pool import in_processes
-from medcontext.data.prepare import is_prepared, open_store, prepare_case
+from medcontext.data.prepare import open_store, prepare_case, prepared_folder
 from medcontext.data.splits import Split
 from medcontext.data.store import Store, StoredCase, shapes_by_digest
-from medcontext.errors import CannotWrite, InputError, counted
+from medcontext.errors import CannotWrite, InputError, NotEnoughMemory, counted
 
 REST = "rest"  # the name of the training cases that few_shot leaves out, beside folders and data sets
 FAR = 0.5  # standard deviations of the prepared intensities; labelled scans of one kind differ by less
@@ -266,14 +266,13 @@ def keep_first(cases: Sequence[tuple[str, StoredCase]]) -> tuple[list[tuple[str,
 def _prepare(dataset: Dataset, plan: Plan, cache: Path | None, workers: int) -> tuple[list[StoredCase], list[str]]:
     """A source's cases that are prepared, and what is wrong with each of the others."""
     root = open_store(dataset, plan, cache)
-    todo = [case for case in dataset.cases if not is_prepared(case, root)]
+    folders: dict[str, Path | str | None] = {case.name: prepared_folder(case, root) for case in dataset.cases}
+    todo = [case for case in dataset.cases if folders[case.name] is None]
     work = partial(_attempt, dataset=replace(dataset, cases=()), plan=plan, root=root)
-    wrong = {}
-    if todo:
-        done = in_processes(work, todo, workers, "preparing the unlabelled scans")
-        wrong = {todo[index].name: problem for index, problem in done if problem}
-    ready = [StoredCase(root / case.name) for case in dataset.cases if case.name not in wrong]
-    return ready, [wrong[case.name] for case in todo if case.name in wrong]
+    done = in_processes(work, todo, workers, "preparing the unlabelled scans")
+    folders |= {todo[index].name: result for index, result in done}
+    ready = [StoredCase(folder, name) for name, folder in folders.items() if isinstance(folder, Path)]
+    return ready, [wrong for wrong in folders.values() if isinstance(wrong, str)]
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -287,15 +286,14 @@ def distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first - second).mean(axis=1).max())
 
 
-def _attempt(case: Case, dataset: Dataset, plan: Plan, root: Path) -> str:
-    """Prepare a case; what is wrong with it, or nothing."""
+def _attempt(case: Case, dataset: Dataset, plan: Plan, root: Path) -> Path | str:
+    """Prepare a case: where it lies, or what is wrong with it."""
     try:
-        prepare_case(case, dataset, plan, root)
-    except CannotWrite:
+        return prepare_case(case, dataset, plan, root)
+    except (CannotWrite, NotEnoughMemory):
         raise
     except InputError as error:
         return str(error).rstrip(".")
-    return ""
 
 
 def _check_channels(other: Dataset, dataset: Dataset, source: str) -> None:

@@ -11,7 +11,7 @@ from medcontext.data.formats import read_dataset
 from medcontext.data.nifti import image_digest, read_header, read_image, write_label
 from medcontext.data.plan import PrepareSettings
 from medcontext.data.planning import make_plan
-from medcontext.data.prepare import is_prepared, prepare_dataset
+from medcontext.data.prepare import prepare_dataset, prepared_folder
 from tests.dicom import CORONAL, datasets, voxels, write
 
 
@@ -45,9 +45,9 @@ def test_a_data_set_of_dicom_series_is_checked_and_prepared(manifest: Path, tmp_
     store = prepare_dataset(dataset, ["one", "two"], plan, tmp_path / "cache")
     image, _ = read_image(dataset.cases[0], dataset.channels)
     assert store.case("one").digest == image_digest(image)
-    assert is_prepared(dataset.cases[0], store.root)
+    assert prepared_folder(dataset.cases[0], store.root)
     (tmp_path / "dicom" / "one" / "IM0000").touch()
-    assert not is_prepared(dataset.cases[0], store.root)
+    assert not prepared_folder(dataset.cases[0], store.root)
 
 
 def test_a_label_on_another_grid_is_refused(manifest: Path, tmp_path: Path) -> None:
