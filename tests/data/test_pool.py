@@ -103,3 +103,15 @@ def test_a_long_temporary_folder_does_not_stop_the_processes(tmp_path: Path) -> 
 def test_without_semaphores_the_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "can_start_processes", lambda: False)
     assert dict(in_processes(process, [5, 6], 2, "asking")) == {0: os.getpid(), 1: os.getpid()}
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
+    """Processes start from a fresh interpreter, which would run the script again, as multiprocessing does."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('begun', flush=True)\n"
+        "from medcontext.data.pool import in_processes\n"
+        "print(sorted(in_processes(abs, [-1, -2, -3], 2, 'counting')))\n"
+    )
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert ran.stdout.splitlines() == ["begun", "[(0, 1), (1, 2), (2, 3)]"], ran.stderr

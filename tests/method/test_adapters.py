@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from medcontext.errors import InputError
-from medcontext.method import TokenAdapter, TubeMask
+from medcontext.method import MedContext, TokenAdapter, TubeMask
 from medcontext.method.adapters import unwrap
 from medcontext.networks import build_network, token_adapter
 from tests.method.conftest import SUBJECTS
@@ -68,3 +68,10 @@ def test_unwrap_finds_the_network_under_compilation() -> None:
     network = nn.Conv3d(1, 1, 1)
     assert unwrap(torch.compile(network)) is network
     assert unwrap(network) is network
+
+
+def test_an_image_of_other_channels_than_the_embedding_is_refused() -> None:
+    """It would broadcast, and one value hide all channels."""
+    learner = MedContext(nn.Conv3d(4, 2, 1), mask=TubeMask(4), total_steps=1)
+    with pytest.raises(InputError, match=r"has 4 channels, .* in_channels=4"):
+        learner(torch.zeros(1, 4, 8, 8, 4), torch.zeros(1, 1, 8, 8, 4).long())

@@ -217,6 +217,20 @@ def test_a_part_of_a_filled_crop_shows_the_token_and_keeps_its_target() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scans", "message"),
+    [
+        (torch.zeros(1, 1, 10, 8, 4), "must divide the crop"),
+        (torch.zeros(1, 1, 12, 8, 4), "crops of one size"),
+        (torch.zeros(3, 1, 8, 8, 4), "got 3 beside 2"),
+    ],
+)
+def test_crops_that_do_not_fit_are_refused_from_the_first_step_on(scans: torch.Tensor, message: str) -> None:
+    values = batch()
+    with pytest.raises(InputError, match=message):
+        learner(Unlabelled(start=0.5)).backward(values["image"], values["label"], unlabelled=scans)
+
+
+@pytest.mark.parametrize(
     ("values", "message"), [({"token": 0.1, "view": "masked"}, "view"), ({"quantile": 1}, "class")]
 )
 def test_pieces_out_of_place_are_refused(values: dict[str, object], message: str) -> None:

@@ -114,6 +114,26 @@ def test_the_methods_section_says_what_of_the_teachers_answer_counts() -> None:
     assert "the least sure 20% of each class" in told
 
 
+def test_the_methods_section_says_how_many_steps_were_made(scores: Path) -> None:
+    def told() -> str:
+        trainings, _ = find_trainings(read_study([str(scores)], least=1))
+        return dict(methods_rows(trainings))["steps"][0]
+
+    facts = scores.parent / "run" / "run.json"
+    assert told() == "100 of batch 2, 10,000 were planned."
+    change(facts, ended="Stopped at step 100.")
+    assert told() == "100 of batch 2, 10,000 were planned. Stopped at step 100."
+    change(facts, step=10_000)
+    assert told() == "10,000 of batch 2"
+
+
+def test_a_table_that_was_emptied_leaves_the_curves_of_earlier_starts(tmp_path: Path) -> None:
+    for version, text in enumerate(("step,train/loss\n10,1.0\n20,0.5\n", "", "step,train/loss\n")):
+        (tmp_path / "csv" / f"version_{version}").mkdir(parents=True)
+        (tmp_path / "csv" / f"version_{version}" / "metrics.csv").write_text(text)
+    assert read_curves(tmp_path)["train/loss"] == [(10, 1.0), (20, 0.5)]
+
+
 def test_the_methods_section_says_what_a_resume_changed(scores: Path) -> None:
     facts = scores.parent / "run" / "run.json"
     change(facts, changes=[[60, "steps was 60, now 66"], [60, "optimizer.lr was 0.001, now 0.0003"]])

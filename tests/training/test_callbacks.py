@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from medcontext.cli import main
+from medcontext.training import fit
 from medcontext.training.validation import Validation
 from tests.training.commands import arguments, logged
 
@@ -28,6 +30,12 @@ def test_a_training_stops_when_its_patience_ends_and_goes_on_with_more(
     assert said in capsys.readouterr().out
     assert main([*resume, "--patience=3"]) == 0
     assert list(logged(run, "val/dice_student")) == [5]
+    begun = []
+    monkeypatch.setattr(fit, "run_steps", lambda *_: begun.append(json.loads((run / "run.json").read_text())))
+    assert main([*resume, "--patience=0"]) == 0
+    assert "ended" not in begun[0], "while it goes on, the page must not say that it has ended"
+    monkeypatch.undo()
+    monkeypatch.setattr(Validation, "run", measured)
     assert main([*resume, "--patience=0"]) == 0
     assert list(logged(run, "val/dice_student")) == [6]
 

@@ -212,6 +212,21 @@ def test_the_time_of_a_killed_run_is_not_lost(
     assert json.loads((run / "run.json").read_text()) == facts
 
 
+def test_a_run_does_not_go_on_with_another_number_of_devices(
+    balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its batches were shared among them: others would follow, from another place in their order."""
+    run = tmp_path / "run"
+    assert main(arguments(balls, run, "--steps=1")) == 0
+    facts = json.loads((run / "run.json").read_text()) | {"devices": 4}
+    (run / "run.json").write_text(json.dumps(facts))
+    assert main(["train", "--output", str(run), "--resume", "--steps=2"]) == 2
+    assert "was trained on 4 devices, which shared its batches, and here it would go on with 1" in (
+        " ".join(capsys.readouterr().err.split())
+    )
+    assert json.loads((run / "run.json").read_text()) == facts
+
+
 def test_a_checkpoint_of_before_the_time_was_kept_goes_on(balls: Path, tmp_path: Path) -> None:
     run, same = tmp_path / "run", ("--steps=2", "--validate_every=1")
     assert main(arguments(balls, run, *same)) == 0

@@ -68,7 +68,7 @@ def pretrain(
     find_network(settings.network)
     check_loggers(settings.loggers)
     place = find_place(settings)
-    check_devices(settings, place)
+    check_devices(settings, place, earlier)
     with (
         kept_if_used(output, resume) if place.first else nullcontext(),
         logged(output, place.first, "pretrain") as log,

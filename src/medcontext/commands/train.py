@@ -71,7 +71,7 @@ def train(
     inputs, settings, earlier, changed = asked(given, settings, output, resume)
     fit.check_names(settings, inputs.unlabelled)
     place = find_place(settings)
-    check_devices(settings, place)
+    check_devices(settings, place, earlier)
     with kept_if_used(output, resume) if place.first else nullcontext(), logged(output, place.first) as log:
         return _train(inputs, settings, output, earlier, changed, place, log)
 

@@ -3,10 +3,12 @@
 import multiprocessing
 import multiprocessing.util
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -49,7 +51,8 @@ def in_processes(
         return
     shorten_sockets()
     with ProcessPoolExecutor(min(workers, len(items)), _context(), _one_thread) as pool:
-        futures = {pool.submit(function, item): index for index, item in enumerate(items)}
+        with without_main():
+            futures = {pool.submit(function, item): index for index, item in enumerate(items)}
         try:
             for future in track(as_completed(futures), description, total=len(items)):
                 yield futures[future], future.result()
@@ -59,6 +62,22 @@ def in_processes(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """While processes are started: a script that calls us would run again in each, unless it is guarded.
+
+    What they are to do is importable from here, and needs nothing of that script.
+    """
+    main = sys.modules["__main__"]
+    kept = dict(vars(main))
+    vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update({name: kept[name] for name in ("__file__", "__spec__") if name in kept})
 
 
 def processors() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medcontext.errors import InputError, unknown_name
+from medcontext.errors import InputError, counted, unknown_name
 from medcontext.method.masking import Extent, expand, hide
 
 
@@ -49,10 +49,15 @@ class VoxelAdapter(Adapter):
     """Hide voxels of the input volume: works with any network and leaks nothing.
 
     Args:
-        channels: the image's channels, C.
+        channels: the image's channels, C; an image with another number of them is refused (`InputError`).
     """
 
     def masked(self, network: nn.Module, image: Tensor, hidden: Tensor) -> Any:
+        if image.shape[1] != len(self.embedding):
+            raise InputError(
+                f"The image has {counted(image.shape[1], 'channel')}, and the embedding of what is hidden has "
+                f"{len(self.embedding)}. Give MedContext(..., in_channels={image.shape[1]})."
+            )
         return network(hide(image, expand(hidden, image.shape[2:]), self.embedding))
 
 

@@ -297,6 +297,8 @@ class MedContext(nn.Module):
             raise InputError(
                 f"The unlabelled view '{self.unlabelled.view}' needs a mask; give one, or use view 'whole'."
             )
+        if unlabelled is not None:
+            self._check_scans(image, unlabelled)
         if unlabelled is not None and self.joined():
             return self._unlabelled_views(image, label, hidden, unlabelled, unlabelled if varied is None else varied)
         lonely = self.fill == "labelled" and len(image) == 1
@@ -310,6 +312,22 @@ class MedContext(nn.Module):
             return [lambda: masked(seen)]
         views = [lambda: self._whole(image[:seen], crops(label, slice(seen)), kept)] if seen else []
         return [*views, lambda: masked(0)]
+
+    def _check_scans(self, image: Tensor, scans: Tensor) -> None:
+        """Refuse crops of which no view can be made, from the first step on, not only where they join."""
+        if self.mask is not None and self.unlabelled.view != "whole":
+            self.mask.checked(tuple(scans.shape[2:]))
+        if self.unlabelled.view != "filled":
+            return
+        if scans.shape[1:] != image.shape[1:]:
+            raise InputError(
+                f"Filled views need crops of one size: the labelled are {tuple(image.shape[1:])}, the unlabelled "
+                f"{tuple(scans.shape[1:])}."
+            )
+        if len(scans) > len(image):
+            raise InputError(
+                f"Filled views need a labelled crop for each unlabelled one: got {len(scans)} beside {len(image)}."
+            )
 
     def _whole(self, image: Tensor, label: Label, kept: list[Tensor] | None = None) -> Losses:
         """The supervised term of crops as they are."""
@@ -364,10 +382,6 @@ class MedContext(nn.Module):
     ) -> list[Callable[[], Losses]]:
         """Labelled crops as they are, then the views of the scans without labels."""
         filled, number = self.unlabelled.view == "filled", len(scans)
-        if filled and number > len(image):
-            raise InputError(
-                f"Filled views need a labelled crop for each unlabelled one: got {number} beside {len(image)}."
-            )
         hidden = self.draw_filled(scans) if hidden is None else hidden
         seen = clean_crops(len(image), number, self.unlabelled.clean if filled else "all", self.unlabelled.share)
         answer = functools.cache(lambda: self._answer(scans, finest(label)))  # when the first view's graph is gone

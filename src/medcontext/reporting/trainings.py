@@ -188,7 +188,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
             raise InputError(
                 f"{table} cannot be read: {error}. Remove it; the curves of that start are lost."
             ) from None
-        start = min((int(row["step"]) for row in rows), default=0)
+        start = min((int(row["step"]) for row in rows), default=math.inf)
         curves = {name: [point for point in curve if point[0] < start] for name, curve in curves.items()}
         for row in rows:
             for name, text in row.items():
@@ -235,7 +235,7 @@ def _facts(training: Training) -> dict[str, str]:
         "network": f"{settings.network}, {facts.parameters or 0:,} parameters",
         "starts from": _started(facts),
         "network arguments": ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.network_args.items()),
-        "steps": f"{settings.steps:,} of batch {settings.batch_size * settings.accumulate * (facts.devices or 1)}",
+        "steps": _steps(run),
         "changed on the way": "; ".join(f"{change} from step {step:,} on" for step, change in facts.changes),
         "crop": " x ".join(map(str, run.crop_size)) + " voxels",
         "spacing": spacing,
@@ -270,6 +270,16 @@ def _unlabelled(facts: UnlabelledFacts) -> str:
     left = len(facts.damaged) + len(facts.labelled) + len(facts.doubled)
     remarks += [f"{counted(left, 'more scan')} left out"] if left else []
     return "; ".join([str(len(facts.scans)), *remarks])
+
+
+def _steps(run: Run) -> str:
+    """How many were made, and why no more."""
+    facts, settings = run.facts, run.settings
+    size = settings.batch_size * settings.accumulate * (facts.devices or 1)
+    made = settings.steps if facts.step is None else facts.step
+    if made >= settings.steps:
+        return f"{made:,} of batch {size}"
+    return f"{made:,} of batch {size}, {settings.steps:,} were planned. {facts.ended or ''}".rstrip(" ")
 
 
 def _method(method: MethodSettings, with_scans: bool = False) -> str:

@@ -94,4 +94,6 @@ class Progress(Saving):
         task.learner.load_state_dict(values["learner"])
         self.take_up(task, values)
         self.stale = values.get("stale", 0)  # older checkpoints lack it
+        if not self.given_up():
+            self.run.facts.ended = None  # it goes on, as with more patience
         self.seen |= {digest: tuple(shape) for digest, shape in values.get("scans", {}).items()}  # and this

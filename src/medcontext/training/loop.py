@@ -119,20 +119,27 @@ def too_large(run: Training, error: BaseException) -> str:
     )
 
 
-def check_devices(settings: TrainingSettings, place: Place) -> None:
-    """Refuse devices that are not there, before any scan is read.
+def check_devices(settings: TrainingSettings, place: Place, earlier: Training | None = None) -> None:
+    """Refuse devices that are not there, before any scan is read, and another number of them than a run has had.
 
     Raises:
-        InputError: with Lightning's words.
+        InputError: with Lightning's words, or naming both numbers.
     """
     quiet()
     try:
-        make_trainer(settings, place, [], [])
+        now = make_trainer(settings, place, [], []).world_size
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise InputError(
             f"Cannot train on --accelerator {settings.accelerator} --devices {settings.devices} --nodes "
             f"{settings.nodes}: {' '.join(str(error).split())}"
         ) from error
+    before = earlier.facts.devices if earlier else None
+    if earlier and before not in (None, now):
+        raise InputError(
+            f"{earlier.folder} was trained on {counted(before, 'device')}, which shared its batches, and here it would "
+            f"go on with {now}: other batches, from another place in their order. Go on where there are {before}, or "
+            "hide the others (CUDA_VISIBLE_DEVICES); or choose another output."
+        )
 
 
 def make_trainer(
@@ -201,7 +208,7 @@ def check_room(settings: TrainingSettings, crops: int, channels: int, crop: tupl
 
 def preparing_workers(settings: TrainingSettings) -> int:
     """Processes that prepare cases."""
-    return settings.workers if isinstance(settings.workers, int) and settings.workers else processors()
+    return processors() if settings.workers == "auto" else max(1, settings.workers)
 
 
 def precision(settings: TrainingSettings) -> Any:
