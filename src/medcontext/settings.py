@@ -134,6 +134,25 @@ class MethodSettings:
         """Whether labelled crops lie where those lie that they are filled with, if no other scans take part."""
         return self.masking and self.fill == "labelled" and self.place == "same"
 
+    def told_with_scans(self) -> str:
+        """What becomes of scans without labels, in words.
+
+        >>> MethodSettings(unlabelled=Unlabelled(view="whole", start=0)).told_with_scans()
+        "unlabelled scans as they are, target the teacher's answer (hard) from 0.5, weight 0.5, from 0% of the steps on"
+        """
+        rule, mask = self.unlabelled, self.mask.made().told()
+        kinds = {
+            "filled": f"labelled and unlabelled scans filled into one another, {mask}",
+            "masked": f"unlabelled scans masked, {mask}",
+            "whole": "unlabelled scans as they are",
+        }
+        token = f", the token in {rule.token:.0%} of them" if rule.token else ""
+        least = f" without the least sure {rule.quantile:.0%} of each class" if rule.quantile else ""
+        aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}{least}"
+        aim = "equation 2" if rule.target == "consistency" else aim
+        start = f"weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
+        return f"{kinds[rule.view]}{token}, target {aim}, {start}"
+
     @property
     def step_cost(self) -> float:
         """Of a step without unlabelled scans, in plain steps: a backward pass counts as two forward ones.

@@ -5,9 +5,7 @@ import pytest
 
 from medcontext.comparison.read import read_study
 from medcontext.files import file_hash
-from medcontext.method.unlabelled import Unlabelled
-from medcontext.reporting.trainings import Training, _second_view, find_trainings, methods_rows, read_curves
-from medcontext.settings import MethodSettings
+from medcontext.reporting.trainings import Training, find_trainings, methods_rows, read_curves
 from tests.reporting.evaluations import evaluate_moved, make_training, write_log
 
 
@@ -105,13 +103,6 @@ def test_the_methods_section_says_how_many_unlabelled_scans_there_were(scores: P
     rows = dict(methods_rows(trainings))
     assert rows["scans without labels"] == ["2; 1 are test images, seen without their labels; 1 more scan left out"]
     assert "unlabelled scans filled into one another, tubes of 16 voxels" in rows["method"][0]
-
-
-def test_the_methods_section_says_what_of_the_teachers_answer_counts() -> None:
-    rule = Unlabelled(threshold=0, quantile=0.2, token=0.1)
-    told = _second_view(MethodSettings(unlabelled=rule))
-    assert "ratio 0.4, the token in 10% of them, target the teacher's answer (hard) from 0 without the least" in told
-    assert "the least sure 20% of each class" in told
 
 
 def test_the_methods_section_says_how_many_steps_were_made(scores: Path) -> None:

@@ -284,7 +284,7 @@ def _steps(run: Run) -> str:
 
 def _method(method: MethodSettings, with_scans: bool = False) -> str:
     if with_scans:
-        return f"{method.name}: {_second_view(method)}"
+        return f"{method.name}: {method.told_with_scans()}"
     if not method.masking:
         return f"{method.name}: no masked view, no consistency"
     teacher = (
@@ -295,21 +295,6 @@ def _method(method: MethodSettings, with_scans: bool = False) -> str:
     beta = "no consistency" if method.consistency == "none" else f"beta {method.beta:g}, {teacher}"
     filled = ", filled with other labelled crops" if method.fill == "labelled" else ""
     return f"{method.name}: {method.mask.made().told()}{filled}, {beta}"
-
-
-def _second_view(method: MethodSettings) -> str:
-    """What becomes of scans without labels."""
-    rule, mask = method.unlabelled, method.mask.made().told()
-    kinds = {
-        "filled": f"labelled and unlabelled scans filled into one another, {mask}",
-        "masked": f"unlabelled scans masked, {mask}",
-        "whole": "unlabelled scans as they are",
-    }
-    token = f", the token in {rule.token:.0%} of them" if rule.token else ""
-    least = f" without the least sure {rule.quantile:.0%} of each class" if rule.quantile else ""
-    aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}{least}"
-    aim = "equation 2" if rule.target == "consistency" else aim
-    return f"{kinds[rule.view]}{token}, target {aim}, weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
 
 
 def _time(facts: Facts) -> str:

@@ -126,6 +126,8 @@ def test_they_join_when_the_teacher_is_worth_asking(ready: Path, world: World) -
     terms = [trainer.train_step(batch) for batch in batches(trainer, 3)]  # of four
     assert [float(step["unlabelled"]) > 0 for step in terms] == [False, False, True]
     assert [float(step["masked"]) for step in terms] == [0, 0, 0], "a plain start"
+    debug = json.loads(Path(trainer.output_folder, "debug.json").read_text())  # from which the report tells it
+    assert "from 0, weight 0.5, from 50% of the steps on" in debug["told"]
 
 
 def test_a_training_with_them_goes_on_where_it_was_killed(ready: Path, world: World) -> None:
