@@ -133,7 +133,14 @@ def test_resuming_with_other_scans_is_refused(tmp_path: Path, capsys) -> None:
     shutil.copytree(write_blobs(tmp_path / "others", cases=3, shape=(22, 24, 12)) / "imagesTr", more)
     options = ("--few_shot=3", "--steps=2", "--unlabelled", str(more))
     assert main(arguments(data, tmp_path / "run", *options)) == 0
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())["unlabelled"]
     image = nib.load(more / "ball_0.nii.gz")
+    nib.save(nib.Nifti1Image(image.get_fdata() + 2, image.affine), more / "ball_00.nii.gz")  # an archive grows
+    assert main(["train", "--output", str(tmp_path / "run"), "--resume", "--steps=3"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The run began without 1 scan of" in said
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["unlabelled"] == facts
+    options = ("--few_shot=3", "--steps=3", "--unlabelled", str(more))
     nib.save(nib.Nifti1Image(image.get_fdata() + 1, image.affine), more / "ball_0.nii.gz")
     assert main(arguments(data, tmp_path / "run", *options, "--resume")) == 2
     message = " ".join(capsys.readouterr().err.split())

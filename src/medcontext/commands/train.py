@@ -91,7 +91,7 @@ def _train(
     from medcontext.data.formats import read_dataset
     from medcontext.data.prepare import preparing_remarks
     from medcontext.data.store import shapes_by_digest
-    from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
+    from medcontext.data.unlabelled import Scans, find_unlabelled, kept, prepare_unlabelled
     from medcontext.errors import enough_memory
     from medcontext.run import INITIAL, make_network
     from medcontext.training import fit
@@ -107,6 +107,7 @@ def _train(
     split = own_split(earlier, dataset) if earlier else fit.first_split(dataset, settings)
     checked_on = validated(split, settings)
     found = find_unlabelled(inputs.unlabelled, dataset, split.rest, inputs.series)
+    found = kept(found, earlier.facts.unlabelled.scans if earlier else ())
     if place.first:
         warn(data_doubts(dataset, split.train + split.validation, [source.dataset for source in found]))
     with resumable(output, inputs, settings, place.first and not earlier):

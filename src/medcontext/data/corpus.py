@@ -16,7 +16,7 @@ from medcontext.data.plan import Plan
 from medcontext.data.split_files import draw
 from medcontext.data.splits import make_split
 from medcontext.data.store import StoredCase
-from medcontext.data.unlabelled import Scans, Source, bare, keep_first, prepare_sources
+from medcontext.data.unlabelled import Scans, Source, bare, keep_first, kept, prepare_sources
 from medcontext.errors import InputError, counted
 
 UNKNOWN = ("image",)  # the one channel of scans of which nothing is known
@@ -111,7 +111,7 @@ def find_corpus(
                 f"{each.name} has the channels {', '.join(each.dataset.channels)}, where {', '.join(named)} are "
                 "expected. Give scans with the same channels in the same order; --channels names those of folders."
             )
-    return [_kept(each, before) for each in found] if before else found
+    return kept(found, before)
 
 
 def _training_part(
@@ -130,13 +130,6 @@ def _training_part(
     if not cases:
         raise InputError(f"The data set {source} has no scans to pretrain on.")
     return Source(source, bare(dataset, dataset.name, dataset.root, cases), " ".join(said))
-
-
-def _kept(source: Source, before: Sequence[tuple[str, str, str]]) -> Source:
-    """Of a source the scans that a pretraining has begun with; where it lies elsewhere now, by their names alone."""
-    own = {name for origin, name, _ in before if origin == source.name} or {name for _, name, _ in before}
-    cases = tuple(case for case in source.dataset.cases if case.name in own)
-    return replace(source, dataset=replace(source.dataset, cases=cases))
 
 
 def prepare_corpus(

@@ -147,6 +147,24 @@ def find_unlabelled(
     return found
 
 
+def kept(found: Sequence[Source], before: Sequence[tuple[str, str, str]]) -> list[Source]:
+    """The scans that a run has begun with, (source, name, digest) each; all, where it has not begun.
+
+    Scans that came since are no reason not to go on. Where a source lies elsewhere now, names alone tell.
+    """
+    if not before:
+        return list(found)
+    sources = []
+    for source in found:
+        own = {name for origin, name, _ in before if origin == source.name} or {name for _, name, _ in before}
+        cases = tuple(case for case in source.dataset.cases if case.name in own)
+        late = len(source.dataset.cases) - len(cases)
+        said = f"The run began without {counted(late, 'scan')} of {source.name}, and goes on without." if late else ""
+        passed = " ".join(filter(None, [source.passed, said]))
+        sources.append(replace(source, dataset=replace(source.dataset, cases=cases), passed=passed))
+    return sources
+
+
 def bare(dataset: Dataset, name: str, root: Path, cases: Sequence[Case]) -> Dataset:
     """Cases without labels as a data set with the channels of another."""
     cases = tuple(replace(case, label=None) for case in cases)
@@ -209,7 +227,8 @@ def prepare_unlabelled(
     known = {case.digest for case in training}
     first, doubled = keep_first([(origin, case) for origin, case in ready if case.digest not in known])
     if not first:
-        why = shortened(damaged) or "training cases with a label have the same images"
+        none = "training cases with a label have the same images" if ready else "none that the run began with is there"
+        why = shortened(damaged) or none
         raise InputError(f"No unlabelled scan is left of {', '.join(source.name for source in found)}: {why}.")
     kept = [case for _, case in first]
     shapes = shapes_by_digest(kept)

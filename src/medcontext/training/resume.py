@@ -171,7 +171,8 @@ def note_scans(run: Training, scans: Scans) -> None:
             f"{', '.join(before.sources) or 'no source'}, now there are {len(scans.cases)}, or some have other "
             "images. Resume with the same scans, or choose another output."
         )
-    run.facts.unlabelled = facts
+    if not started:  # else it knows what was left out then, too
+        run.facts.unlabelled = facts
 
 
 def _contents(facts: UnlabelledFacts) -> list[tuple[str, str]]:
