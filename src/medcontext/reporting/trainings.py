@@ -243,7 +243,7 @@ def _facts(training: Training) -> dict[str, str]:
         f"{optimizer.weight_decay:g}",
         "weights scored": _weights(training),
         "post-processing": _postprocessing(training.prediction.get("postprocessing")),
-        "precision": settings.precision,
+        "precision": facts.precision or settings.precision,
         "hardware": facts.hardware or "",
         "time": _time(facts),
         "versions": ", ".join(f"{name} {number}" for name, number in facts.versions.items()),

@@ -44,6 +44,7 @@ class Facts:
         parameters: of the network; None before there is one.
         hardware: of the last process, for a person.
         devices: that share a step.
+        precision: that it computes in, in Lightning's words.
         step: of the last checkpoint.
         ended: why it ended before its steps, in a sentence; None while it goes on, and of one that made all.
         seconds: until then, over all processes that the run took; None before the first.
@@ -67,6 +68,7 @@ class Facts:
     parameters: int | None = None
     hardware: str | None = None
     devices: int | None = None
+    precision: str | None = None
     step: int | None = None
     ended: str | None = None
     seconds: float | None = None

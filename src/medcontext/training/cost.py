@@ -20,6 +20,7 @@ def note_cost(facts: Facts, trainer: Trainer, device: torch.device) -> None:
         device: this process's.
     """
     facts.hardware, facts.devices = hardware(device, trainer.world_size), trainer.world_size
+    facts.precision = trainer.precision
     if device.type == "cuda":
         peak = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
         facts.peak_gpu_memory_gib = max(peak, facts.peak_gpu_memory_gib or 0)
