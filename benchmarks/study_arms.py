@@ -144,8 +144,6 @@ ARMS = {
     "ratio 0.2": shaped("tube", patch_size=16, ratio=0.2),
     "ratio 0.5": shaped("tube", patch_size=16, ratio=0.5),
     "threshold 0.6": ours(threshold=0.6),
-    "quantile 0.2": ours(threshold=0, quantile=0.2),
-    "a third token": Arm("medcontext", {"method.mask.ratio": 0.27, "method.unlabelled.token": 0.13}, unlabelled=True),
     "momentum 0.999": Arm(
         "medcontext", {"method.teacher.momentum": 0.999, "method.teacher.momentum_end": 0.999}, unlabelled=True
     ),

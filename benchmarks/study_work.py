@@ -34,7 +34,7 @@ READERS: dict[Any, Callable[[str], Any]] = {str: str, Status: str, float: float,
 
 SIZES = {"batch_size", "network_args.channels"}  # settings by which a plain step costs more or less
 FREE = re.compile(  # and those by which one with all views does not
-    r"method\.(mask\.|teacher\.momentum|unlabelled\.(threshold|quantile|token|weight|start|keep_open|place|target)$)"
+    r"method\.(mask\.|teacher\.momentum|unlabelled\.(threshold|weight|start|keep_open|place|target)$)"
 )
 PROBE = 150  # first steps of two trainings, side by side, by which a step's cost is measured
 WARM = 8  # of them, which do not count

@@ -146,12 +146,10 @@ class MethodSettings:
             "masked": f"unlabelled scans masked, {mask}",
             "whole": "unlabelled scans as they are",
         }
-        token = f", the token in {rule.token:.0%} of them" if rule.token else ""
-        least = f" without the least sure {rule.quantile:.0%} of each class" if rule.quantile else ""
-        aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}{least}"
+        aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}"
         aim = "equation 2" if rule.target == "consistency" else aim
         start = f"weight {rule.weight:g}, from {rule.start:.0%} of the steps on"
-        return f"{kinds[rule.view]}{token}, target {aim}, {start}"
+        return f"{kinds[rule.view]}, target {aim}, {start}"
 
     @property
     def step_cost(self) -> float:

@@ -115,19 +115,3 @@ def test_maps_of_regions_and_of_what_is_unknown(dtype: torch.dtype) -> None:
     assert target.weight.flatten().tolist() == [1, 1, 0]
     torch.testing.assert_close(shares_of(target), torch.tensor([1.0, 0.5]))
     assert region_target(maps[:, :2], 2).weight.flatten().tolist() == [1, 1, 1]
-
-
-def test_a_quantile_leaves_out_the_least_sure_of_each_class() -> None:
-    best = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.55, 0.95])
-    said = torch.tensor([0, 0, 0, 0, 1, 1])
-    probability = torch.where(said == torch.tensor([[0], [1]]), best, 1 - best).view(1, 2, 6, 1, 1)
-    target = teacher_target(probability.log(), threshold=0.0, quantile=0.3)
-    assert target.weight.flatten().tolist() == [1, 1, 1, 0, 1, 1]  # of four one, of two none
-    strict = teacher_target(probability.log(), threshold=0.58, quantile=0.3)
-    assert strict.weight.flatten().tolist() == [1, 1, 1, 0, 0, 1]
-
-
-def test_a_quantile_is_of_each_regions_presence_and_absence() -> None:
-    probability = torch.tensor([[0.9, 0.6, 0.4, 0.1], [0.1, 0.3, 0.45, 0.8]]).view(1, 2, 4, 1, 1)
-    target = teacher_target(probability.logit(), threshold=0.0, quantile=0.5, regions=True)
-    assert target.weight.flatten().tolist() == [1, 0, 0, 1, 1, 1, 0, 1]

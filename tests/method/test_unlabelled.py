@@ -199,23 +199,6 @@ def test_the_mean_over_structures_leaves_the_background_out() -> None:
     assert found.mean == pytest.approx(0.5)
 
 
-def test_a_part_of_a_filled_crop_shows_the_token_and_keeps_its_target() -> None:
-    network = Seen()
-    rule = Unlabelled(start=0, token=0.25)
-    model = MedContext(network, mask=TubeMask(4, 0.5), total_steps=8, unlabelled=rule)
-    assert model.adapter is not None
-    with torch.no_grad():
-        model.adapter.embedding.fill_(7)
-    labelled, scans = torch.full((2, 1, 8, 8, 4), 1.0), torch.full((1, 1, 8, 8, 4), 2.0)
-    losses = model(labelled, torch.zeros(2, 1, 8, 8, 4).long(), unlabelled=scans)
-    losses.loss.backward()
-    (view,) = network.inputs
-    assert (view[0] == 1).all(), "the clean crop"
-    assert set(view[1].unique().tolist()) <= {1, 2, 7}
-    assert (view[1] == 7).float().mean() == 0.25
-    assert model.adapter.embedding.grad.abs().sum() > 0
-
-
 @pytest.mark.parametrize(
     ("scans", "message"),
     [
@@ -228,11 +211,3 @@ def test_crops_that_do_not_fit_are_refused_from_the_first_step_on(scans: torch.T
     values = batch()
     with pytest.raises(InputError, match=message):
         learner(Unlabelled(start=0.5)).backward(values["image"], values["label"], unlabelled=scans)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"), [({"token": 0.1, "view": "masked"}, "view"), ({"quantile": 1}, "class")]
-)
-def test_pieces_out_of_place_are_refused(values: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Unlabelled(**values)

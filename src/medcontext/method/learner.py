@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -403,13 +402,7 @@ class MedContext(nn.Module):
         """The target that the teacher's answer on whole scans (M, C, H, W, D) makes; its logits where these count."""
         rule = self.unlabelled
         logits = first_head(self.teacher(scans), scans)
-        target = teacher_target(
-            logits,
-            threshold=rule.threshold,
-            quantile=rule.quantile,
-            soft=rule.target == "soft",
-            regions=self.regions,
-        )
+        target = teacher_target(logits, threshold=rule.threshold, soft=rule.target == "soft", regions=self.regions)
         said = teacher_target(logits, threshold=0.0, regions=self.regions) if rule.target == "soft" else target
         said = said._replace(weight=torch.ones_like(said.weight))  # also where it is not sure
         labels = self.read_label(label, logits.shape[1])
@@ -427,7 +420,7 @@ class MedContext(nn.Module):
         target, _ = answer()
         seen = len(image) - len(scans)
         mask = expand(hidden, tuple(scans.shape[2:]))
-        outputs = self._shown(torch.cat([image[:seen], torch.where(mask, image[seen:], scans)]), len(scans))
+        outputs = self.network(torch.cat([image[:seen], torch.where(mask, image[seen:], scans)]))
         clean, outputs = parted(outputs, seen)
         self._observe(outputs, target, ~mask)
         weighted = target._replace(weight=target.weight * self.current_weight())
@@ -437,17 +430,6 @@ class MedContext(nn.Module):
         if seen:
             self._keep(clean)
         return self._with_token(Losses.of(whole + loss, whole=whole, unlabelled=loss))
-
-    def _shown(self, image: Tensor, filled: int) -> Any:
-        """The network's output, where the last crops, the filled ones, show the token in a part of them."""
-        if not self.unlabelled.token:
-            return self.network(image)
-        assert self.adapter is not None
-        assert self.mask is not None
-        mask = replace(self.mask, ratio=self.unlabelled.token)
-        hidden = mask.sample(tuple(image.shape[2:]), filled).to(image.device)
-        hidden = torch.cat([hidden.new_zeros(len(image) - filled, *hidden.shape[1:]), hidden])
-        return self.adapter.masked(self.network, image, hidden)
 
     def _alone(self, scans: Tensor, hidden: Tensor | None, target: Target, logits: Tensor | None) -> Losses:
         """Unlabelled crops, masked or whole, against the teacher's answer."""

@@ -92,16 +92,13 @@ def region_target(label: Tensor, regions: int) -> Target:
     return Target(share, 1 - unknown)
 
 
-def teacher_target(
-    logits: Tensor, *, threshold: float, quantile: float = 0.0, soft: bool = False, regions: bool = False
-) -> Target:
+def teacher_target(logits: Tensor, *, threshold: float, soft: bool = False, regions: bool = False) -> Target:
     """The target of voxels that only the teacher has judged: weight 1 where it is sure, else 0.
 
     Args:
         logits: (B, K, H, W, D), the teacher's.
         threshold: voxels count where the teacher's class has at least this probability; of a region, where its
             presence or its absence has.
-        quantile: of each class's voxels, the least sure fraction that does not count either.
         soft: the teacher's probabilities instead of its class.
         regions: the outputs are regions, each with a sigmoid.
 
@@ -114,38 +111,13 @@ def teacher_target(
         [0.0, 1.0]
     """
     logits = logits.detach().float()
-    probability = logits.sigmoid() if regions else logits.softmax(1)
-    best, said = answers(probability, regions)
-    sure = (best >= threshold) & surest(best, said, quantile)
-    hard = said if regions else _one_hot(said, logits.shape[1])
-    return Target(probability if soft else hard.float(), sure.float())
-
-
-def answers(probability: Tensor, regions: bool) -> tuple[Tensor, Tensor]:
-    """How probable (B, K, H, W, D) make the likeliest class, and which it is, both (B, 1, H, W, D).
-
-    Of regions whether a voxel is in each, both (B, R, H, W, D).
-    """
     if regions:
-        return torch.maximum(probability, 1 - probability), (probability > 0.5).long()
-    return probability.max(1, keepdim=True)
-
-
-def surest(best: Tensor, said: Tensor, quantile: float) -> Tensor:
-    """Of the voxels with each answer all but the least sure fraction: booleans, shaped as `answers` gives them.
-
-    >>> best, said = torch.tensor([0.6, 0.9, 0.5, 0.8]).view(1, 1, 4), torch.tensor([0, 0, 1, 1]).view(1, 1, 4)
-    >>> surest(best, said, 0.5).flatten().tolist()
-    [False, True, False, True]
-    """
-    kept = torch.ones_like(best, dtype=torch.bool)
-    if quantile:
-        outputs = torch.arange(said.shape[1], device=said.device).view(-1, *(1,) * (said.dim() - 2))
-        group = said + (said.max() + 1) * outputs
-        for one in group.unique():
-            values = best[mine := group == one]
-            kept[mine] = values >= values.kthvalue(1 + int(quantile * len(values))).values
-    return kept
+        probability = logits.sigmoid()
+        sure = torch.maximum(probability, 1 - probability) >= threshold  # (B, R, H, W, D)
+        return Target(probability if soft else (probability > 0.5).float(), sure.float())
+    probability = logits.softmax(1)
+    best, index = probability.max(1, keepdim=True)  # (B, 1, H, W, D)
+    return Target(probability if soft else _one_hot(index, logits.shape[1]), (best >= threshold).float())
 
 
 def _one_hot(index: Tensor, classes: int) -> Tensor:

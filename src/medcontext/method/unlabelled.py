@@ -28,11 +28,6 @@ class Unlabelled:
         threshold: the teacher's probability from which it is sure, 0 to 1. A half takes in the borders, which a teacher
             is less sure of than of what lies inside: of a thin structure, that is most of it. Where there is but one
             structure, and of regions, it takes in every voxel.
-        quantile: of the voxels that the teacher gives a class in a step, the least sure fraction that does not count
-            either, 0 to below 1: a threshold of each class's own, as in class-balanced self-training (Zou et al., ECCV
-            2018).
-        token: the fraction of a filled crop that shows the learnable token instead, in patches of the mask's, 0 to
-            below 1; what lies there is to be segmented all the same, as in equation 1.
         weight: of the teacher's voxels beside 1 for labelled ones (filled), or of the whole term (masked and whole).
         start: fraction of the steps, 0 to below 1, on labels alone: the teacher must first be worth asking.
         ramp_up: fraction of the steps over which the weight then rises along `exp(-5 (1 - t)^2)`.
@@ -49,8 +44,6 @@ class Unlabelled:
     both: bool = False
     target: Literal["hard", "soft", "consistency"] = "hard"
     threshold: float = 0.5
-    quantile: float = 0.0
-    token: float = 0.0
     weight: float = 0.5
     start: float = 0.25
     ramp_up: float = 0.0
@@ -62,13 +55,8 @@ class Unlabelled:
                 raise InputError(f"unlabelled.{name} must lie between 0 and 1, got {getattr(self, name)}.")
         if not 0 < self.share <= 1:
             raise InputError(f"unlabelled.share is a fraction of the batch, above 0 to 1; got {self.share}.")
-        for name, whole in (("start", "steps"), ("quantile", "class's voxels"), ("token", "crop")):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"unlabelled.{name} is a fraction of the {whole}, 0 to below 1; got {getattr(self, name)}."
-                )
-        if self.token and self.view != "filled":
-            raise InputError(f"unlabelled.token goes with the view filled; the view is '{self.view}'. Leave it out.")
+        if not 0 <= self.start < 1:
+            raise InputError(f"unlabelled.start is a fraction of the steps, 0 to below 1; got {self.start}.")
         if self.weight < 0:
             raise InputError(f"unlabelled.weight must be at least 0, got {self.weight}.")
         if self.view == "filled" and self.target == "consistency":

@@ -22,7 +22,6 @@ from medcontext.inference.window import predict_volume
 from medcontext.method import MedContext, TokenAdapter
 from medcontext.method.losses import heads
 from medcontext.method.masking import CubeMask, expand, hide
-from medcontext.method.targets import answers, surest
 from medcontext.pictures.mosaic import MosaicCase
 from medcontext.pictures.overlay import draw_overlay, draw_unlabelled
 from medcontext.pictures.slices import window_of
@@ -116,13 +115,11 @@ class Watch:
         window = replace(self.of.settings.window, mirror=False)
         student = self.predict(learner.network, image, scan.background)
         scores = predict_volume(learner.teacher.network, image, self.of.crop_size, window, scan.background, regions)
-        rule = learner.unlabelled
-        best, said = answers(scores[None], regions)
-        certain = (best >= rule.threshold) & surest(best, said, rule.quantile)
+        certain = torch.maximum(scores, 1 - scores).amin(0) if regions else scores.amax(0)
         teacher = classes_of(scores, self.of.regions, self.of.plan.values) if regions else scores.max(0).indices
         volumes = {"image": image[0], "student": student, "teacher": teacher}
         arrays = {key: volume.cpu().numpy() for key, volume in volumes.items()}
-        sure = certain.all(1)[0].cpu().numpy()
+        sure = (certain >= learner.unlabelled.threshold).cpu().numpy()
         self.write(scan, {**arrays, "sure": sure.astype(np.uint8)}, scan_name(scan.name))
         predictions = {HEADINGS["student"]: self.values(arrays["student"])}
         shown = MosaicCase(scan.name, arrays["image"], self.values(arrays["teacher"]), predictions, self.spacing(scan))
