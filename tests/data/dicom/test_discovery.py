@@ -51,6 +51,14 @@ def test_each_study_is_a_case_and_what_is_left_out_is_said_once(tmp_path: Path) 
     assert all(case.label is None for case in found.cases)
 
 
+def test_folders_of_patients_whom_an_anonymiser_gave_one_uid_are_all_taken_once(tmp_path: Path) -> None:
+    slices = datasets(voxels(), number=3)
+    write(tmp_path / "a", slices)
+    write(tmp_path / "b", slices)
+    found = find_scans([tmp_path / "a", tmp_path / "b", tmp_path / "a"], ("CT",))
+    assert [case.images for case in found.cases] == [(tmp_path / "a",), (tmp_path / "b",)]
+
+
 def test_a_series_of_another_modality_is_left_out(tmp_path: Path) -> None:
     slices = datasets(voxels(), number=3)
     write(tmp_path / "p/ct", slices)

@@ -48,11 +48,11 @@ def find_dicom(
         )
     groups: list[tuple[_Placed, ...]] = []
     remarks: list[str] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, Path]] = set()  # with a file, for some anonymisers give all patients one UID
     for path in paths:
         found, alone = _found(path)
-        fresh = [each for each in found.series if each.uid not in seen]
-        seen |= {each.uid for each in fresh}
+        fresh = [each for each in found.series if (each.uid, each.files[0].resolve()) not in seen]
+        seen |= {(each.uid, each.files[0].resolve()) for each in fresh}
         chosen, left = _chosen(path, fresh, channels, wanted, alone)
         groups += [tuple(_placed(each, found, path) for each in group) for group in chosen]
         remarks += _left_out(path, found, left)
