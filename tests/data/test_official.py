@@ -142,6 +142,15 @@ def test_broken_acdc(tmp_path: Path) -> None:
     assert "training/patient009 has no frame like patient009_frame01.nii.gz" in message
 
 
+@pytest.mark.parametrize("part", ["", "training/"])
+def test_other_patients_folders_are_not_acdc(tmp_path: Path, part: str) -> None:
+    touched(tmp_path, *(f"{part}patient00{number}/{file}.nii.gz" for number in (1, 2) for file in ("ct", "seg")))
+    assert not is_dataset(tmp_path)
+    assert "of scans of your own `medcontext init" in refused(tmp_path)
+    touched(tmp_path, f"{part}patient003/patient003_frame01.nii.gz")
+    assert f"{part}patient001 has no frame like patient001_frame01.nii.gz" in refused(tmp_path)
+
+
 def test_one_patient_under_two_names_stays_on_one_side(tmp_path: Path) -> None:
     root = acdc(tmp_path, first=73)
     for first in (75, 77, 79):

@@ -65,19 +65,21 @@ def _numbered(folder: Path, stem: str) -> tuple[list[tuple[str, Path]], list[Pat
 
 def _acdc(folder: Path) -> tuple[Dataset, list[str]] | None:
     found = _Found(folder)
-    parts = {part: _folders(folder / part, r"patient\d{3}") for part in _ACDC_FOLDERS}
-    for part, patients in parts.items():
+    any_frame = False  # of others, too, patients are called patient001
+    for part in _ACDC_FOLDERS:
+        patients = _folders(folder / part, r"patient\d{3}")
         images, labels = [], []
         for owner in patients:
             frames = [(match, file) for file in nifti_files(owner) if (match := _FRAME.fullmatch(case_name(file)))]
             images += [(match[1], file) for match, file in frames if not match[2]]
             labels += [(match[1], file) for match, file in frames if match[2]]
+            any_frame = any_frame or bool(frames)
             found.pass_over(owner)
             if not frames:
                 found.problems.append(f"{owner.relative_to(folder)} has no frame like {owner.name}_frame01.nii.gz")
         wanted = {name: (files, f"{name}_gt.nii.gz") for name, files in found.once(images).items()}
         found.add(wanted, found.once(labels), optional=(folder / part).resolve().name == "testing")
-    return found.dataset(ACDC, _acdc_patient) if any(parts.values()) else None
+    return found.dataset(ACDC, _acdc_patient) if any_frame else None
 
 
 def _acdc_patient(name: str) -> str:
