@@ -62,6 +62,16 @@ def test_test_cases_of_a_split_stay_out_of_all_folds(tmp_path: Path) -> None:
     assert [fold.test for fold in again] == [("f", "g")] * 2
 
 
+@pytest.mark.parametrize("parts", [{"train": ["a", "c"], "test": ["b"]}, {"train": ["c"], "val": ["a"], "test": ["b"]}])
+def test_a_patient_of_the_test_cases_is_in_no_fold(parts: dict[str, list[str]], tmp_path: Path) -> None:
+    write_json(tmp_path / "split.json", parts)
+    with pytest.raises(InputError, match=r"1 patient in several parts: 1 \(a in (train|validation), b in test\)"):
+        make_folds(EIGHT, 2, file=tmp_path / "split.json")
+    write_json(tmp_path / "folds.json", [{"train": [x], "val": [y], "test": ["b"]} for x, y in ("ac", "ca")])
+    with pytest.raises(InputError, match="b is in the test part of a fold that uses another case of the same patient"):
+        make_folds(EIGHT, 2, file=tmp_path / "folds.json")
+
+
 def nnunet(folder: Path, *held: list[str], **more: Any) -> Path:
     parts = [{"train": [name for name in NAMES if name not in names], "val": names, **more} for names in held]
     write_json(folder / "theirs.json", parts)

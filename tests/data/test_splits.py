@@ -269,3 +269,43 @@ def test_a_case_may_say_whose_it_is() -> None:
         split = make_split(replace(dataset_of(*names), cases=cases), seed=seed, test_fraction=0.3)
         parts = [part for part in (split.train, split.validation, split.test) if set(part) & set(names[:5])]
         assert len(parts) == 1
+
+
+PAIRS = replace(
+    dataset_of(*"abcdefgh"),
+    cases=tuple(replace(case, patient=f"P{n // 2}") for n, case in enumerate(dataset_of(*"abcdefgh").cases)),
+)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"train": ["a", "c"], "test": ["b"]}, "1 patient in several parts: P0 (a in train, b in test). "),
+        ({"train": ["a"], "val": ["c", "e"], "test": ["d", "f"]}, "2 patients in several parts: P1 (c in validation, "),
+        ([{"train": ["a", "b"]}, {"train": ["a", "c"], "val": ["b"]}], "P0 (a in train, b in validation)"),
+    ],
+)
+def test_a_split_file_that_tears_a_patient_apart_is_refused(tmp_path: Path, parts: Any, said: str) -> None:
+    found = refused(written(tmp_path, parts), PAIRS, fold=len(parts) - 1 if isinstance(parts, list) else 0)
+    assert said in found
+    assert "put all cases of a patient into one part" in found
+
+
+def test_frames_of_one_heart_are_one_patients_in_a_split_file_too(tmp_path: Path) -> None:
+    frames = dataset_of("patient007_frame01", "patient007_frame07", "patient010_frame01")
+    file = written(tmp_path, {"train": ["patient007_frame01", "patient010_frame01"], "test": ["patient007_frame07"]})
+    assert "patient007 (patient007_frame01 in train, patient007_frame07 in test)" in refused(file, frames)
+
+
+@pytest.mark.parametrize("name", ["acdc", "brats17", "btcv", "btcv_24_6"])
+def test_packaged_splits_keep_patients_together(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    content = read_json(find_split(name))
+    cases = dataset_of(*content["train"], *content["test"])
+    make_split(cases, file=name)
+    assert capsys.readouterr().out == ""
+    one, two = content["train"][0], content["test"][0]
+    same = tuple(replace(case, patient="same" if case.name in (one, two) else "") for case in cases.cases)
+    make_split(replace(cases, cases=same), file=name)  # as it was published, whatever a data set says of patients
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Warning: the split '{name}' has cases of" in shown
+    assert f"same ({one} in train, {two} in test)" in shown

@@ -6,7 +6,7 @@ from pathlib import Path
 from medcontext.data.cases import Dataset
 from medcontext.data.folders import listed
 from medcontext.data.split_files import draw, find_split, read_split_file
-from medcontext.data.splits import Split
+from medcontext.data.splits import Split, check_patients
 from medcontext.errors import InputError, counted
 from medcontext.files import read_json, write_json
 
@@ -26,7 +26,7 @@ def make_folds(dataset: Dataset, folds: int, *, seed: int = 0, file: Path | str 
 
     Raises:
         InputError: if there are fewer patients than folds, or the file has another number of folds, or folds that are
-            no cross-validation.
+            no cross-validation, or cases of one patient in two parts.
     """
     if folds < 2:
         raise InputError(f"--folds is {folds}; give at least 2.")
@@ -35,6 +35,7 @@ def make_folds(dataset: Dataset, folds: int, *, seed: int = 0, file: Path | str 
         found = read_folds(find_split(file), list(owner))
         if len(found) > 1:
             return check_folds(found, folds, owner, str(file))
+        check_patients(found[0], dataset, find_split(file))
         used, test = {*found[0].train, *found[0].validation}, set(owner).intersection(found[0].test)
         owner = {name: patient for name, patient in owner.items() if name in used}
     patients = sorted(set(owner.values()), key=lambda name: draw(seed, "folds", name))
@@ -79,19 +80,26 @@ def check_folds(found: list[Split], folds: int, owner: dict[str, str], source: s
 
     Raises:
         InputError: if there are more or fewer; if a case is held out of no fold or of several, a test case of one is
-            trained on in another, or a patient is on both sides of a fold.
+            trained on in another, or a patient is in two parts of a fold.
     """
     if len(found) != folds:
         raise InputError(f"{source} has {len(found)} folds, and --folds is {folds}; give --folds {len(found)}.")
     held = [name for fold in found for name in fold.validation]
     trained = {name for fold in found for name in fold.train}
     both = {name for fold in found for name in fold.validation if owner[name] in {owner[other] for other in fold.train}}
+    tested = {
+        name
+        for fold in found
+        for name in fold.test
+        if owner[name] in {owner[other] for other in fold.train + fold.validation}
+    }
     wrong = {
         "in the validation part of several folds": {name for name in held if held.count(name) > 1},
         "in the validation part of no fold": trained - set(held),
         "test cases of one fold and used in another": trained.union(held)
         & {name for fold in found for name in fold.test},
         "in the validation part of a fold that trains on another case of the same patient": both,
+        "in the test part of a fold that uses another case of the same patient": tested,
     }
     for what, names in wrong.items():
         if names:

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from medcontext.console import console
-from medcontext.data.cases import Dataset
-from medcontext.data.split_files import PARTS, draw, find_split, read_split_file
-from medcontext.errors import InputError
+from medcontext.data.cases import Dataset, patient
+from medcontext.data.folders import shortened
+from medcontext.data.split_files import PACKAGED, PARTS, draw, find_split, read_split_file
+from medcontext.errors import InputError, counted
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,58 @@ def make_split(
         test_fraction: of all patients, at least one if above 0; used without a file.
 
     Raises:
-        InputError: if the file names unknown cases, or one case twice or in two parts; if nothing is left to
-            train on; if there are fewer training cases than `few_shot`; if there is no such fold or split.
+        InputError: if the file names unknown cases, or one case twice or in two parts, or has cases of one patient in
+            two parts; if nothing is left to train on; if there are fewer training cases than `few_shot`; if there is
+            no such fold or split.
     """
-    listed: dict[int, list[str]] = {}
+    few: dict[int, list[str]] = {}
     if file is None:
         split = _seeded_split(dataset, seed, fold, validation_fraction, test_fraction)
     else:
-        found = read_split_file(find_split(file), fold, [case.name for case in dataset.cases])
-        split, listed = Split(**{part: tuple(names) for part, names in found.parts.items()}), found.few_shot
+        source = find_split(file)
+        found = read_split_file(source, fold, [case.name for case in dataset.cases])
+        split, few = Split(**{part: tuple(names) for part, names in found.parts.items()}), found.few_shot
+        check_patients(split, dataset, source)
         if not found.tested:
             console.print(
                 f"{dataset.name} has none of the {len(split.test)} test cases of the split {file} with a label: "
                 "trainings can go on, tests need them.",
                 soft_wrap=True,
             )
-    return take_few(split, few_shot, seed, listed)
+    return take_few(split, few_shot, seed, few)
+
+
+def check_patients(split: Split, dataset: Dataset, file: Path) -> None:
+    """Refuse a split file that has cases of one patient in two parts; a packaged one is printed as a warning.
+
+    Args:
+        split: what the file says.
+        dataset: which says whose each case is, see `Case.owner`.
+        file: for messages; nobody can change the split of a publication.
+
+    Raises:
+        InputError: naming the patients.
+    """
+    owner = {case.name: case.owner for case in dataset.cases}
+    where: dict[str, dict[str, str]] = {}  # patient to part to one of the cases there
+    for part in PARTS:
+        for name in getattr(split, part):
+            where.setdefault(owner.get(name, patient(name)), {})[part] = name
+    torn = [
+        f"{who} ({', '.join(f'{name} in {part}' for part, name in parts.items())})"
+        for who, parts in where.items()
+        if len(parts) > 1
+    ]
+    if not torn:
+        return
+    found = f"has cases of {counted(len(torn), 'patient')} in several parts: {shortened(torn)}"
+    if file.parent == PACKAGED:
+        console.print(f"Warning: the split '{file.stem}' {found}.", soft_wrap=True)
+        return
+    raise InputError(
+        f"{file} {found}. Scores on patients that were trained on mean nothing for others: put all cases of a patient "
+        'into one part. If they are different patients, correct "patient" in the data set\'s JSON file.'
+    )
 
 
 def take_few(
