@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medcontext.data.cases import patient
+from medcontext.data.known import KNOWN
 
+TWINS = KNOWN["acdc"].twins
 FIVE_FRAMES = (
     "patient001_frame12",
     "patient004_frame15",
@@ -70,6 +72,8 @@ class Study:
             rest, development = self.counts
             tested = others[rest + development :] if self.reported else []
             groups = [others[:rest], others[rest : rest + development], tested]
+        held = {*groups[1], *groups[2]}
+        groups[0] = [p for p in groups[0] if TWINS.get(p) not in held]
         return Parts(sorted(chosen), *([name for name in names if patient(name) in set(group)] for group in groups))
 
 
