@@ -10,6 +10,9 @@ import pytest
 
 from medcontext.data.check import CaseReport, Report, check_case, check_dataset
 from medcontext.data.formats import read_dataset
+from medcontext.data.plan import PrepareSettings
+from medcontext.data.planning import make_plan
+from medcontext.data.prepare import prepare_dataset
 from medcontext.errors import InputError
 from tests.data.scans import affine_of, save
 
@@ -274,6 +277,29 @@ def test_fill_values_are_found(folder: Folder) -> None:
     assert "filled: CT has a fill value far from all others" in said(report, "warning")[0]
     assert "(-32768 in 56 voxels)" in said(report, "warning")[0]
     assert "i/huge.nii.gz has 112 voxels like 1e+20" in said(report, "error")[0]
+
+
+def test_a_fill_value_is_an_error_where_training_refuses_it(folder: Folder) -> None:
+    filled = image(2)
+    filled[:1] = -32768
+    folder.add("filled", filled, label(200))
+    assert said(folder.check(channels=["CT"]), "error") == []
+    prepare_as_training_does(folder)
+    report = folder.check(channels=["MR"])
+    with pytest.raises(InputError, match="Case 'filled': channel MR has the fill value -32768 in 56 voxels"):
+        prepare_as_training_does(folder)
+    (error,) = said(report, "error")
+    assert error.endswith(
+        "or clip it with --prepare.intensity_range: as it is, training refuses it (-32768 in 56 voxels)"
+    )
+    with pytest.raises(InputError, match="case 'filled': MR has a fill value"):
+        report.raise_errors()
+
+
+def prepare_as_training_does(folder: Folder) -> None:
+    dataset = read_dataset(folder.root)
+    plan = make_plan(dataset, dataset.cases, PrepareSettings())
+    prepare_dataset(dataset, [case.name for case in dataset.cases], plan, folder.root / "cache")
 
 
 def test_what_the_files_leave_open_is_a_warning(folder: Folder) -> None:

@@ -24,6 +24,7 @@ from medcontext.data.nifti import (
     read_image,
     read_label,
 )
+from medcontext.data.planning import is_ct
 from medcontext.data.pool import in_processes
 from medcontext.errors import InputError, counted
 
@@ -199,11 +200,16 @@ def _image_problems(report: CaseReport, dataset: Dataset) -> list[Problem]:
 
 
 def _fill_problems(name: str, image: np.ndarray, dataset: Dataset) -> list[Problem]:
+    """Fill values, errors where a training without settings of its own would not clip them; see `prepare_image`."""
     problems = []
     for channel, volume in zip(dataset.channels, image, strict=True):
         if fill := find_fill(volume):
+            clipped = is_ct(channel)
             message = f"{channel} has a fill value far from all others; replace it by the value of air or background"
-            problems.append(Problem("warning", message, name, f"{fill.value:.6g} in {counted(fill.voxels, 'voxel')}"))
+            if not clipped:
+                message += ", or clip it with --prepare.intensity_range: as it is, training refuses it"
+            level: Literal["error", "warning"] = "warning" if clipped else "error"
+            problems.append(Problem(level, message, name, f"{fill.value:.6g} in {counted(fill.voxels, 'voxel')}"))
     return problems
 
 

@@ -97,7 +97,7 @@ def _choose_spacing(
 def _choose_crop(dataset: Dataset, settings: PrepareSettings) -> tuple[bool, str]:
     if settings.crop_foreground is not None:
         return settings.crop_foreground, "given"
-    if any(_is_ct(name) for name in dataset.channels):
+    if any(is_ct(name) for name in dataset.channels):
         return False, "CT: 0 is water, not background"
     return True, "to the non-zero voxels: 0 is background outside of CT"
 
@@ -109,7 +109,7 @@ def _choose_normalization(
     if kind == "auto" and settings.intensity_range is not None:
         kind, why = "range", "an intensity_range is given"
     elif kind == "auto":
-        kind, why = ("ct", "the channel is CT") if _is_ct(name) else ("zscore", "the channel is not CT")
+        kind, why = ("ct", "the channel is CT") if is_ct(name) else ("zscore", "the channel is not CT")
     if kind == "range":
         assert settings.intensity_range is not None
         lower, upper = settings.intensity_range
@@ -141,10 +141,10 @@ def _ct(intensity: Intensity, why: str) -> tuple[Normalization, str]:
     return Normalization("ct", low, high, mean, std), reason
 
 
-def _is_ct(name: str) -> bool:
+def is_ct(name: str) -> bool:
     """Whether a channel's name has CT as a word and no other modality.
 
-    >>> [name for name in ("CT", "CT_venous", "lateCT", "CTA", "PET/CT", "CT1", "MR") if _is_ct(name)]
+    >>> [name for name in ("CT", "CT_venous", "lateCT", "CTA", "PET/CT", "CT1", "MR") if is_ct(name)]
     ['CT', 'CT_venous', 'lateCT', 'CTA']
     """
     words = {word.lower() for word in re.findall(r"[A-Z]+[0-9]*(?![a-z])|[A-Z]?[a-z]+[0-9]*", name)}
