@@ -65,6 +65,14 @@ def test_scans_of_one_patient_are_held_out_together_and_equal_ones_count_once(tm
         corpus([tmp_path / "scans"], held_out=0.95)
 
 
+def test_labels_beside_scans_are_not_pretrained_on(tmp_path: Path) -> None:
+    for number, name in enumerate(("a_ct", "b_ct", "a_seg", "b_seg")):
+        write_scan(tmp_path / f"{name}.nii.gz", number)
+    found = corpus([tmp_path])
+    assert sorted(found.names) == ["a_ct", "b_ct"]
+    assert "called like labels, 2 files" in found.scans.passed[0]
+
+
 def test_ct_is_told_by_its_air_source_by_source(tmp_path: Path) -> None:
     for number in range(3):
         write_scan(tmp_path / "ct" / f"c{number}.nii.gz", number, low=-1000)

@@ -74,6 +74,20 @@ def test_what_is_no_image_is_passed_over_and_said(nested: Path) -> None:
     assert "no images to segment" in refused(nested / "only")
 
 
+def test_labels_beside_scans_in_one_folder_are_passed_over_and_said(tmp_path: Path) -> None:
+    touch(tmp_path / "a", *(f"s{n}_{kind}.nii.gz" for n in range(2) for kind in ("ct", "seg")))
+    assert list(found(tmp_path / "a")) == ["s0_ct", "s1_ct"]
+    (said,) = find_scans([tmp_path / "a"], ["CT"]).remarks
+    assert "called like labels, 2 files: " in said
+    assert f"{tmp_path}/a/s0_seg.nii.gz" in said
+    assert list(found(tmp_path / "a/s0_seg.nii.gz")) == ["s0_seg"], "who names a file means it"
+    assert list(found(tmp_path / "a", image=["*_seg.nii.gz"])) == ["s0", "s1"]
+    touch(tmp_path / "b", *(f"p{n}_{kind}.nii.gz" for n in range(2) for kind in ("0000", "0001", "mask")))
+    assert found(tmp_path / "b", channels=["x", "y"])["p1"] == ["b/p1_0000.nii.gz", "b/p1_0001.nii.gz"]
+    touch(tmp_path / "c", "ROI 1.nii.gz", "ROI 2.nii.gz")
+    assert list(found(tmp_path / "c")) == ["ROI 1", "ROI 2"], "all are called so: the word tells nothing"
+
+
 def test_of_several_kinds_the_channel_says_which(nested: Path) -> None:
     touch(nested, "Pat 07/pet.nii.gz", "Pat 08/pet.nii.gz")
     assert found(nested) == PATIENTS

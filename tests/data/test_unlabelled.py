@@ -1,6 +1,7 @@
 """Scans without labels: every source, and everything that is said of them before a training."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,16 @@ def test_scans_of_equal_names_are_all_there(dataset: Dataset, tmp_path: Path) ->
         [str(folder), name] for folder in (one, two) for name in ("case00", "case01")
     ]
     assert scans.facts()["scans"] != look(dataset, [str(two), str(one)]).facts()["scans"]
+
+
+def test_labels_beside_scans_are_not_learnt_from(dataset: Dataset, tmp_path: Path) -> None:
+    folder = new_scans(tmp_path / "flat", 2)
+    for case in dataset.cases[:2]:
+        assert case.label is not None
+        shutil.copy(case.label, folder / f"{case.name}_seg.nii.gz")
+    scans = look(dataset, [str(folder)])
+    assert [case.name for case in scans.cases] == ["case00", "case01"]
+    assert "called like labels, 2 files" in scans.remarks()[0]
 
 
 def test_another_modality_is_pointed_out(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Folders of NIfTI files: which files make up one case."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from medcontext.data.cases import Case
@@ -18,7 +18,7 @@ NO_SCAN = (
 _CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 
 
-def find_images(path: Path, channels: int) -> tuple[Case, ...]:
+def find_images(path: Path, channels: int, without: Collection[Path] = ()) -> tuple[Case, ...]:
     """The images to predict: one file, or every NIfTI file of a folder, sorted by name, without labels.
 
     A file is one case, unless the names are nnU-Net's: with several channels, `case_0000.nii.gz`,
@@ -27,12 +27,13 @@ def find_images(path: Path, channels: int) -> tuple[Case, ...]:
     Args:
         path: a file or a folder (its subfolders are not searched).
         channels: how many channels the network takes.
+        without: files of the folder that are not meant.
 
     Raises:
         InputError: if nothing is there, or a channel of a case is missing.
     """
     if path.is_dir():
-        files = nifti_files(path)
+        files = [file for file in nifti_files(path) if file not in without]
     elif path.exists():
         if not is_nifti(path):
             raise InputError(f"{path} is not a NIfTI file; give a .nii.gz or .nii file, or a folder of them.")

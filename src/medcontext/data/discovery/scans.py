@@ -35,8 +35,8 @@ def find_scans(
     """The scans that paths mean; no NIfTI file is opened, of DICOM the headers are read: see `find_dicom`.
 
     One file, or a folder with NIfTI files, is read as `find_images` does. Of a folder without any, all below it are
-    taken but for those that are called like labels; of several paths, all files together. A case has its file's name,
-    or its folder's where files are called alike.
+    taken; of several paths, all files together. Of a folder, files that are called like labels are passed over. A case
+    has its file's name, or its folder's where files are called alike.
 
     Args:
         inputs: files, folders, wildcards such as `scans/*/ct.nii.gz`.
@@ -55,8 +55,10 @@ def find_scans(
         return FoundScans(*find_dicom(paths, channels, series))
     only = paths[0]
     if len(paths) == 1 and not image and not (only.is_dir() and not nifti_files(only) and _has_folders(only)):
-        cases, others = find_images(only, len(channels)), passed_over(only)
-        return FoundScans(cases, (passed_over_text(only, others),) if others else ())
+        labels, others = _labels_beside_scans(only), passed_over(only)
+        said = [_labels_text(list(map(str, labels)))] if labels else []
+        said += [passed_over_text(only, others)] if others else []
+        return FoundScans(find_images(only, len(channels), labels), tuple(said))
     root, files, named, remarks = _gather(paths, keep_labels=bool(image))
     patterns = list(image) or _guessed(files, channels, named)
     if len(patterns) not in (1, len(channels)):
@@ -145,6 +147,17 @@ def _kinds(path: Path) -> tuple[bool, bool]:
     return nifti, dicom
 
 
+def _labels_beside_scans(folder: Path) -> list[Path]:
+    """A folder's NIfTI files that are called like labels; none where all are, for then the word tells nothing."""
+    files = nifti_files(folder)
+    labels = [file for file in files if is_label(PurePosixPath(file.name))]
+    return labels if len(labels) < len(files) else []
+
+
+def _labels_text(labels: Sequence[str]) -> str:
+    return f"Passed over, called like labels, {counted(len(labels), 'file')}: {listed(labels, 10)}."
+
+
 def _has_folders(folder: Path) -> bool:
     return any(item.is_dir() and not item.name.startswith(".") and _holds_nifti(item) for item in folder.iterdir())
 
@@ -185,7 +198,7 @@ def _gather(paths: Sequence[Path], keep_labels: bool) -> _Gathered:
             else:
                 found.setdefault(os.path.realpath(path / file), path / file)
     if labels:
-        remarks.append(f"Passed over, called like labels: {listed(labels, 10)}.")
+        remarks.append(_labels_text(labels))
     if folders := [str(folder) for folder in predicted if predicted[folder]]:
         remarks.append(f"Passed over, predictions: {listed(folders, 10)}.")
     if not found:
