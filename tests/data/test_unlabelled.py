@@ -179,6 +179,15 @@ def test_another_modality_is_pointed_out(dataset: Dataset, tmp_path: Path) -> No
     assert "perhaps another modality: other" in scans.remarks()[-1]
 
 
+def test_of_scans_called_alike_each_is_looked_at(dataset: Dataset, tmp_path: Path) -> None:
+    one, two = new_scans(tmp_path / "one", 1), tmp_path / "two"
+    rng = np.random.default_rng(0)
+    save(two / "case00.nii.gz", rng.exponential(1.0, SHAPE).astype(np.float32) ** 3)
+    for sources in ([one, two], [two, one]):
+        scans = look(dataset, [str(source) for source in sources])
+        assert [each.partition(" ")[0] for each in scans.unlike] == [f"{two}/case00"]
+
+
 def test_damaged_scans_are_listed_and_refused_or_left_out(dataset: Dataset, tmp_path: Path) -> None:
     folder = new_scans(tmp_path / "more", 3)
     for name in ("case00", "case02"):

@@ -1,5 +1,6 @@
 """Scans without labels: where they come from, what is wrong with them, and their prepared cases."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -244,8 +245,14 @@ def prepare_unlabelled(
         validated=tuple(case.name for case in kept if case.digest in validation),
         tested=tuple(case.name for case in kept if case.digest in test),
         unread=tuple(unread),
-        unlike=tuple(unlike({case.name: case.quantiles for case in kept}, [case.quantiles for case in training])),
+        unlike=tuple(unlike(_quantiles(first), [case.quantiles for case in training])),
     )
+
+
+def _quantiles(scans: Sequence[tuple[str, StoredCase]]) -> dict[str, np.ndarray]:
+    """Those of each scan by its name; of those called alike, with the source before it."""
+    count = Counter(case.name for _, case in scans)
+    return {case.name if count[case.name] == 1 else f"{origin}/{case.name}": case.quantiles for origin, case in scans}
 
 
 def prepare_sources(
