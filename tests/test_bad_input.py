@@ -126,6 +126,16 @@ def test_check_finds_the_damage_too(name: str, data: Path, capsys) -> None:
     assert expected[0].split("/")[-1].removesuffix(".nii.gz") in text
 
 
+def test_where_a_checks_table_goes_is_looked_at_before_the_scans(data: Path, tmp_path: Path, capsys) -> None:
+    image(data).write_bytes(b"")  # a check that reads would find it
+    message = refused(capsys, ["check", str(data), "--output", str(tmp_path)])
+    assert f"--output {tmp_path} is a folder; give a CSV file, such as {tmp_path / 'check.csv'}" in message
+    message = refused(capsys, ["check", str(data), "--output", str(data / "dataset.json/check.csv")])
+    assert "dataset.json is a file; give a folder" in message
+    assert main(["check", str(data), "--output", str(tmp_path / "new/check.csv")]) == 2
+    assert "ball_1" in (tmp_path / "new/check.csv").read_text(), "a folder that is not there is made"
+
+
 def test_an_empty_label_is_legal_and_a_warning(data: Path, tmp_path: Path, capsys) -> None:
     rewrite(label(data), np.zeros_like)
     assert main(["check", str(data)]) == 0
