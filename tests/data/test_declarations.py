@@ -87,6 +87,8 @@ def test_labels_in_either_direction_are_sorted_by_value(labels: dict[str, Any]) 
         ({"liver": 0, "spleen": 1}, "'liver' has the value 0. The value 0 is the background"),
         ({"background": 1, "liver": 2}, "'background' has the value 1. The value 0 is the background"),
         ({"background": 0, "whole": [1, 2.5], "core": 2}, "a region has the value 2.5"),
+        ({"background": 0, "whole": [1, [2]], "core": 2}, "a region has the value [2]; give whole numbers from 1"),
+        ({"background": 0, "whole": [1, {"a": 1}]}, "a region has the value {'a': 1}"),
         ({"background": 0, "liver": 1, "ignore": 2}, "the label 'ignore' (2) is not supported"),
         ({"0": "background", "1": "liver", "2": "Ignore"}, "the label 'ignore' (2) is not supported"),
         ({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, "the label 'ignore' (3) is not supported"),
@@ -114,7 +116,8 @@ def test_nnunets_regions_and_ours_are_the_same() -> None:
     assert read_declared_regions(ours, FILE, read_labels(ours, FILE)) == expected
 
 
-def test_another_order_of_the_regions_values_is_refused() -> None:
-    manifest = {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [2, 1]}
+@pytest.mark.parametrize("order", [[2, 1], 5, "12", {"1": 2}])
+def test_another_order_of_the_regions_values_is_refused(order: Any) -> None:
+    manifest = {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": order}
     with pytest.raises(InputError, match=r"writes each region as the value that no later region has, \[1, 2\]"):
         read_declared_regions(manifest, FILE, read_labels(manifest, FILE))

@@ -150,13 +150,29 @@ def test_hidden_files_in_a_list_are_left_out(tmp_path: Path) -> None:
         ({"image": "a.nii.gz"}, "case 'a' has no \"label\""),
         ({"image": "a.nii.gz", "label": ["l.nii.gz"]}, '"label" must be one path'),
         ({"image": "a.nii.gz", "label": "l.nii.gz", "name": "../a"}, "must be usable as a file name"),
+        *(
+            ({"image": "a.nii.gz", "label": "l.nii.gz", "name": name}, "must be usable as a file name: at most 240")
+            for name in ("", ".", "..", "a\0b", "a\nb", "a\x7f", "b\\a", "ä" * 121, 5, None)
+        ),
+        ({"image": "a\0.nii.gz", "label": "l.nii.gz"}, "'a\\x00.nii.gz' is no path"),
+        ({"image": "a.nii.gz", "label": "l\0"}, "'l\\x00' is no path"),
+        ({"image": f"{'a' * 300}.nii.gz", "label": "l.nii.gz", "name": "a"}, "case 'a': not found: image "),
+        ({"image": "a.nii.gz", "label": "l" * 300}, "case 'a': not found: label "),
         ({"image": ["a.nii.gz", "./a.nii.gz"], "label": "l.nii.gz"}, "the same image file for two channels"),
     ],
 )
 def test_entries_that_cannot_be_used(tmp_path: Path, entry: Any, message: str) -> None:
     found = refused(listed(tmp_path, [entry], "a.nii.gz", "l.nii.gz"))
     assert message in found
-    assert "list.json" in found
+    assert "list.json" in found or f"listed by a JSON file in {tmp_path}" in found
+
+
+def test_names_of_any_language_are_taken_up_to_their_length(tmp_path: Path) -> None:
+    cases = [{"image": f"{n}.nii.gz", "label": f"l{n}.nii.gz"} for n in range(3)]
+    wanted = ["肝臓 1", "ä" * 120, ". . ."]
+    file = listed(tmp_path, [{**case, "name": name} for case, name in zip(cases, wanted, strict=True)])
+    write(tmp_path, {}, *(path for case in cases for path in case.values()), name="x.json")
+    assert names(read_dataset(file)) == wanted
 
 
 def test_missing_files_are_all_counted_and_the_first_listed(tmp_path: Path) -> None:

@@ -75,9 +75,9 @@ def read_labels(manifest: dict[str, Any], file: Path, may_ignore: bool = False) 
     declared = _without_ignored(declared)
     if _nnunet_regions(declared):
         parts = [value for key, value in declared.items() if key != BACKGROUND]
-        found = {number for value in parts for number in (value if isinstance(value, list) else [value])}
+        found = [number for value in parts for number in (value if isinstance(value, list) else [value])]
         _refuse_odd_values(found, file)
-        declared = {BACKGROUND: 0, **{f"label {value}": value for value in sorted(found)}}
+        declared = {BACKGROUND: 0, **{f"label {value}": value for value in sorted(set(found))}}
     pairs = [_name_and_value(key, value, file) for key, value in declared.items()]
     names, values = [name for name, _ in pairs], [value for _, value in pairs]
     if ignored in values:
@@ -144,7 +144,7 @@ def read_declared_regions(manifest: dict[str, Any], file: Path, labels: dict[str
         found = {name: value for name, value in declared.items() if name != BACKGROUND}
     regions = read_regions(found, tuple(labels.values()), str(file))
     order = manifest.get("regions_class_order")
-    if order is not None and regions and tuple(order) != written_values(regions):
+    if order is not None and regions and order != list(written_values(regions)):
         raise InputError(
             f'{file}, "regions_class_order" is {order}; medcontext writes each region as the value that no later '
             f"region has, {list(written_values(regions))}. Order the regions from large to small."
@@ -156,7 +156,7 @@ def _nnunet_regions(declared: dict[str, Any]) -> bool:
     return any(isinstance(value, list) for value in declared.values())
 
 
-def _refuse_odd_values(values: set[Any], file: Path) -> None:
+def _refuse_odd_values(values: list[Any], file: Path) -> None:
     odd = [value for value in values if type(value) is not int]
     if odd:
         raise InputError(f'{file}, "labels": a region has the value {odd[0]!r}; give whole numbers from 1.')

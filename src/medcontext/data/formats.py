@@ -34,6 +34,7 @@ from medcontext.errors import InputError
 from medcontext.files import check_utf8, read_json
 
 MANIFEST = "dataset.json"
+LONGEST = 240  # bytes of a case's name: a file's name may have 255, and has an ending
 
 ACCEPTED = f"""\
 Accepted are
@@ -219,8 +220,11 @@ def _listed_case(entry: dict[str, Any], where: str, root: Path) -> Case:
     if len(images) > 1:
         name = name.removesuffix("_0000")
     name = entry.get("name", name)
-    if not isinstance(name, str) or not name or "/" in name or "\\" in name:
-        raise InputError(f'{where}: "name" must be usable as a file name; got {name!r}.')
+    if not isinstance(name, str) or not _names_a_file(name):
+        raise InputError(
+            f'{where}: "name" must be usable as a file name: at most {LONGEST} bytes, no slashes, no control '
+            f"characters, not . or ..; got {name!r:.100}."
+        )
     name = unicodedata.normalize("NFC", name)  # as `case_name`
     patient = entry.get("patient", "")
     if not isinstance(patient, str):
@@ -228,11 +232,22 @@ def _listed_case(entry: dict[str, Any], where: str, root: Path) -> Case:
     return Case(name, tuple(files), None if label is None else _on_disk(root, label), patient)
 
 
+def _names_a_file(name: str) -> bool:
+    odd = any(each in "/\\" or unicodedata.category(each) == "Cc" for each in name)
+    return name not in ("", ".", "..") and not odd and len(name.encode(errors="surrogatepass")) <= LONGEST
+
+
 def _on_disk(root: Path, written: str) -> Path:
-    """The file that a path means: as it is written, with Windows' slashes, or with accents as macOS writes them."""
+    """The file that a path means: as it is written, with Windows' slashes, or with accents as macOS writes them.
+
+    Raises:
+        InputError: if no file can be called so.
+    """
+    if "\0" in written:
+        raise InputError(f"{written!r} is no path, listed by a JSON file in {root}: remove the character of code 0.")
     ways = [written, written.replace("\\", "/")]
     ways += [unicodedata.normalize(form, way) for form in ("NFC", "NFD") for way in ways]
-    return next((root / way for way in ways if (root / way).exists()), root / ways[1])
+    return next((root / way for way in ways if os.path.exists(root / way)), root / ways[1])
 
 
 def _nnunet(manifest: dict[str, Any], file: Path, channels: int) -> tuple[list[Case], list[Case], list[str]]:
@@ -313,8 +328,9 @@ def _without_problems(cases: Iterable[Case], problems: list[str]) -> Iterable[Ca
     for case in cases:
         for name in (case.name, *case.images, case.label or ""):
             check_utf8(name)
-        missing = [path for path in case.images if not path.exists()]  # a folder may be a DICOM series
-        if case.label is not None and not case.label.is_file():
+        # Not Path.exists, which fails on names that are too long and in folders that may not be read.
+        missing = [path for path in case.images if not os.path.exists(path)]  # a folder may be a DICOM series
+        if case.label is not None and not os.path.isfile(case.label):
             missing.append(case.label)
         same = next((images[key] for key in map(_identity, case.images) if key in images), None)
         if missing:
