@@ -1,6 +1,7 @@
 """The data sets of `study.py`: which cases are labelled, not, and reported; the sizes of their trainings."""
 
 import random
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +61,8 @@ class Study:
     def parts(self, names: list[str], turn: int) -> Parts:
         """Which case does what, by patient."""
         chosen = set(self.train or sorted(names)[:5])
+        if gone := sorted(chosen - set(names)):
+            sys.exit(f"The study's labelled cases {', '.join(gone)} are not in the data set.")
         seen = {patient(name) for name in chosen}
         others = sorted({patient(name) for name in names} - seen)
         if self.mixed:
@@ -103,7 +106,7 @@ STUDIES = {
     "acdc_development": replace(ACDC, title=f"{ACDC.title}: to choose settings on", reported=False),
     "acdc_mixed": replace(ACDC, title=f"{ACDC.title}, patients of all diagnoses in each part, by chance", mixed=True),
     "acdc_three": replace(ACDC, train=FIVE_FRAMES[:3], counts=(27, 20)),  # the same patients are reported
-    "acdc_seven": replace(ACDC, train=(*FIVE_FRAMES, "patient002_frame01", "patient003_frame01"), counts=(23, 20)),
+    "acdc_seven": replace(ACDC, train=(*FIVE_FRAMES, "patient006_frame01", "patient007_frame07"), counts=(23, 20)),
     "btcv": Study(
         "Abdominal CT, the training part of BTCV at 4 mm, 13 organs",
         2500,
