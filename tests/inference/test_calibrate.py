@@ -78,10 +78,9 @@ def test_the_worst_come_first(run: Run, data: Path, tmp_path: Path, capsys: pyte
     assert "Look first at" in capsys.readouterr().out
 
 
-def test_an_interrupted_calibration_goes_on(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calibrate(run)
-    whole = (run.folder / FILE).read_text()
-    (run.folder / FILE).unlink()
+@pytest.fixture
+def seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An item for each case that was predicted since a calibration was interrupted after the third of five."""
     seen: list[str] = []
     segment = looking.segment
 
@@ -96,10 +95,37 @@ def test_an_interrupted_calibration_goes_on(run: Run, data: Path, monkeypatch: p
         calibrate(run)
     assert not (run.folder / FILE).exists()
     assert (run.folder / UNFINISHED).exists()
+    monkeypatch.setattr(looking, "segment", lambda *rest, **options: seen.append("") or segment(*rest, **options))
     seen.clear()
+    return seen
+
+
+def test_an_interrupted_calibration_goes_on(run: Run, seen: list[str]) -> None:
     calibrate(run)
     assert len(seen) == 2, "three of five were looked at before"
-    assert (run.folder / FILE).read_text() == whole
+    resumed = (run.folder / FILE).read_text()
+    calibrate(run)
+    assert (run.folder / FILE).read_text() == resumed
+
+
+def test_interrupted_on_other_data_it_begins_anew(run: Run, data: Path, seen: list[str]) -> None:
+    other = write_data(data.parent / "other", "cdef")
+    for name in "cd":
+        save(other / f"images/{name}.nii.gz", scan(NAMES.index(name))[0] + 1)
+    calibrate(run, on=other)
+    assert len(seen) == 3, "of the three looked at before, e alone is the same"
+    resumed = (run.folder / FILE).read_text()
+    calibrate(run, on=other)
+    assert (run.folder / FILE).read_text() == resumed
+
+
+def test_a_label_that_changed_meanwhile_counts(run: Run, data: Path, seen: list[str]) -> None:
+    save(data / "labels/d.nii.gz", np.where(scan(3)[1] == 200, 600, 0).astype(np.int16))
+    calibrate(run)
+    assert len(seen) == 3
+    found = read_calibration(run.folder / FILE)
+    assert found is not None
+    assert [row.dsc for row in found.observed if (row.case, row.structure) == ("d", "liver")] == [0]
 
 
 def test_of_other_weights_or_windows_it_says_nothing(

@@ -1,7 +1,8 @@
 """Looking at what networks make of scans with labels: of those that they were not trained on, and of what they know."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,7 +124,7 @@ def calibration_of(members: Sequence[Member], weights: Weights, known: Known) ->
 def observe(groups: Sequence[Group], empty: Calibration, folder: Path) -> Calibration:
     """Look at what networks make of cases, and learn from it where these are enough.
 
-    What an interrupted call has looked at already is not predicted anew.
+    What an interrupted call has looked at already is not predicted anew, if image and label are the same.
 
     Args:
         groups: networks and cases.
@@ -134,15 +135,17 @@ def observe(groups: Sequence[Group], empty: Calibration, folder: Path) -> Calibr
         InputError: if a case cannot be read or predicted, or a network was trained on it.
     """
     before = read_calibration(folder / UNFINISHED)
-    found = list(before.observed) if before and before.holds_for(empty) else []
-    done = {row.case for row in found}
-    todo = [(case, number) for number, group in enumerate(groups) for case in group.cases if case.name not in done]
+    kept = before.observed if before and before.holds_for(empty) else ()
+    found: list[Observed] = []
+    todo = [(case, number) for number, group in enumerate(groups) for case in group.cases]
     hashes = [[file_hash(member.checkpoint) for member in group.members] for group in groups]
     steps = [applicable(group.members, empty.weights, own)[0] for group, own in zip(groups, hashes, strict=True)]
     for case, number in track(todo, "predicting"):
         members, dataset, _ = groups[number]
-        found += _observe_case(case, dataset, members, steps[number])
-        write_calibration(folder / UNFINISHED, replace(empty, observed=tuple(found)))
+        found += _observe_case(case, dataset, members, steps[number], kept)
+        seen = {row.case for row in found}
+        rest = [row for row in kept if row.case not in seen]  # their turn may be yet to come
+        write_calibration(folder / UNFINISHED, replace(empty, observed=(*found, *rest)))
     if len({row.patient for row in found}) < LEAST:
         return empty
     rule, judged = learn(found)
@@ -150,9 +153,9 @@ def observe(groups: Sequence[Group], empty: Calibration, folder: Path) -> Calibr
 
 
 def _observe_case(
-    case: Case, dataset: Dataset, members: Sequence[Member], steps: Mapping[str, Keep]
+    case: Case, dataset: Dataset, members: Sequence[Member], steps: Mapping[str, Keep], kept: Collection[Observed]
 ) -> Iterator[Observed]:
-    """A row for each structure that the networks find in a case."""
+    """A row for each structure that the networks find in a case; those that were kept of it, where it is the same."""
     run, noticed = members[0].run, Noticed()
     image, truth, affine = read_labelled(case, dataset, _map(dataset, run))
     if part_of(case.name, image_digest(image), [member.run for member in members]) == "training":
@@ -160,13 +163,19 @@ def _observe_case(
             f"{run.folder} was trained on the scan of case '{case.name}', which says nothing of new ones; give --on a "
             "data set without it."
         )
+    digest = sha256("".join(map(image_digest, (image, truth, affine))).encode()).hexdigest()[:16]
+    same = [row for row in kept if (row.case, row.patient, row.digest) == (case.name, case.owner, digest)]
+    if same:
+        yield from same
+        return
     classes, _ = segment(image, affine, members, noticed=noticed)
     label = processed(_values(classes.numpy(), run), affine, run, steps)
     for name, values in run.structures.items():
         own, true = np.isin(label, values), np.isin(_values(truth, run), values)
         signs, total = noticed.mean(name), int(own.sum()) + int(true.sum())
         if signs and total:
-            yield Observed(case.name, case.owner, name, signs, 2 * int((own & true).sum()) / total)
+            dsc = 2 * int((own & true).sum()) / total
+            yield Observed(case.name, case.owner, name, signs, dsc, digest=digest)
 
 
 def _named(names: Sequence[str], dataset: Dataset) -> tuple[Case, ...]:

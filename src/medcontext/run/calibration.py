@@ -27,6 +27,7 @@ class Observed:
         signs: see `medcontext.inference.signs`.
         dsc: a fraction.
         expected: the DSC that a rule says which was learnt without this patient; None where there is no other.
+        digest: of the image, the label and the affine, by which the case is told from another one of its name.
     """
 
     case: str
@@ -35,6 +36,7 @@ class Observed:
     signs: tuple[float, ...]
     dsc: float
     expected: float | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True)
