@@ -83,6 +83,23 @@ def test_the_files_hold_what_was_worked_out_by_hand(folders, capsys) -> None:
     assert sorted(file.name for file in output.iterdir()) == ["metrics.csv", "summary.json"]
 
 
+def test_of_a_folder_the_named_files_are_scored(folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, labels, output = folders
+    monkeypatch.chdir(predictions.parent)
+    files = [Path("predictions/c.nii.gz"), str(predictions / "a.nii.gz"), predictions / "../predictions/b.nii"]
+    for number, named in ((1, files[1:2]), (2, files[:2]), (3, files)):
+        scores = evaluate(named, labels, output.parent / str(number), workers=1)
+        assert sorted({row["case"] for row in scores.rows}) == sorted({Path(path).name[0] for path in named})
+    for other in ("typo.nii.gz", "a.dcm", "b.nii.gz"):
+        assert f"Predictions not found: {predictions / other}. Give" in refused(
+            ([predictions / "a.nii.gz", predictions / other], labels, output)  # type: ignore[arg-type]
+        )
+    lost = [predictions / "typo.nii.gz"]
+    assert "not found" in refused((lost, labels, output))  # type: ignore[arg-type]
+    elsewhere = [*files, labels / "a.nii.gz"]
+    assert "must lie in one folder" in refused((elsewhere, labels, output))  # type: ignore[arg-type]
+
+
 def test_the_legacy_protocol(folders) -> None:
     summary = evaluate(*folders, workers=1, protocol="legacy").summary
     rows = rows_of(folders[2])

@@ -47,14 +47,14 @@ def evaluate(
         The scores: `rows`, one for each case and structure, and `summary`, what `summary.json` holds.
 
     Raises:
-        InputError: if there are no predictions, or one has no label or lies on another grid; if a file is damaged or
-            holds fractional, negative or undeclared values; if the output cannot be written.
+        InputError: if there are no predictions, or one is not there, has no label or lies on another grid; if a file
+            is damaged or holds fractional, negative or undeclared values; if the output cannot be written.
     """
     import medcontext
     from medcontext.data.pool import processors
     from medcontext.evaluation.evaluate import describe, named_structures, score_pairs, show
     from medcontext.evaluation.pairs import find_labels, match, with_test_labels
-    from medcontext.evaluation.predictions import find_predictions, provenance, warn_of_training_cases
+    from medcontext.evaluation.predictions import chosen, find_predictions, provenance, warn_of_training_cases
     from medcontext.evaluation.protocols import get_protocol
     from medcontext.evaluation.structures import ignored_by, label_map_of
     from medcontext.evaluation.summary import Scores, make_rows
@@ -70,8 +70,7 @@ def evaluate(
     given = find_predictions(folder)
     warn_of_training_cases(given, found)
     found = with_test_labels(found, given.files)
-    predicted = {name: path for name, path in given.files.items() if not files or path in files}
-    pairs, unpredicted = match(predicted, found, images, given.parts)
+    pairs, unpredicted = match(chosen(given, files), found, images, given.parts)
     meaning = labels, found, given.declared
     label_map, ignored = label_map_of(*meaning), ignored_by(*meaning)
     names, source = named_structures(structures, *meaning, label_map, ignored)
@@ -93,7 +92,7 @@ def evaluate(
     return scores
 
 
-def one_folder(predictions: AnyPath | Sequence[AnyPath]) -> tuple[Path, set[Path]]:
+def one_folder(predictions: AnyPath | Sequence[AnyPath]) -> tuple[Path, list[Path]]:
     """The folder of predictions, and those that are meant where not all are.
 
     Raises:
@@ -102,12 +101,12 @@ def one_folder(predictions: AnyPath | Sequence[AnyPath]) -> tuple[Path, set[Path
     from medcontext.data.nifti import is_nifti
 
     if isinstance(predictions, str | os.PathLike):
-        return Path(predictions), set()
-    files = {Path(path) for path in predictions}
-    if len(files) == 1 and not is_nifti(next(iter(files))):
-        return files.pop(), set()
-    folders = sorted({path.parent for path in files})
+        return Path(predictions), []
+    files = [Path(path) for path in predictions]
+    if len(files) == 1 and not is_nifti(files[0]):
+        return files[0], []
+    folders = {path.parent.resolve(): path.parent for path in files}
     if len(folders) != 1:
-        named = ", ".join(map(str, folders)) or "none"
+        named = ", ".join(sorted(map(str, folders.values()))) or "none"
         raise InputError(f"The predictions must lie in one folder, got {named}; give one folder, or its files.")
-    return folders[0], files
+    return files[0].parent, files

@@ -1,5 +1,6 @@
 """Which segmentations are to be scored: ours, nnU-Net's as they lie, or anybody's."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,21 @@ def find_predictions(folder: Path) -> Predictions:
     warn(nnunet.remarks)
     parts = {} if nnunet.part == "unknown" else dict.fromkeys(files, nnunet.part)
     return Predictions(dict(sorted(files.items())), nnunet.declared, parts, nnunet)
+
+
+def chosen(found: Predictions, files: Sequence[Path]) -> dict[str, Path]:
+    """Of segmentations those that these files hold, by case name; all where no file is named.
+
+    Raises:
+        InputError: if a file is not among them.
+    """
+    if not files:
+        return found.files
+    asked = {path.parent.resolve() / path.name: path for path in files}
+    there = {path.parent.resolve() / path.name: name for name, path in found.files.items()}
+    if lacking := [str(path) for place, path in asked.items() if place not in there]:
+        raise InputError(f"Predictions not found: {listed(lacking)}. Give .nii.gz files, or their folder.")
+    return {name: found.files[name] for place, name in there.items() if place in asked}
 
 
 def read_parts(predictions: Path) -> dict[str, str]:
