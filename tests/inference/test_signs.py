@@ -27,6 +27,12 @@ def test_of_structures(tmp_path: Path) -> None:
     assert found["liver"] == pytest.approx((2 * 1.55 / (2 + 1.8), 1.55 / 2, 1 / 3))
 
 
+def test_of_many_classes_even_the_likeliest_may_be_unlikely(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", labels={f"organ{value}": value for value in range(1, 14)})
+    found = dict(signs_of(run, probabilities((*[0.07] * 3, 0.09, *[0.07] * 10))))
+    assert found["organ3"] == pytest.approx((2 * 0.09 / 1.09, 0.09, 0.0))
+
+
 def test_of_regions_each_has_its_own_threshold(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", labels={"edema": 1, "core": 2})
     run.facts.regions = {"whole": (1, 2), "core": (2,)}

@@ -58,7 +58,8 @@ def signs_of(run: Run, scores: Tensor) -> Iterator[tuple[str, tuple[float, ...] 
 
     - confidence: the DSC that the segmentation would have if the probabilities were true: a ratio of expected volumes;
     - certainty: the mean probability inside of the segmentation;
-    - sharpness: of the voxels that might be the structure's (`UNLIKELY`) the share that surely is (`SURE`).
+    - sharpness: of the voxels that might be the structure's (`UNLIKELY`) the share that surely is (`SURE`); 0 where
+      even the likeliest of many classes is unlikely.
 
     None where there is none of the structure.
     """
@@ -69,7 +70,7 @@ def signs_of(run: Run, scores: Tensor) -> Iterator[tuple[str, tuple[float, ...] 
             continue
         right = float(probability[inside].sum(dtype=torch.float64))
         confidence = 2 * right / (size + float(probability.sum(dtype=torch.float64)))
-        sharpness = int((probability > SURE).count_nonzero()) / int((probability > UNLIKELY).count_nonzero())
+        sharpness = int((probability > SURE).count_nonzero()) / max(1, int((probability > UNLIKELY).count_nonzero()))
         yield name, (confidence, right / size, sharpness)
 
 
