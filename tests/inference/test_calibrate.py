@@ -15,10 +15,12 @@ from medcontext.data.cases import Case
 from medcontext.data.nifti import read_image
 from medcontext.data.splits import Split
 from medcontext.errors import InputError
+from medcontext.files import file_hash
 from medcontext.inference import calibrate as looking
 from medcontext.inference.judge import read_expected
 from medcontext.run import FOLDS, Run
 from medcontext.run.calibration import FILE, UNFINISHED, read_calibration
+from medcontext.run.postprocessing import Choice, Postprocessing, write_postprocessing
 from tests.inference.faint import NAMES, SCALE, faint_run, scan, write_data
 from tests.inference.runs import nearest_level, save, save_networks
 
@@ -134,12 +136,32 @@ def test_of_other_weights_or_windows_it_says_nothing(
     calibrate(run)
     for index, other in enumerate(({"weights": "teacher"}, {"overlap": 0.75}, {"mirror": True})):
         predict(run, data, tmp_path / f"out{index}", **other)  # type: ignore[arg-type]
-        assert "calibrated for other checkpoints, weights, overlap or mirroring" in capsys.readouterr().out
+        assert "calibrated for other checkpoints, weights, overlap, mirroring or post" in capsys.readouterr().out
         assert not (tmp_path / f"out{index}/expected.csv").exists()
     save_networks(run, nearest_level(run, scale=2 * SCALE))  # trained on
     with pytest.raises(InputError, match=r"--expected needs what `medcontext calibrate` learns, but .* is calibrated"):
         predict(run, data, tmp_path / "out", expected=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_of_other_post_processing_it_says_nothing(
+    run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrate(run)
+    networks = (file_hash(run.checkpoint("last")),)
+    choice = Choice(500.0, 0.5, 0.5, {})  # more ml than there are: no liver is left
+    write_postprocessing(run.folder, Postprocessing(("c",), "student", networks, {"liver": choice}))
+    predict(run, data, tmp_path / "changed")
+    assert "Run `medcontext calibrate` again" in capsys.readouterr().out
+    assert not (tmp_path / "changed/expected.csv").exists()
+    predict(run, data, tmp_path / "without", postprocess=False)
+    assert (tmp_path / "without/expected.csv").exists()
+    calibrate(run)
+    found = read_calibration(run.folder / FILE)
+    assert found is not None
+    assert all(row.dsc == 0 for row in found.observed if row.structure == "liver")
+    predict(run, data, tmp_path / "again")
+    assert (tmp_path / "again/expected.csv").exists()
 
 
 def test_without_cases_it_knows_only_what_is_unlike(
@@ -200,8 +222,15 @@ def test_of_a_cross_validation_each_fold_is_asked_of_what_it_was_not_trained_on(
     assert found is not None
     assert [row.case for row in found.observed if row.structure == "liver"] == list(NAMES)
     assert len(found.networks) == 2
+    assert any(row.dsc for row in found.observed if row.structure == "liver")
     predict(root, write_data(tmp_path / "new", "h"), tmp_path / "out", part="all")
     assert read_expected(tmp_path / "out")[2].expected is not None
+    choice = Choice(500.0, 0.5, 0.5, {})
+    write_postprocessing(root, Postprocessing(tuple(NAMES), "student", found.networks, {"liver": choice}))
+    calibrate(root)
+    found = read_calibration(root / FILE)
+    assert found is not None
+    assert not any(row.dsc for row in found.observed if row.structure == "liver"), "as of the ensemble's predictions"
 
 
 def test_a_damaged_file_is_named(run: Run, data: Path, tmp_path: Path) -> None:

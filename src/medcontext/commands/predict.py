@@ -115,7 +115,7 @@ def predict(
     if anonymous:
         origin["predicted_by"]["input"] = "not noted (--anonymous)"
     steps, remark = applicable(members, weights, hashes) if postprocess else ({}, "")
-    calibration, lacking = applicable_calibration(members, weights, expected)
+    calibration, lacking = applicable_calibration(members, weights, expected, steps)
     if calibration:
         origin["predicted_by"]["calibrated_on"] = len({each.case for each in calibration.observed})
     if steps:

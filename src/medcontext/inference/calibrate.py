@@ -21,7 +21,6 @@ from medcontext.inference.beside import volumes
 from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.expected import LEAST, learn
 from medcontext.inference.parts import part_of
-from medcontext.inference.postprocess import applicable
 from medcontext.inference.predict import processed
 from medcontext.inference.selection import check_channels
 from medcontext.inference.signs import SIGNS, Noticed
@@ -35,7 +34,7 @@ from medcontext.run.calibration import (
     read_calibration,
     write_calibration,
 )
-from medcontext.run.postprocessing import Keep
+from medcontext.run.postprocessing import Keep, step_text
 
 
 class Group(NamedTuple):
@@ -91,7 +90,7 @@ def know(runs: Sequence[Run], dataset: Dataset) -> Known:
 
 
 def applicable_calibration(
-    members: Sequence[Member], weights: Weights, wanted: bool | None
+    members: Sequence[Member], weights: Weights, wanted: bool | None, steps: Mapping[str, Keep]
 ) -> tuple[Calibration | None, str]:
     """What is known of these networks; and why nothing is although there is something, or nothing.
 
@@ -99,6 +98,7 @@ def applicable_calibration(
         members: the networks.
         weights: which are used.
         wanted: whether there must be something; None takes what there is.
+        steps: of post-processing that predictions get.
 
     Raises:
         InputError: if there must be something and nothing is.
@@ -106,22 +106,25 @@ def applicable_calibration(
     folder = home([member.run for member in members])
     found = read_calibration(folder / FILE) if folder and wanted is not False else None
     why = "of these networks nothing is known together" if folder is None else f"{folder} is not calibrated"
-    if found and not found.holds_for(calibration_of(members, weights, found.known)):
-        found, why = None, f"{folder} is calibrated for other checkpoints, weights, overlap or mirroring"
+    if found and not found.holds_for(calibration_of(members, weights, found.known, steps)):
+        found = None
+        why = f"{folder} is calibrated for other checkpoints, weights, overlap, mirroring or post-processing"
         if wanted is None:
-            return None, f"no DSC is expected: {why}. Run `medcontext calibrate` with these."
+            again = "Run `medcontext calibrate` again with these; it applies the run's post-processing."
+            return None, f"no DSC is expected: {why}. {again}"
     if wanted and found is None:
         raise InputError(f"--expected needs what `medcontext calibrate` learns, but {why}.")
     return found, ""
 
 
-def calibration_of(members: Sequence[Member], weights: Weights, known: Known) -> Calibration:
-    """What is known of networks before any case was looked at."""
+def calibration_of(members: Sequence[Member], weights: Weights, known: Known, steps: Mapping[str, Keep]) -> Calibration:
+    """What is known of networks, whose predictions get these steps, before any case was looked at."""
     hashes, window = tuple(file_hash(member.checkpoint) for member in members), members[0].window
-    return Calibration(weights, hashes, window.overlap, window.mirror, SIGNS, known)
+    done = {name: step_text(keep) for name, keep in steps.items()}
+    return Calibration(weights, hashes, window.overlap, window.mirror, SIGNS, known, postprocessing=done)
 
 
-def observe(groups: Sequence[Group], empty: Calibration, folder: Path) -> Calibration:
+def observe(groups: Sequence[Group], empty: Calibration, folder: Path, steps: Mapping[str, Keep]) -> Calibration:
     """Look at what networks make of cases, and learn from it where these are enough.
 
     What an interrupted call has looked at already is not predicted anew, if image and label are the same.
@@ -130,6 +133,7 @@ def observe(groups: Sequence[Group], empty: Calibration, folder: Path) -> Calibr
         groups: networks and cases.
         empty: from `calibration_of`.
         folder: where that call left its file, and this one leaves it until the result is written.
+        steps: of post-processing, those of all networks together: their ensemble is what will be predicted with.
 
     Raises:
         InputError: if a case cannot be read or predicted, or a network was trained on it.
@@ -138,11 +142,9 @@ def observe(groups: Sequence[Group], empty: Calibration, folder: Path) -> Calibr
     kept = before.observed if before and before.holds_for(empty) else ()
     found: list[Observed] = []
     todo = [(case, number) for number, group in enumerate(groups) for case in group.cases]
-    hashes = [[file_hash(member.checkpoint) for member in group.members] for group in groups]
-    steps = [applicable(group.members, empty.weights, own)[0] for group, own in zip(groups, hashes, strict=True)]
     for case, number in track(todo, "predicting"):
         members, dataset, _ = groups[number]
-        found += _observe_case(case, dataset, members, steps[number], kept)
+        found += _observe_case(case, dataset, members, steps, kept)
         seen = {row.case for row in found}
         rest = [row for row in kept if row.case not in seen]  # their turn may be yet to come
         write_calibration(folder / UNFINISHED, replace(empty, observed=(*found, *rest)))

@@ -6,7 +6,7 @@ RUN/calibration.json   of every case that the network was not trained on its sig
 ```
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from medcontext.errors import InputError
@@ -88,6 +88,7 @@ class Calibration:
         known: what the labelled scans look like.
         observed: what was learnt from; empty where there are no cases but those of the training.
         rule: that was learnt; None likewise.
+        postprocessing: what was done to the predictions, by structure; nothing in files that lack it.
     """
 
     weights: str
@@ -98,10 +99,11 @@ class Calibration:
     known: Known
     observed: tuple[Observed, ...] = ()
     rule: Rule | None = None
+    postprocessing: dict[str, str] = field(default_factory=dict)
 
     def holds_for(self, other: "Calibration") -> bool:
-        """Whether it was made as another one is: with the same networks in whatever order, windows and signs."""
-        same = ("weights", "overlap", "mirror", "signs")
+        """Whether it was made as another is: with the same networks in any order, windows, signs, post-processing."""
+        same = ("weights", "overlap", "mirror", "signs", "postprocessing")
         return sorted(self.networks) == sorted(other.networks) and all(
             getattr(self, name) == getattr(other, name) for name in same
         )
