@@ -10,6 +10,7 @@ from medcontext.data.plan import Normalization
 from medcontext.data.prepare import prepare_image
 from medcontext.errors import InputError
 from medcontext.inference.ensemble import load_members, segment
+from medcontext.inference.signs import Noticed
 from medcontext.run import Run, make_network
 from tests.data.scans import affine_of
 from tests.inference.runs import LEVELS, level_run, levels_image, make_run, nearest_level, random_run, save_networks
@@ -63,6 +64,16 @@ def test_runs_with_different_plans_count_by_network(image: np.ndarray, probabili
         torch.testing.assert_close(scores.sum(0), torch.ones(11, 9, 12))
     else:
         assert scores is None
+
+
+def test_a_scan_is_noticed_as_the_first_network_sees_it(image: np.ndarray, tmp_path: Path) -> None:
+    runs = [random_run(tmp_path / "0", normalization=ZSCORE), random_run(tmp_path / "1"), random_run(tmp_path / "2")]
+    for first, *others in (runs, runs[::-1]):
+        alone, together = Noticed(), Noticed()
+        alone.scan(*prepare_image(image, AFFINE, first.plan))
+        segment(image, AFFINE, load_members([first, *others]), noticed=together)
+        np.testing.assert_array_equal(together.quantiles, alone.quantiles)
+        assert together.extent == alone.extent
 
 
 def test_labels_alone_are_those_of_the_probabilities(image: np.ndarray, tmp_path: Path) -> None:

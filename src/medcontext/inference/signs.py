@@ -37,7 +37,9 @@ class Noticed:
     extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def scan(self, prepared: Tensor, geometry: Geometry) -> None:
-        """Notice an image: (C, H, W, D), prepared."""
+        """Notice an image, (C, H, W, D), as it is prepared for the first network: so the labelled scans are known."""
+        if self.quantiles.size:
+            return
         self.quantiles = quantiles(prepared)
         (a, b, c), (h, w, d) = geometry.spacing, geometry.cropped_shape
         self.extent = (a * h, b * w, c * d)
