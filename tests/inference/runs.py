@@ -45,9 +45,12 @@ def make_run(
     return run
 
 
-def save_networks(run: Run, student: nn.Module, teacher: nn.Module | None = None, name: str = "last") -> Path:
+def save_networks(
+    run: Run, student: nn.Module, teacher: nn.Module | None = None, name: str = "last", step: int = 0
+) -> Path:
     """A checkpoint of a student, and of a teacher that is the same unless given."""
     learner = MedContext(student, total_steps=1, mask=None)
+    learner.set_extra_state({**learner.get_extra_state(), "step": step})
     if teacher is not None:
         learner.teacher.network.load_state_dict(teacher.state_dict())
     path = run.checkpoint(name)

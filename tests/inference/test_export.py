@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def files(run: Run) -> dict[str, Path]:
     """Both forms of its teacher, where it differs from the student."""
     student, teacher = make_network(run), make_network(run)
-    save_networks(run, student, teacher, name="best")
+    save_networks(run, student, teacher, name="best", step=30)
     paths = {"onnx": run.folder / "network.onnx", "torch": run.folder / "network.pt2"}
     options = [f"--{name}={path}" for name, path in paths.items()]
     assert main(["export", str(run.folder), *options, "--checkpoint=best", "--weights=teacher"]) == 0
@@ -75,6 +75,15 @@ def test_the_file_says_what_goes_in_and_comes_out(form: str, run: Run, files: di
     assert facts["prepare"]["orientation"] == "RAS"
     assert facts["window"] == {"size": [8, 8, 8], "overlap": 0.5, "blending": "gaussian", "mirror": False}
     assert facts["network"]["weights"] == "teacher"
+    assert facts["training"]["steps"] == 30, "of the checkpoint, not of the run"
+
+
+def test_no_folder_is_named(tmp_path: Path) -> None:
+    run = random_run(tmp_path / "run")
+    run.facts.init = f"mae on 20 scans, step 500 of {tmp_path}/last.ckpt, SHA-256 0123abcd"
+    facts = describe(run, run.checkpoint("last"), "student")
+    assert facts["training"]["init"] == "mae on 20 scans, step 500, SHA-256 0123abcd"
+    assert str(tmp_path) not in json.dumps(facts)
 
 
 def test_the_pages_way_without_medcontext_gives_predicts_segmentation(
@@ -106,7 +115,7 @@ def test_it_is_compared_on_a_validation_case_where_the_data_are_there(balls: Pat
 def test_regions_say_what_they_consist_of_and_what_is_written(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     run.facts.regions = {"organs": (200, 500, 600), "pair": (500, 600), "spleen": (600,)}
-    output = describe(run, run.folder / "run.json", "student")["output"]
+    output = describe(run, save_networks(run, make_network(run)), "student")["output"]
     assert output["activation"] == "sigmoid"
     assert output["regions"][1] == {"name": "pair", "values": [500, 600], "written": 500}
 

@@ -339,6 +339,13 @@ def test_a_checkpoint_that_is_missing_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
+def test_it_states_the_steps_of_its_checkpoint(tmp_path: Path) -> None:
+    run = random_run(tmp_path / "run")
+    save_networks(run, make_network(run), name="best", step=30)
+    write_bundle(run, tmp_path / "bundle", "best")
+    assert ": step 30, the" in json.loads((tmp_path / "bundle/configs/metadata.json").read_text())["description"]
+
+
 def test_the_command_writes_it_and_says_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = random_run(tmp_path / "run")
     keep_the_largest(run)

@@ -16,7 +16,8 @@ from medcontext.data.regions import written_values
 from medcontext.errors import InputError
 from medcontext.files import file_hash
 from medcontext.inference.window import pad
-from medcontext.run import Run, Weights
+from medcontext.run import Run, Weights, steps_of
+from medcontext.run.weights import without_place
 
 FORMAT = 1
 """Raised when a key changes its meaning."""
@@ -64,10 +65,10 @@ def describe(run: Run, checkpoint: Path, weights: Weights) -> dict[str, Any]:
         },
         "training": {
             "dataset": facts.dataset,
-            "steps": facts.step,
+            "steps": steps_of(checkpoint, run),
             "labelled": len(run.split.train),
             "unlabelled": len(facts.unlabelled.scans),
-            "init": facts.init,
+            "init": without_place(facts.init),
             "versions": facts.versions,
         },
     }

@@ -32,7 +32,7 @@ from medcontext.inference.export import TOLERANCE, Finest
 from medcontext.integrations.bundle_inference import inference_config
 from medcontext.method.losses import heads
 from medcontext.networks import monai_network
-from medcontext.run import Run, Weights, load_network
+from medcontext.run import Run, Weights, load_network, steps_of
 from medcontext.run.postprocessing import FILE, read_postprocessing
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -62,7 +62,8 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
     temporary = temporary_name(folder)
     try:
         definition, script = forms(run, network)
-        digest = file_hash(run.checkpoint(checkpoint))
+        file = run.checkpoint(checkpoint)
+        digest = file_hash(file)
         remarks = differences(run, digest, weights)
         if script is None:
             remarks.append("torch cannot trace this network, so there is no model.ts; model.pt is used.")
@@ -70,7 +71,7 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
             remarks.append("models/model.ts takes one window at a time.")
         batch = 1 if script is not None and not script.any_batch else run.settings.window.batch_size
         config = inference_config(run, definition, definition is SCRIPT, batch)
-        origin = f"step {run.facts.step}, the {weights}'s weights, SHA-256 {digest}"
+        origin = f"step {steps_of(file, run)}, the {weights}'s weights, SHA-256 {digest}"
         about = metadata(run, folder.name, origin)
         for name in ("configs", "models", "docs"):
             (temporary / name).mkdir(parents=True)

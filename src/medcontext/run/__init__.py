@@ -1,7 +1,7 @@
 """The folder of a training run, for the training, predictions, reports and experiments alike."""
 
 from medcontext.networks.initial import KeyReport
-from medcontext.run.checkpoint import Weights, load_network, make_network, read_checkpoint, write_checkpoint
+from medcontext.run.checkpoint import Weights, load_network, make_network, read_checkpoint, steps_of, write_checkpoint
 from medcontext.run.facts import Facts, UnlabelledFacts
 from medcontext.run.folder import FILES, Run, Training, read_run
 from medcontext.run.folds import FOLDS, PREDICTIONS, fold_folder, home, read_runs
@@ -36,5 +36,6 @@ __all__ = [
     "read_pretraining",
     "read_run",
     "read_runs",
+    "steps_of",
     "write_checkpoint",
 ]

@@ -51,6 +51,15 @@ def load_network(run: Run, checkpoint: str = "last", weights: Weights = "student
     return network.eval()
 
 
+def steps_of(checkpoint: Path, run: Run) -> int:
+    """How many steps a checkpoint's network was trained for, which `best` was for fewer than the run.
+
+    Raises:
+        InputError: see `read_checkpoint`.
+    """
+    return int(read_checkpoint(checkpoint, run)["learner"].get("_extra_state", {}).get("step", run.facts.step))
+
+
 def weights_in(values: dict[str, Any], weights: Weights) -> dict[str, Tensor]:
     """The network's tensors by name, of a checkpoint's content."""
     prefix = "network." if weights == "student" else "teacher.network."

@@ -1,6 +1,7 @@
 """Weights for a network that starts where another training ended, ours or somebody else's."""
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -195,6 +196,22 @@ def in_words(report: KeyReport) -> str:
     kind = f"{about['objective']} on {counted(len(about['scans']), 'scan')}, " if "objective" in about else ""
     step = "" if report.step is None else f"step {report.step} of "
     return f"{kind}{step}{report.file.resolve()}, SHA-256 {report.sha256[:8]}"
+
+
+def without_place(words: str) -> str:
+    """The same, for others than the run's owner: no path in it.
+
+    Args:
+        words: of `in_words`, or none.
+
+    >>> without_place("mae on 20 scans, step 500 of /home/a/step 7 of it, too/last.ckpt, SHA-256 0123abcd")
+    'mae on 20 scans, step 500, SHA-256 0123abcd'
+    >>> without_place("/home/a/net.pt, SHA-256 0123abcd"), without_place("")
+    ('SHA-256 0123abcd', '')
+    """
+    said = re.fullmatch(r"(\w+ on \d+ scans?, )?(?:(step \d+) of )?.*, (SHA-256 \w+)", words)
+    kind, step, digest = said.groups("") if said else ("", "", "")
+    return f"{kind}{step}{', ' if step else ''}{digest}"
 
 
 def _outputs(network: Mapping[str, Any]) -> str:
