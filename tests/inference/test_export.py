@@ -137,6 +137,23 @@ def test_what_cannot_be_written_is_refused(run: Run, tmp_path: Path, capsys: pyt
     assert list(tmp_path.iterdir()) == [there]
 
 
+def test_where_nothing_can_be_written_nothing_is_exported(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr("medcontext.inference.export.export_network", None)
+        assert "is a file; give a folder" in refused(capsys, str(run.folder), f"--torch={tmp_path / 'file/a.pt2'}")
+        assert "Not a directory" in refused(capsys, str(run.folder), f"--onnx={tmp_path / 'file/b/a.onnx'}")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TorchNetwork, "save", full)
+    assert "No space left on device" in refused(capsys, str(run.folder), f"--torch={tmp_path / 'a.pt2'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_cross_validation_is_refused_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for fold in range(2):
         made = make_run(tmp_path / f"fold{fold}" / "run")

@@ -34,13 +34,14 @@ def export(
         The paths of what was written.
 
     Raises:
-        InputError: if the run cannot be used, a file is there already, or the network cannot be exported or then gives
-            other answers than in torch.
+        InputError: if the run cannot be used, a file is there already or cannot be written, or the network cannot be
+            exported or then gives other answers than in torch.
     """
     import json
     from collections.abc import Callable
 
     from medcontext.console import console, warn
+    from medcontext.files import output_folder
     from medcontext.inference.export import export_network, write
     from medcontext.inference.export_facts import describe, sample
     from medcontext.inference.export_onnx import OnnxNetwork
@@ -63,6 +64,8 @@ def export(
             f"{run} is a cross-validation of {len(runs)} networks, and an export holds one; export each fold alone, "
             f"such as {runs[0].folder}."
         )
+    for path, _ in wanted.values():
+        output_folder(path.parent, overwrite=True)  # before the work
     if bundle is not None:
         with console.status("exporting the bundle"):
             remarks = write_bundle(runs[0], Path(bundle), checkpoint, weights)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from medcontext.data.geometry import Shape3
-from medcontext.errors import InputError, first_line, lacks_memory
+from medcontext.errors import CannotWrite, InputError, first_line, lacks_memory
 from medcontext.files import atomic_path
 from medcontext.method.losses import heads
 from medcontext.networks.registry import size_problem
@@ -197,10 +197,18 @@ def agreement(exported: Exported, network: nn.Module, image: Tensor, regions: bo
 
 
 def write(path: Path, exported: Exported, metadata: str) -> None:
-    """Write an exported network, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, quiet():
-        exported.save(temporary, metadata)
+    """Write an exported network, whole or not at all.
+
+    Raises:
+        CannotWrite: if the file cannot be written, as on a full disk.
+    """
+    try:
+        with atomic_path(path) as temporary, quiet():
+            exported.save(temporary, metadata)
+    except OSError as error:
+        raise CannotWrite(
+            f"Cannot write {path}: {error.strerror or error}. Free some space, or choose another."
+        ) from error
 
 
 def root(error: BaseException) -> str:
