@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medcontext.errors import InputError
-from medcontext.files import atomic_path, read_json, write_text
+from medcontext.files import LOCK, atomic_path, locked, read_json, write_text
 
 VALUE = {"name": "Herzkammer, große", "cases": [1, 2]}
 
@@ -59,3 +59,26 @@ def test_a_name_that_is_not_utf8_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"The name m\\udcfcnster,0\.5 is not UTF-8\. Rename it"):
         write_text(tmp_path / "metrics.csv", "case,dsc\nm\udcfcnster,0.5\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_opened_a_lock_before_its_holder_removed_it_locks_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock is on an open file: the first ends after the second has opened its file, and before that locks it."""
+    fcntl = pytest.importorskip("fcntl")
+    first, flock = locked(tmp_path), fcntl.flock
+    first.__enter__()
+
+    def late(file: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first.__exit__(None, None, None)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(tmp_path):
+        assert (tmp_path / LOCK).is_file()
+        with pytest.raises(InputError, match="is at work"), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())

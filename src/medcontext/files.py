@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import IO, Any
 
 from medcontext.errors import InputError, Unfinished
 
 LONGEST_END = 200  # bytes
 LOCK = ".lock"
+MOST_TRIES = 10
 
 AnyPath = str | os.PathLike[str]
 """A path as people write it, or what has one: a `Run`, `Scores`."""
@@ -174,6 +175,40 @@ def output_folder(path: Path, *, overwrite: bool = False, flag: str = "--overwri
     return path
 
 
+def _locked(path: Path) -> IO[str]:
+    """A file, opened and locked; only opened where the file system has no locks.
+
+    Raises:
+        InputError: see `locked`.
+    """
+    import fcntl
+
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}. Remove it, or choose another folder.") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        with file:
+            file.seek(0)
+            holder = file.read() or "Another process"
+        raise InputError(
+            f"{holder} is at work in {path.parent}. Wait for its end, or choose another folder. If that process is "
+            f"gone, as after a machine's crash, remove {path}."
+        ) from None
+    except OSError:
+        pass
+    return file
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is what lies at this path now."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from working in a folder; one that is killed lets go.
@@ -183,27 +218,15 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         InputError: if another process has it, or left a file there that is another user's.
     """
-    try:
-        import fcntl
-    except ImportError:  # on Windows
+    if os.name == "nt":  # Windows has no such locks
         yield
         return
-    path = folder / LOCK
-    try:
-        opened = path.open("a+")
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}. Remove it, or choose another folder.") from None
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise InputError(
-                f"{file.read() or 'Another process'} is at work in {folder}. Wait for its end, or choose another "
-                f"folder. If that process is gone, as after a machine's crash, remove {path}."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+    path, tries = folder / LOCK, 1
+    file = _locked(path)
+    while not _is_at(file, path) and tries < MOST_TRIES:  # its holder has removed it since it was opened
+        file.close()
+        file, tries = _locked(path), tries + 1
+    with file:
         with suppress(OSError):  # on a full disk nobody can read whose it is
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"Process {os.getpid()} on {platform.node()}".encode())
