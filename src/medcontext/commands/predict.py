@@ -83,7 +83,7 @@ def predict(
     from medcontext.data.doubts import header_doubts
     from medcontext.data.folders import nifti_files
     from medcontext.files import kept_if_used
-    from medcontext.inference.anonymous import key_file, numbered, write_key
+    from medcontext.inference.anonymous import key_file, key_if_used, numbered, write_key
     from medcontext.inference.beside import write_colours, write_volumes
     from medcontext.inference.calibrate import applicable_calibration
     from medcontext.inference.dicom_seg import as_dicom
@@ -122,7 +122,7 @@ def predict(
         origin["predicted_by"]["postprocessing"] = {name: step_text(keep) for name, keep in steps.items()}
     if resume:
         check_same_origin(output, origin)
-    with kept_if_used(output, resume):
+    with kept_if_used(output, resume), key_if_used(output):
         remove_leftovers(output)
         todo = [case for case in cases if not all(map(Path.is_file, outputs(output, case, probabilities, segments)))]
         warn(header_doubts(image for case in todo for image in case.images))

@@ -2,11 +2,13 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from medcontext.data.cases import Case
+from medcontext.data.folders import nifti_files
 from medcontext.errors import InputError
 from medcontext.files import write_text
 
@@ -44,6 +46,18 @@ def write_key(cases: Sequence[Case], shown: Sequence[Case], output: Path) -> Non
     known.update({own.name: [own.name, case.name, _image(case)] for case, own in zip(cases, shown, strict=True)})
     rows.writerows(known[name] for name in sorted(known))
     write_text(file, table.getvalue())
+
+
+@contextmanager
+def key_if_used(output: Path) -> Iterator[None]:
+    """Around predicting: a key that came to be without predictions goes again, or no other call could write its own."""
+    file = key_file(output)
+    existed = file.exists()
+    try:
+        yield
+    finally:
+        if not existed and not nifti_files(output):
+            file.unlink(missing_ok=True)
 
 
 def _image(case: Case) -> str:
