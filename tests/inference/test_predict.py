@@ -157,6 +157,16 @@ def test_probabilities_lie_on_the_files_grid_with_the_classes_last(run: Run, tmp
     np.testing.assert_array_equal(read(label), expected)
 
 
+def test_probabilities_of_a_single_region_have_their_axis_too(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", labels={"tumour": 1})
+    run.facts.regions = {"tumour": (1,)}
+    run.write()
+    save_networks(run, nearest_level(run))
+    path = save(tmp_path / "scan.nii.gz", levels_image((9, 7, 5))[0])
+    predict([run.folder], path, tmp_path / "out", probabilities=True)
+    assert nib.load(tmp_path / "out/probabilities/scan.nii.gz").shape == (9, 7, 5, 1)
+
+
 def test_values_with_gaps_come_back_in_a_small_integer_type(run: Run, images: Path, tmp_path: Path) -> None:
     for path in predict([run.folder], images, tmp_path / "out"):
         found = nib.load(path)

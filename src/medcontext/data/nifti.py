@@ -204,7 +204,9 @@ def write_label(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | 
     _write(path, array.astype(_label_type(array)), affine, like)
 
 
-def write_image(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None) -> None:
+def write_image(
+    path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None, *, keep_single: bool = False
+) -> None:
     """Write an image, whole or not at all: integers up to 32 bits as they are, all else as float32.
 
     Args:
@@ -212,12 +214,13 @@ def write_image(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | 
         array: (X, Y, Z), or (C, X, Y, Z), written with the channels last (one channel: as a 3D file).
         affine: (4, 4), in millimetres.
         like: as for `write_label`.
+        keep_single: write one channel, too, as a 4D file.
 
     Raises:
         InputError: if the file cannot be written.
     """
     if array.ndim == 4:
-        array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)  # (X, Y, Z, C)
+        array = array[0] if len(array) == 1 and not keep_single else np.moveaxis(array, 0, -1)  # (X, Y, Z, C)
     keep = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
     _write(path, array if keep else array.astype(np.float32, copy=False), affine, like)
 

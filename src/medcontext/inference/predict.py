@@ -115,7 +115,7 @@ def write_case(case: Case, label: np.ndarray, scores: Tensor | None, affine: np.
     path, *rest = outputs(output, case, scores is not None)
     if scores is not None:
         rest[0].parent.mkdir(exist_ok=True)
-        write_image(rest[0], scores.numpy(), affine, case.images[0])
+        write_image(rest[0], scores.numpy(), affine, case.images[0], keep_single=True)
     write_label(path, label, affine, case.images[0])
 
 
