@@ -160,6 +160,11 @@ def test_the_user_may_name_structures_of_several_values(folders) -> None:
     assert float(rows_of(folders[2])["c", "both"]["dsc"]) == pytest.approx(2 * 12 / (12 + 24))
 
 
+@pytest.mark.parametrize("value", [None, 1.5, True, 0, [], [1, None], "1"])
+def test_what_is_no_value_is_refused(folders, value: Any) -> None:
+    assert "'x' has" in refused(folders, structures={"x": value})
+
+
 def test_a_data_set_gives_names_labels_and_images(folders, balls: Path) -> None:
     _, _, output = folders
     predictions = output.parent / "of_balls"

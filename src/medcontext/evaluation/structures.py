@@ -1,6 +1,6 @@
 """What the values in the label and prediction files are called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def from_user(structures: Mapping[str, int | Sequence[int]]) -> Structures:
         raise InputError('structures is empty; give names and values, such as {"liver": 1, "tumour": [2, 3]}.')
     named: Structures = {}
     for name, given in structures.items():
-        values = (given,) if isinstance(given, int) else tuple(given)
+        values = tuple(given) if isinstance(given, Iterable) else (given,)
         if not values or not all(type(value) is int and value > 0 for value in values):
             raise InputError(
                 f"structures: '{name}' has {given!r}; give a whole number from 1, or a list of them (0 is the "
