@@ -57,6 +57,14 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     assert 0.88 <= covered <= 0.99
 
 
+def test_differences_that_rounding_alone_tells_apart_are_equal() -> None:
+    d = np.array([0.1, 0.1, 0.1, np.nextafter(0.1, 1)])
+    assert np.ptp(d) > 0
+    assert bootstrap_interval(d) == (d.mean(), d.mean())
+    low, high = bootstrap_interval(np.array([0.1, 0.1, 0.1, 0.1 + 1e-6]))
+    assert low < high
+
+
 def test_false_alarms_without_a_difference_stay_near_five_per_cent() -> None:
     """Runs of 20 cases and 8 structures that differ by noise alone, some scores tied, some cases missed by both."""
     rng = np.random.default_rng(0)

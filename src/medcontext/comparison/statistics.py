@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 9_999
+ROUNDING = 1e-12  # relative: differences of equal scores differ in their last digits
 MOST_EXACT = 400  # pairs; above, the normal approximation is as good and the exact one slow
 
 
@@ -55,7 +56,7 @@ def bootstrap_interval(differences: np.ndarray, seed: int = 0) -> tuple[float, f
     if len(differences) < 2:
         return np.nan, np.nan
     mean = float(differences.mean())
-    if np.ptp(differences) == 0:
+    if np.ptp(differences) <= ROUNDING * np.abs(differences).max():
         return mean, mean
     found = stats.bootstrap(
         (differences,), np.mean, method="BCa", n_resamples=RESAMPLES, rng=np.random.default_rng(seed)
