@@ -94,6 +94,7 @@ def test_labels_in_either_direction_are_sorted_by_value(labels: dict[str, Any]) 
         ({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, "the label 'ignore' (3) is not supported"),
         ({"background": 0, "liver": 1, "ignore": 0}, "'ignore' is 0; give a whole number from 1"),
         ({"background": 0, "liver": 1, "ignore": [2, 3]}, "'ignore' is [2, 3]; give a whole number from 1"),
+        ({"liver": 1, "mean": 2}, "a structure is called 'mean'"),
         ({"liver": -1}, "give a name and a whole number from 0"),
         ({"liver": 1.5}, "give a name and a whole number from 0"),
         ({"liver": True}, "give a name and a whole number from 0"),

@@ -12,6 +12,7 @@ VALUES = (0, 1, 2, 4)
     ("declared", "message"),
     [
         ([1, 2], "give names and values"),
+        ({"mean": [1, 2]}, "a structure is called 'mean'"),
         ({"whole": []}, "'whole' consists of []; give some of the label values [1, 2, 4]"),
         ({"whole": [1, 3]}, "'whole' consists of [1, 3]"),
         ({"whole": [0, 1]}, "'whole' consists of [0, 1]"),

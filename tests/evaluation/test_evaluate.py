@@ -165,6 +165,10 @@ def test_what_is_no_value_is_refused(folders, value: Any) -> None:
     assert "'x' has" in refused(folders, structures={"x": value})
 
 
+def test_a_structure_is_not_called_as_the_mean_of_all(folders) -> None:
+    assert "a structure is called 'mean'" in refused(folders, structures={"mean": 200})
+
+
 def test_a_data_set_gives_names_labels_and_images(folders, balls: Path) -> None:
     _, _, output = folders
     predictions = output.parent / "of_balls"

@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from medcontext.comparison.paired import Paired, mean_over
+from medcontext.data.regions import MEAN
 from medcontext.evaluation.scores import Evaluation
 from medcontext.evaluation.summary import METRICS, held_out, seen_in_training
 
-ALL = "mean"
+ALL = MEAN
 """Stands for a structure: of each case the mean over its structures."""
 
 

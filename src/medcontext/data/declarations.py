@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medcontext.data.label_map import LabelMap, check_targets, names_left, read_label_map
-from medcontext.data.regions import Regions, read_regions, written_values
+from medcontext.data.regions import Regions, check_name, read_regions, written_values
 from medcontext.errors import InputError
 
 BACKGROUND, IGNORE = "background", "ignore"
@@ -170,6 +170,7 @@ def _name_and_value(key: str, value: Any, file: Path) -> tuple[str, int]:
             f"{where}: got {key!r}: {value!r}; give a name and a whole number from 0, such as "
             '"liver": 1 or "1": "liver".'
         )
+    check_name(name, where)
     return name, int(number)
 
 

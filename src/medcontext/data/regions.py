@@ -17,6 +17,18 @@ from medcontext.errors import InputError
 
 Regions = dict[str, tuple[int, ...]]
 
+MEAN = "mean"
+"""In tables it stands for a structure: all of them."""
+
+
+def check_name(name: str, source: str) -> None:
+    """Refuse a structure or region that is called as the mean of all is in tables.
+
+    >>> check_name("liver", "dataset.json")
+    """
+    if name == MEAN:
+        raise InputError(f"{source}: a structure is called '{MEAN}', as the mean of all is; name it otherwise.")
+
 
 def read_regions(declared: Any, values: Sequence[int], source: str) -> Regions:
     """Regions as declared, checked.
@@ -28,7 +40,7 @@ def read_regions(declared: Any, values: Sequence[int], source: str) -> Regions:
 
     Raises:
         InputError: if a region is empty, or has a value that is not a declared label; if two are the same; if a
-            prediction could not be written in label values, see `written_values`.
+            prediction could not be written in label values, see `written_values`; see also `check_name`.
 
     >>> read_regions({"whole": [1, 2], "core": 2}, (0, 1, 2), "dataset.json")
     {'whole': (1, 2), 'core': (2,)}
@@ -37,6 +49,7 @@ def read_regions(declared: Any, values: Sequence[int], source: str) -> Regions:
         raise InputError(f'{source}: regions are {declared!r}; give names and values, such as {{"whole": [1, 2]}}.')
     regions: Regions = {}
     for name, given in declared.items():
+        check_name(name, source)
         parts = [given] if isinstance(given, int) else list(given) if isinstance(given, list | tuple) else []
         unknown = [value for value in parts if type(value) is not int or value == 0 or value not in values]
         if not parts or unknown:

@@ -10,7 +10,7 @@ from medcontext.data.cases import Dataset
 from medcontext.data.declarations import read_declared_map, read_declared_regions, read_ignored, read_labels
 from medcontext.data.formats import MANIFEST
 from medcontext.data.label_map import LabelMap, follow, names_left, read_label_map
-from medcontext.data.regions import Regions
+from medcontext.data.regions import Regions, check_name
 from medcontext.errors import InputError
 from medcontext.evaluation.metrics import Boxes
 from medcontext.files import read_json
@@ -25,7 +25,7 @@ def from_user(structures: Mapping[str, int | Sequence[int]]) -> Structures:
     """Names and values as the user gave them; a structure may be made of several values.
 
     Raises:
-        InputError: if there are none, or a value is not a whole number from 1.
+        InputError: if there are none, a value is not a whole number from 1, or one is called `mean`.
 
     >>> from_user({"whole tumour": [1, 2, 3], "oedema": 2})
     {'whole tumour': (1, 2, 3), 'oedema': (2,)}
@@ -34,6 +34,7 @@ def from_user(structures: Mapping[str, int | Sequence[int]]) -> Structures:
         raise InputError('structures is empty; give names and values, such as {"liver": 1, "tumour": [2, 3]}.')
     named: Structures = {}
     for name, given in structures.items():
+        check_name(str(name), "structures")
         values = tuple(given) if isinstance(given, Iterable) else (given,)
         if not values or not all(type(value) is int and value > 0 for value in values):
             raise InputError(

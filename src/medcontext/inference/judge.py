@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from medcontext.data.regions import MEAN
 from medcontext.data.unlabelled import unlike
 from medcontext.errors import InputError, counted
 from medcontext.files import write_text
 from medcontext.inference.expected import expect
 from medcontext.inference.signs import SIGNS, Noticed
-from medcontext.inference.worth import MEAN, pairs
+from medcontext.inference.worth import pairs
 from medcontext.run.calibration import Calibration, Known
 
 FILE = "expected.csv"

@@ -11,6 +11,7 @@ from medcontext.console import track
 from medcontext.data.cases import Case
 from medcontext.data.nifti import read_image, read_label
 from medcontext.data.prepare import prepare_image
+from medcontext.data.regions import MEAN
 from medcontext.errors import InputError, counted
 from medcontext.files import read_json, write_text
 from medcontext.inference.beside import volumes
@@ -20,7 +21,6 @@ from medcontext.inference.selection import find_cases
 from medcontext.inference.signs import Noticed
 from medcontext.inference.suggest import Description, Suggestion, suggest_scans
 from medcontext.inference.suggested_table import PICTURE, TABLE, SuggestedRow, suggested_csv
-from medcontext.inference.worth import MEAN
 from medcontext.pictures.unchecked import Unchecked, draw_unchecked
 from medcontext.run import Run, read_runs
 from medcontext.run.calibration import FILE, Known, read_calibration

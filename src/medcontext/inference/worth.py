@@ -6,12 +6,10 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import spearmanr
 
+from medcontext.data.regions import MEAN
 from medcontext.errors import counted
 from medcontext.inference.expected import LEAST
 from medcontext.run.calibration import Calibration, Observed
-
-MEAN = "mean"
-"""Stands for a structure: all that were found."""
 
 
 def remarks(found: Calibration) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from medcontext.data.regions import MEAN
 from medcontext.inference.judge import Judged
-from medcontext.inference.worth import MEAN
 from medcontext.pictures.panel import FAINT, INK
 from medcontext.reporting.drawing import (
     MODEL_COLOURS,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from medcontext.console import console
 from medcontext.data.folders import listed
+from medcontext.data.regions import MEAN
 from medcontext.errors import InputError, counted
 from medcontext.files import write_text
-from medcontext.inference.worth import MEAN
 from medcontext.reporting.choice import choose_cases
 from medcontext.reporting.expected_figures import by_structure
 from medcontext.reporting.expected_tables import ExpectedTable, expected_rows, offer
