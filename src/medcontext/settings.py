@@ -134,16 +134,16 @@ class MethodSettings:
         """Whether labelled crops lie where those lie that they are filled with, if no other scans take part."""
         return self.masking and self.fill == "labelled" and self.place == "same"
 
-    def told_with_scans(self) -> str:
-        """What becomes of scans without labels, in words.
+    def told_with_scans(self, mask: CubeMask | None = None) -> str:
+        """What becomes of scans without labels, in words; with a mask that was fitted, where it was.
 
         >>> MethodSettings(unlabelled=Unlabelled(view="whole", start=0)).told_with_scans()
         "unlabelled scans as they are, target the teacher's answer (hard) from 0.5, weight 0.5, from 0% of the steps on"
         """
-        rule, mask = self.unlabelled, self.mask.made().told()
+        rule, told = self.unlabelled, (mask or self.mask.made()).told()
         kinds = {
-            "filled": f"labelled and unlabelled scans filled into one another, {mask}",
-            "masked": f"unlabelled scans masked, {mask}",
+            "filled": f"labelled and unlabelled scans filled into one another, {told}",
+            "masked": f"unlabelled scans masked, {told}",
             "whole": "unlabelled scans as they are",
         }
         aim = f"the teacher's answer ({rule.target}) from {rule.threshold:g}"

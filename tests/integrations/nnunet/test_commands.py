@@ -90,7 +90,8 @@ def test_evaluate_and_report_take_it_as_it_lies(fold: Path, world: World, tmp_pa
     assert set(parts(scores).values()) == {"out of fold"}
     page = make_page(read_content([str(scores.folder)]), [])
     rows = {name: values[0] for name, values in page.methods["rows"]}
-    assert rows["method"].endswith(f"{TRAINER}; MedContext's method medcontext, tubes, ratio 0.4")
+    assert f"{TRAINER}; MedContext's method medcontext, tubes, ratio 0.4; labelled and unlabelled" in rows["method"]
+    assert "target the teacher's answer (hard) from 0.5" in rows["method"]
     assert rows["cases"].endswith("3 without labels")
 
 
