@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from medcontext.console import track
 from medcontext.errors import InputError, enough_memory
@@ -71,13 +71,13 @@ def without_main() -> Iterator[None]:
     What they are to do is importable from here, and needs nothing of that script.
     """
     main = sys.modules["__main__"]
-    kept = dict(vars(main))
+    kept: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
     vars(main).pop("__file__", None)
     main.__spec__ = None
     try:
         yield
     finally:
-        vars(main).update({name: kept[name] for name in ("__file__", "__spec__") if name in kept})
+        vars(main).update(kept)
 
 
 def processors() -> int:

@@ -85,12 +85,13 @@ def prepare_dataset(
         if name not in cases:
             raise unknown_name("case", name, cases)
     root = open_store(dataset, plan, cache)
-    folders = {name: prepared_folder(cases[name], root) for name in dict.fromkeys(names)}
-    todo = [cases[name] for name, folder in folders.items() if folder is None]
+    known = {name: prepared_folder(cases[name], root) for name in dict.fromkeys(names)}
+    folders = {name: folder for name, folder in known.items() if folder}
+    todo = [cases[name] for name in known if name not in folders]
     bare = replace(dataset, cases=(), unlabelled=())  # sent to the processes with every case
     work = partial(prepare_case, dataset=bare, plan=plan, root=root)
     folders |= {todo[index].name: folder for index, folder in in_processes(work, todo, workers, "preparing the cases")}
-    return Store(root, {name: folder for name, folder in folders.items() if folder})
+    return Store(root, folders)
 
 
 def open_store(dataset: Dataset, plan: Plan, cache: Path | None) -> Path:
@@ -158,12 +159,13 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> Path:
     Raises:
         InputError: if it cannot be used, or the disk is full.
     """
-    if there := prepared_folder(case, root):  # by another run, meanwhile
-        return there
     try:
         sources = describe_sources(list(case.files))  # before reading: a change meanwhile is seen the next time
     except OSError as error:
         raise InputError(f"Case '{case.name}': cannot read {error.filename}: {error.strerror}.") from None
+    folder = case_folder(root, case.name, sources)
+    if StoredCase(folder).is_current(sources):  # prepared by another run, meanwhile
+        return folder
     label: np.ndarray | None = None
     if case.label is None:
         image, affine = read_image(case, dataset.channels)
@@ -181,7 +183,6 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> Path:
         outside = int(whole.count_nonzero() - geometry.crop(whole).count_nonzero())
     empty = background(prepared, plan.normalization)
     digests = image_digest(image), "" if label is None else image_digest(label)
-    folder = case_folder(root, case.name, sources)
     write_case(folder, prepared, indices, geometry, empty, sources, *digests, lost, outside, case.name)
     return folder
 

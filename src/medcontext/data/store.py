@@ -53,8 +53,9 @@ class Store:
         if not root.is_dir():
             raise InputError(f"No prepared cases at {root}; prepare the data set first.")
         self.root = root
-        there = {path.parent.name: path.parent for path in root.glob("*/case.json")}
-        self.folders = there if folders is None else folders
+        if folders is None:
+            folders = {path.parent.name: path.parent for path in root.glob("*/case.json")}
+        self.folders = folders
 
     @property
     def names(self) -> tuple[str, ...]:

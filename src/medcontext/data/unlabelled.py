@@ -231,19 +231,19 @@ def prepare_unlabelled(
         none = "training cases with a label have the same images" if ready else "none that the run began with is there"
         why = shortened(damaged) or none
         raise InputError(f"No unlabelled scan is left of {', '.join(source.name for source in found)}: {why}.")
-    kept = [case for _, case in first]
-    shapes = shapes_by_digest(kept)
+    used = [case for _, case in first]
+    shapes = shapes_by_digest(used)
     validation, test, unread = compare_images(dataset, split, shapes, workers)
     return Scans(
         sources=tuple(source.name for source in found),
-        cases=tuple(kept),
+        cases=tuple(used),
         origins=tuple(origin for origin, _ in first),
         passed=tuple(source.passed for source in found if source.passed),
         damaged=tuple(damaged),
         labelled=tuple(case.name for _, case in ready if case.digest in known),
         doubled=tuple(doubled),
-        validated=tuple(case.name for case in kept if case.digest in validation),
-        tested=tuple(case.name for case in kept if case.digest in test),
+        validated=tuple(case.name for case in used if case.digest in validation),
+        tested=tuple(case.name for case in used if case.digest in test),
         unread=tuple(unread),
         unlike=tuple(unlike(_quantiles(first), [case.quantiles for case in training])),
     )

@@ -151,7 +151,7 @@ class MedContextMixin(Base):
         kind: Callable[..., Any]
         if scans is not None:
             self.unlabelled_scans = len(scans.identifiers)
-            self.told += f"; {self.settings.told_with_scans(self.learner.mask)}"
+            self.told = f"{described(self.settings)}; {self.settings.told_with_scans(self.learner.mask)}"
             others = {"scans": scans, "partners": self.learner.partners, "scan_transforms": scan_transforms(self)}
             kind = partial(PairedDataLoader, **others)
         elif self.settings.same_place:
