@@ -33,7 +33,8 @@ def collect(work: Work, arms: list[str], seeds: list[int]) -> Rows:
                 if not (place / "scores" / "summary.json").exists():
                     continue
                 report = set(work.study.parts(work.names, turn).report)
-                runs = [json.loads(path.read_text()) for path in sorted(place.glob("*/run.json"))]  # of retrain two
+                trained = work.trained(arm, turn, seed)
+                runs = [json.loads(path.read_text()) for path in sorted(trained.glob("*/run.json"))]  # of retrain two
                 steps = sum(facts["step"] for facts in runs)
                 with (place / "scores" / "metrics.csv").open(newline="") as file:
                     rows += [
@@ -142,6 +143,8 @@ def trained_with(work: Work, arms: list[str]) -> list[str]:
 def told(arm: str) -> str:
     if arm in PEERS:
         return PEERS[arm]
+    if of := ARMS[arm].one_piece_of:
+        return f"the trainings of {of}; `medcontext postprocess --by labels` before they predict"
     beside = " on top of all steps" if ARMS[arm].on_top else ", half of the cost"
     start = f", from a pretraining by {ARMS[arm].pretrain}{beside}" if ARMS[arm].pretrain else ""
     shares = {"development": "to choose settings on", "report": "that are reported"}

@@ -24,6 +24,8 @@ class Arm:
         pretrain: the objective by which half of the cost pretrains the encoder, on the images of all training cases;
             the other half starts from that.
         on_top: the pretraining costs nothing: as many steps follow it as an arm without it has.
+        one_piece_of: the arm whose trainings predict here once more, and of structures that are one piece in all of
+            their labels keep the largest component alone.
     """
 
     method: str = "none"
@@ -35,6 +37,7 @@ class Arm:
     all_labels: bool = False
     pretrain: str = ""
     on_top: bool = False
+    one_piece_of: str = ""
 
 
 def without_length(name: str) -> str:
@@ -155,6 +158,9 @@ ARMS = {
     },
 }
 
-
+ARMS |= {
+    f"{name}, one piece": replace(ARMS[name], one_piece_of=name)
+    for name in ("baseline", "medcontext", "labelled in labelled, no teacher")
+}
 PEERS = {f"nnunet {configuration}": f"stock nnU-Net v2, {configuration}" for configuration in ("2d", "3d_fullres")}
 """Trained by `benchmarks/nnunet_peer.py`, and shown here."""

@@ -70,6 +70,11 @@ class Work:
     def place(self, arm: str, turn: int, seed: int) -> Path:
         return self.folder / re.sub(r"[^a-z0-9]+", "_", arm) / f"{turn}-{seed}"
 
+    def trained(self, arm: str, turn: int, seed: int) -> Path:
+        """Where the trainings lie that predict for an arm."""
+        of = ARMS[arm].one_piece_of if arm in ARMS else ""
+        return self.place(of or arm, turn, seed)
+
     def settings(self, arm: Arm, turn: int, seed: int, **changes: Any) -> mc.Settings:
         """Of an arm's training, with the study's number of steps where the changes have no other."""
         parts = self.study.parts(self.names, turn)
@@ -172,9 +177,13 @@ class Work:
         """Train and predict."""
         arm, place = ARMS[name], self.place(name, turn, seed)
         self.check_same(place, plain(asdict(self.settings(arm, turn, seed))))
+        run = self.trained(name, turn, seed) / "run"
         if (place / "predicted").exists():
             return
-        if arm.retrain:
+        if arm.one_piece_of:
+            self.make(arm.one_piece_of, turn, seed)
+            self.call(mc.postprocess, run, self.data, by="labels")
+        elif arm.retrain:
             half = round(self.study.steps * arm.cost / 2)
             self.train(place / "first", self.settings(arm, turn, seed, steps=half))
             listed = self.relabelled(place / "first", place, turn)
@@ -182,13 +191,13 @@ class Work:
             chosen = [case["name"] for case in json.loads(listed.read_text())["cases"]]
             write_json(split, {"train": chosen, "validation": [], "test": []})
             again = self.settings(arm, turn, seed, steps=half, split=split, few_shot=len(chosen))
-            self.train(place / "run", again, listed)
+            self.train(run, again, listed)
         else:
             init = self.pretrain(arm.pretrain, turn, seed) if arm.pretrain else None
             scans = {"unlabelled": self.scans(arm, turn), "init": init}
-            self.train(place / "run", self.settings(arm, turn, seed, steps=self.steps(name)), **scans)
+            self.train(run, self.settings(arm, turn, seed, steps=self.steps(name)), **scans)
         parts = self.study.parts(self.names, turn)
-        self.predict(place / "run", place / "predictions", parts.development + parts.report)
+        self.predict(run, place / "predictions", parts.development + parts.report, bool(arm.one_piece_of))
         (place / "predicted").touch()
 
     def reported(self, name: str, seed: int) -> Path | None:
@@ -254,11 +263,12 @@ class Work:
             self.call(mc.train, data or self.data, run, settings, **start, cache=self.cache, resume=True)
             (run / "trained").touch()
 
-    def predict(self, run: Path, output: Path, names: list[str]) -> None:
+    def predict(self, run: Path, output: Path, names: list[str], postprocess: bool = False) -> None:
         """The named cases, by way of a list that has no other."""
-        listed = run.parent / f"{output.name}.json"
+        listed = output.with_suffix(".json")
         self.write_list(listed, dict.fromkeys(names))
-        self.call(mc.predict, run, listed, output, part="all", resume=True, device=self.accelerator)
+        how = {"part": "all", "postprocess": postprocess, "device": self.accelerator}
+        self.call(mc.predict, run, listed, output, resume=True, **how)
 
     def relabelled(self, run: Path, place: Path, turn: int) -> Path:
         """A list of the labelled cases and, with a network's predictions as their labels, the others."""

@@ -55,12 +55,16 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def digests(data: Path, names: str) -> dict[str, tuple[str, str]]:
+    """What a run notes of the cases that it reads."""
+    images = {name: Case(name, (data / f"images/{name}.nii.gz",)) for name in names}
+    return {name: (image_digest(read_image(case, ["MR"])[0]), "") for name, case in images.items()}
+
+
 @pytest.fixture
 def run(tmp_path: Path, data: Path) -> Run:
     made = level_run(tmp_path / "run", split=Split(("a",), ("b", "c"), ("d",)))
-    images = {name: Case(name, (data / f"images/{name}.nii.gz",)) for name in "abc"}
-    cases = {name: (image_digest(read_image(case, ["MR"])[0]), "") for name, case in images.items()}
-    made = replace(made, facts=replace(made.facts, cases=cases, data=str(data)))
+    made = replace(made, facts=replace(made.facts, cases=digests(data, "abc"), data=str(data)))
     made.write()
     return made
 
@@ -129,7 +133,7 @@ def test_it_is_not_applied_to_several_networks(run: Run, data: Path, tmp_path: P
 
 def test_what_cannot_decide_is_refused(run: Run, data: Path, tmp_path: Path) -> None:
     bare = level_run(tmp_path / "bare", split=Split(("a",), (), ("b",)))
-    with pytest.raises(InputError, match="has no validation cases, and nothing is chosen on others"):
+    with pytest.raises(InputError, match=r"has no validation cases, .* --by labels"):
         postprocess(bare, data)
     save(data / "images/c.nii.gz", scan(truth(2), spots=False))
     with pytest.raises(InputError, match=r"other scans than .* under the names c\."):
@@ -141,6 +145,48 @@ def test_what_cannot_decide_is_refused(run: Run, data: Path, tmp_path: Path) -> 
     (run.folder / "postprocessing.json").write_text('{"cases": []}')
     with pytest.raises(InputError, match=r"postprocessing\.json is damaged"):
         predict(run, data, tmp_path / "out")
+
+
+def test_what_is_one_piece_in_the_labels_stays_one_whatever_the_checkpoint(
+    run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = replace(run, split=Split(("a", "b"), (), ("c", "d")))
+    run.write()
+    assert main(["postprocess", f"--run={run.folder}", "--by=labels"]) == 0
+    assert "2 training labels" in capsys.readouterr().out
+    found = read_postprocessing(run.folder)
+    assert found is not None
+    assert found.cases == ("a", "b")
+    assert {name: choice.pieces for name, choice in found.structures.items()} == {"kidney": 0, "liver": 1, "spleen": 2}
+    assert found.steps == {"liver": "largest"}
+    assert not (run.folder / "postprocessing").exists(), "nothing is predicted"
+    save_networks(run, nearest_level(run), name="best")
+    for options in ({}, {"checkpoint": ["best"]}, {"weights": "teacher"}):
+        output = tmp_path / "-".join(["out", *options])
+        predict(run, data, output, **options)
+        np.testing.assert_array_equal(read(output / "d.nii.gz"), truth(3))
+    assert "is not applied" not in capsys.readouterr().out
+
+
+def test_labels_decide_over_all_folds_and_not_beside_options_of_predictions(
+    cross_validation: Path, run: Run, data: Path
+) -> None:
+    postprocess(cross_validation, data, by="labels")
+    found = read_postprocessing(cross_validation)
+    assert found is not None
+    assert (sorted(found.cases), set(found.steps)) == (list("abcd"), {"liver"})
+    with pytest.raises(InputError, match=r"labels decide, and nothing is predicted\. Leave out --checkpoint"):
+        postprocess(run, by="labels", weights="teacher")
+    (data / "labels/a.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"a\.nii\.gz"):
+        postprocess(run, by="labels")
+    assert read_postprocessing(run.folder) is None
+
+
+def test_another_scan_under_a_training_cases_name_is_refused(run: Run, data: Path) -> None:
+    save(data / "images/a.nii.gz", scan(truth(2), spots=False))
+    with pytest.raises(InputError, match="another scan under the name a than"):
+        postprocess(run, by="labels")
 
 
 def parts(sizes: list[float], right: list[float], whole: float, inner: list[float] | None = None) -> Parts:
@@ -197,7 +243,8 @@ def cross_validation(tmp_path: Path, data: Path) -> Path:
     for fold, (train, held_out) in enumerate((("ab", "cd"), ("cd", "ab"))):
         made = level_run(folder / f"fold{fold}/run", split=Split(tuple(train), tuple(held_out), ()))
         save_networks(made, nearest_level(made, scale=1.0 + 0.01 * fold))
-        made = replace(made, facts=replace(made.facts, data=str(data), step=made.settings.steps))
+        seen = digests(data, "abcd")
+        made = replace(made, facts=replace(made.facts, data=str(data), step=made.settings.steps, cases=seen))
         made.write()
         predict(made, [data / f"images/{name}.nii.gz" for name in held_out], tmp_path / f"held_out{fold}")
         record = json.loads((tmp_path / f"held_out{fold}/dataset.json").read_text())

@@ -10,9 +10,7 @@ import numpy as np
 
 from medcontext.console import track
 from medcontext.data.cases import Case, Dataset
-from medcontext.data.folders import listed
-from medcontext.data.label_map import LabelMap, follow_in_training
-from medcontext.data.labelled import mapped_labels, read_labelled
+from medcontext.data.labelled import read_labelled
 from medcontext.data.nifti import image_digest
 from medcontext.data.prepare import prepare_image
 from medcontext.errors import InputError
@@ -20,6 +18,7 @@ from medcontext.files import file_hash
 from medcontext.inference.beside import volumes
 from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.expected import LEAST, learn
+from medcontext.inference.known_cases import label_values, map_for, named_cases, read_known
 from medcontext.inference.parts import part_of
 from medcontext.inference.predict import processed
 from medcontext.inference.selection import check_channels
@@ -60,7 +59,8 @@ def find_groups(members: Sequence[Member], dataset: Dataset, on: Dataset | None)
         check_channels(on, members[0].run.plan.channels, on.root)
         return [Group(tuple(members), on, on.cases)]
     names = [[name for name in member.run.split.validation if name in member.run.facts.cases] for member in members]
-    return [Group((member,), dataset, _named(own, dataset)) for member, own in zip(members, names, strict=True) if own]
+    pairs = zip(members, names, strict=True)
+    return [Group((member,), dataset, named_cases(own, dataset)) for member, own in pairs if own]
 
 
 def know(runs: Sequence[Run], dataset: Dataset) -> Known:
@@ -70,21 +70,16 @@ def know(runs: Sequence[Run], dataset: Dataset) -> Known:
         InputError: if one is not in the data set, is damaged, or is another scan under its name.
     """
     run = runs[0]
-    names, label_map = list(dict.fromkeys(name for each in runs for name in each.facts.cases)), _map(dataset, run)
+    names, label_map = list(dict.fromkeys(name for each in runs for name in each.facts.cases)), map_for(dataset, run)
     quantiles, extents = [], []
     found: dict[str, list[float]] = {name: [] for name in run.structures}
-    for case in track(_named(names, dataset), "looking at the labelled scans"):
-        image, label, affine = read_labelled(case, dataset, label_map)
-        if part_of(case.name, image_digest(image), runs) == "unknown":
-            raise InputError(
-                f"{dataset.root} has another scan under the name {case.name} than {run.folder} was trained with. Give "
-                "the data set of the training: --data DATASET."
-            )
+    for case in track(named_cases(names, dataset), "looking at the labelled scans"):
+        image, label, affine = read_known(case, dataset, label_map, runs)
         noticed = Noticed()
         noticed.scan(*prepare_image(image, affine, run.plan))
         quantiles.append(tuple(map(tuple, noticed.quantiles.tolist())))
         extents.append(noticed.extent)
-        for name, ml in volumes(_values(label, run), affine, run.structures).items():
+        for name, ml in volumes(label, affine, run.structures).items():
             found[name].append(ml)
     return Known(tuple(quantiles), tuple(extents), {name: tuple(each) for name, each in found.items()})
 
@@ -159,7 +154,7 @@ def _observe_case(
 ) -> Iterator[Observed]:
     """A row for each structure that the networks find in a case; those that were kept of it, where it is the same."""
     run, noticed = members[0].run, Noticed()
-    image, truth, affine = read_labelled(case, dataset, _map(dataset, run))
+    image, truth, affine = read_labelled(case, dataset, map_for(dataset, run))
     if part_of(case.name, image_digest(image), [member.run for member in members]) == "training":
         raise InputError(
             f"{run.folder} was trained on the scan of case '{case.name}', which says nothing of new ones; give --on a "
@@ -171,47 +166,10 @@ def _observe_case(
         yield from same
         return
     classes, _ = segment(image, affine, members, noticed=noticed)
-    label = processed(_values(classes.numpy(), run), affine, run, steps)
+    label = processed(label_values(classes.numpy(), run), affine, run, steps)
     for name, values in run.structures.items():
-        own, true = np.isin(label, values), np.isin(_values(truth, run), values)
+        own, true = np.isin(label, values), np.isin(label_values(truth, run), values)
         signs, total = noticed.mean(name), int(own.sum()) + int(true.sum())
         if signs and total:
             dsc = 2 * int((own & true).sum()) / total
             yield Observed(case.name, case.owner, name, signs, dsc, digest=digest)
-
-
-def _named(names: Sequence[str], dataset: Dataset) -> tuple[Case, ...]:
-    """Labelled cases of a data set.
-
-    Raises:
-        InputError: if one is not there.
-    """
-    cases = {case.name: case for case in dataset.cases}
-    if missing := [name for name in names if name not in cases]:
-        raise InputError(f"{dataset.root} has no labelled case {listed(missing)}. Give the data set of the training.")
-    return tuple(cases[name] for name in names)
-
-
-def _map(dataset: Dataset, run: Run) -> LabelMap:
-    """How a data set's label values are to be read for a run.
-
-    Raises:
-        InputError: if they then mean something else than what the run segments.
-    """
-    label_map = follow_in_training(dataset.label_map, run.settings.prepare.label_map)
-    labels = mapped_labels(dataset, label_map)
-    if labels != run.plan.labels:
-        raise InputError(
-            f"{dataset.root} has the labels {_text(labels)}, and {run.folder} segments {_text(run.plan.labels)}: names "
-            'and values must be the same. Describe the data set with these, by a "label_map" if its files have others.'
-        )
-    return label_map
-
-
-def _text(labels: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in labels.items())
-
-
-def _values(classes: np.ndarray, run: Run) -> np.ndarray:
-    """Class indices as label values."""
-    return np.array(run.plan.values, np.int32)[classes]

@@ -98,7 +98,7 @@ def decide(name: str, cases: Sequence[Parts]) -> Choice:
     sizes = [float(f"{share * float(np.median(volumes)):.3g}") for share in SHARES] if volumes else []
     before = {each: _mean(cases, each) for each in cases[0].truth}
     if np.isnan(before[name]):
-        return Choice("all", None, None, {})
+        return Choice("all")
     best: Keep | Literal["all"] = "all"
     dice, tried = before[name], {}
     steps: list[Keep] = ["largest"] if name == ALL else [*sizes, "largest"]
@@ -178,8 +178,8 @@ def validation_cases(run: Run) -> tuple[str, ...]:
     names = tuple(name for name in run.split.validation if name in run.facts.cases)
     if not names:
         raise InputError(
-            f"{run.folder} has no validation cases, and nothing is chosen on others. Train with some: a --split FILE "
-            'with "validation"; or do without post-processing.'
+            f"{run.folder} has no validation cases, on which it could be tried. Let the labels that it was trained on "
+            "say what is one piece: --by labels; or train with validation cases: a --split FILE with 'validation'."
         )
     return names
 

@@ -15,18 +15,47 @@ from rich.text import Text
 from medcontext.console import warn
 from medcontext.data.cases import Dataset
 from medcontext.data.folders import listed, shortened
+from medcontext.data.label_map import follow
 from medcontext.errors import InputError, counted
+from medcontext.evaluation.pairs import match
 from medcontext.evaluation.summary import OUT_OF_FOLD
 from medcontext.files import file_hash, kept_if_used, read_json
 from medcontext.inference.ensemble import load_members
 from medcontext.inference.origin import RECORD, check_same_origin, describe_origin
-from medcontext.inference.postprocess import validation_cases
+from medcontext.inference.postprocess import choose, validation_cases
 from medcontext.inference.predict import outputs, predict_cases, remove_leftovers
 from medcontext.run import PREDICTIONS, Run, Weights
 from medcontext.run.postprocessing import FOLDER, Postprocessing, step_text
 
 Predicted = tuple[dict[str, Path], Weights, tuple[str, ...]]
 """Predictions by case, whose weights they are, and the checksums of the networks."""
+
+
+def choose_by_validation(
+    folder: Path, runs: Sequence[Run], dataset: Dataset, checkpoint: str, weights: Weights, workers: int, **where: Any
+) -> Postprocessing:
+    """What helps on the validation cases of a run, or on what a cross-validation predicted out of fold.
+
+    Args:
+        folder: the run's, or the cross-validation's.
+        runs: itself, or the folds.
+        dataset: of the training.
+        checkpoint: of a run.
+        weights: of a run, the student's or the teacher's.
+        workers: processes that measure.
+        where: options of `load_members`, for a run.
+
+    Raises:
+        InputError: if there are no such cases, or they cannot be predicted or read.
+    """
+    if len(runs) == 1:
+        files, weights, networks = predict_validation(runs[0], dataset, checkpoint, weights, **where)
+    else:
+        files, weights, networks = out_of_fold(folder, runs)
+    pairs, _ = match(files, dataset)
+    label_map = follow(dataset.label_map, runs[0].settings.prepare.label_map)
+    choices = choose(pairs, runs[0].structures, runs[0].regions, label_map, workers)
+    return Postprocessing(tuple(files), weights, networks, choices)
 
 
 def predict_validation(run: Run, dataset: Dataset, checkpoint: str, weights: Weights, **options: Any) -> Predicted:
@@ -105,15 +134,16 @@ def out_of_fold(folder: Path, runs: Sequence[Run]) -> Predicted:
 
 
 def choices_table(found: Postprocessing) -> Table:
-    """What is kept of each structure, and what that does to its Dice."""
-    kind = "out-of-fold case" if len(found.networks) > 1 else "validation case"
+    """What is kept of each structure, and why: what that does to its Dice, or how many pieces labels have."""
+    labels = found.by == "labels"
+    kind = "training label" if labels else "out-of-fold case" if len(found.networks) > 1 else "validation case"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=counted(len(found.cases), kind))
     table.add_column("structure", overflow="fold")
     table.add_column("kept", overflow="fold")
-    for column in ("DSC before", "DSC after"):
+    for column in ("pieces at most",) if labels else ("DSC before", "DSC after"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, choice in found.structures.items():
         kept = step_text(found.steps[name]) if name in found.steps else "all"
         scores = ["-" if dice is None else f"{100 * dice:.2f}" for dice in (choice.dice_before, choice.dice_after)]
-        table.add_row(Text(name), kept, *scores)
+        table.add_row(Text(name), kept, *([str(choice.pieces)] if labels else scores))
     return table

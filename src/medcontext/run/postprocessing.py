@@ -1,14 +1,14 @@
-"""What is done to the predictions of a run, or of a cross-validation, as `medcontext postprocess` found it to help.
+"""What is done to the predictions of a run, or of a cross-validation, as `medcontext postprocess` found it out.
 
 ```
-RUN/postprocessing.json   for each structure what is kept of it, with the Dice before and after; for which networks, on
-                          which cases
-RUN/postprocessing        of a run, its network's predictions of these cases; a cross-validation has them already
+RUN/postprocessing.json   for each structure what is kept of it, and why: the Dice before and after, or its pieces in
+                          the labels of the training; for which networks, on which cases
+RUN/postprocessing        of a run, its network's predictions of validation cases; a cross-validation has them already
 ```
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,9 @@ from medcontext.errors import InputError
 from medcontext.files import read_json, write_json, writing
 
 FILE, FOLDER = "postprocessing.json", "postprocessing"
+
+By = Literal["validation", "labels"]
+"""What decides: predictions of cases that were not trained on, or the labels that were."""
 
 Keep = float | Literal["largest"]
 """Which components of a structure are kept: the largest, or those of at least so many ml."""
@@ -30,12 +33,14 @@ class Choice:
         dice_before: of the structure.
         dice_after: with this step.
         tried: the Dice with each step that was tried.
+        pieces: the most that a label has, where labels decided; 0 where none has the structure.
     """
 
     keep: float | str
-    dice_before: float | None
-    dice_after: float | None
-    tried: dict[str, float]
+    dice_before: float | None = None
+    dice_after: float | None = None
+    tried: dict[str, float] = field(default_factory=dict)
+    pieces: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,19 @@ class Postprocessing:
     """`postprocessing.json`.
 
     Args:
-        cases: the validation cases that decided; of a cross-validation all that it predicted.
-        weights: the student's or the teacher's.
-        networks: SHA-256 of the checkpoint, or of each fold's.
+        cases: those that decided: the validation cases, of a cross-validation all that it predicted, or those that were
+            trained on.
+        weights: the student's or the teacher's; empty where labels decided.
+        networks: SHA-256 of the checkpoint, or of each fold's; none where labels decided.
         structures: what was chosen for each.
+        by: what decided.
     """
 
     cases: tuple[str, ...]
     weights: str
     networks: tuple[str, ...]
     structures: dict[str, Choice]
+    by: By = "validation"
 
     @property
     def steps(self) -> dict[str, Keep]:
@@ -60,8 +68,8 @@ class Postprocessing:
         return chosen_steps(self.structures)
 
     def holds_for(self, networks: Sequence[str], weights: str) -> bool:
-        """Whether it was found for these, by their checksums, in whatever order."""
-        return sorted(networks) == sorted(self.networks) and weights == self.weights
+        """Whether it was found for these, by their checksums, in whatever order; what labels say holds for any."""
+        return self.by == "labels" or (sorted(networks) == sorted(self.networks) and weights == self.weights)
 
 
 def chosen_steps(choices: Mapping[str, Choice]) -> dict[str, Keep]:
@@ -104,7 +112,8 @@ def read_postprocessing(run: Path) -> Postprocessing | None:
     try:
         structures = {name: Choice(**choice) for name, choice in content["structures"].items()}
         networks = tuple(content["networks"] if "networks" in content else [content["sha256"]])  # the name before 0.2
-        found = Postprocessing(tuple(content["cases"]), content["weights"], networks, structures)
+        by = content.get("by", "validation")
+        found = Postprocessing(tuple(content["cases"]), content["weights"], networks, structures, by)
         _ = found.steps
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
