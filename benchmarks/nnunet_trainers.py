@@ -32,7 +32,7 @@ import torch
 sys.path.append(str(Path(__file__).parent))
 from nnunet_peer import PACKAGES, link
 from study_data import STUDIES
-from study_work import Work, alone
+from study_work import Work, alone, by_training, read_rows, restore
 
 import medcontext as mc
 from medcontext.data.formats import read_dataset
@@ -231,6 +231,11 @@ def run(place: Place, arm: str, stock: int) -> None:
 
 
 def report(options: argparse.Namespace, places: list[Place]) -> str:
+    alike = next(options.work.glob("scores-*/summary.json"), None)
+    for (arm, seed), rows in by_training(read_rows(options.earlier)).items():
+        place = next((place for place in places if place.seed == seed), None)
+        if place and arm in options.arms and not place.scores(arm).exists():
+            restore(rows, place.scores(arm), alike)
     models = {arm: [p.scores(arm) for p in places if (p.scores(arm) / "summary.json").exists()] for arm in ARMS}
     models = {arm: done for arm, done in models.items() if done}
     output = options.work / "comparison"
@@ -238,21 +243,20 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
         return "Nothing to compare yet."
     mc.compare(models, output, overwrite=True)
     costs = json.loads((options.work / "costs.json").read_text())
-    made = {
-        arm: [json.loads((p.results(arm) / "fold_0" / "made.json").read_text()) for p in places[: len(done)]]
-        for arm, done in models.items()
-    }
-    lines = [
-        f"| {arm} | {ARMS[arm]} | {each[0]['steps']} | {', '.join(str(round(one['minutes'])) for one in each)} |"
-        for arm, each in made.items()
-    ]
+    lines = []
+    for arm in models:
+        found = [file for p in places if (file := p.results(arm) / "fold_0" / "made.json").exists()]
+        made = [json.loads(file.read_text()) for file in found]
+        minutes = ", ".join(str(round(one["minutes"])) for one in made) or "made before"
+        lines.append(f"| {arm} | {ARMS[arm]} | {made[0]['steps'] if made else ''} | {minutes} |")
+    others = f"\n--earlier {' '.join(path.name for path in options.earlier)}" if options.earlier else ""
     shown = ", ".join(f"{key.replace(' 0', ' before').replace(' 1', ' after')} {value:.2f}"
                       for key, value in costs["costs"].items())  # fmt: skip
     versions = ", ".join(f"{name} {version(name)}" for name in ("medcontext", "torch", "nnunetv2"))
     return f"""# nnU-Net's trainer with MedContext, hippocampus MRI
 
 `python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds
-{" ".join(map(str, options.seeds))} --steps {options.steps}{" --bf16" * options.bf16}`
+{" ".join(map(str, options.seeds))} --steps {options.steps}{" --bf16" * options.bf16}{others}`
 
 5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES},
 {BATCH} crops in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of
@@ -274,6 +278,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="of the stock trainer")
     parser.add_argument("--bf16", action="store_true", help="training steps of all arms in bfloat16")
     parser.add_argument("--machine", default="cpu")
+    parser.add_argument("--earlier", nargs="+", type=Path, default=[], metavar="CSV", help="results of other arms")
     parser.add_argument("--report", action="store_true", help="write what is done to benchmarks/results/")
     options = parser.parse_args()
     if not PACKAGES.is_dir():

@@ -20,7 +20,7 @@ from typing import Any
 
 from study_arms import ARMS, PEERS
 from study_data import COMMON, DEVICES, STUDIES
-from study_work import Rows, Work
+from study_work import Rows, Work, read_rows
 
 
 def collect(work: Work, arms: list[str], seeds: list[int]) -> Rows:
@@ -77,14 +77,6 @@ def table(rows: Rows, arms: list[str], seeds: list[int], part: str) -> str:
             cells = [mine[0]["steps"], f"{minutes:.0f}", percent(average(mine)), *by_seed, *each]
             lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def read_rows(results: list[Path]) -> Rows:
-    rows: Rows = []
-    for path in results:
-        with path.open(newline="") as file:
-            rows += csv.DictReader(file)
-    return rows
 
 
 def report(options: argparse.Namespace, work: Work, rows: Rows, earlier: Rows) -> str:

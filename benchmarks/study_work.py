@@ -1,5 +1,6 @@
 """A study's folder: each arm is trained, predicted and evaluated once; what a step costs is measured."""
 
+import csv
 import fcntl
 import json
 import multiprocessing
@@ -218,20 +219,11 @@ class Work:
 
     def restored(self, earlier: Rows) -> dict[tuple[str, int], Path]:
         """Evaluations of the reported cases of arms and seeds, from the rows of an earlier result."""
-        groups: dict[tuple[str, int], dict[str, list[Score]]] = {}
-        for row in earlier:
-            if row["part"] == "report":
-                score = Score(**{each.name: READERS[each.type](row[each.name]) for each in fields(Score)})
-                groups.setdefault((row["arm"], int(row["seed"])), {}).setdefault(row["case"], []).append(score)
-        alike = next(self.folder.glob("*/reported-*/scores/summary.json"), None)  # of the same labels and protocol
-        if groups and alike is None:
-            sys.exit("Nothing is made here that earlier results could be compared with; leave --earlier out.")
+        alike = next(self.folder.glob("*/reported-*/scores/summary.json"), None)
         folders = {}
-        for (arm, seed), cases in groups.items():
-            folder = self.folder / "earlier" / f"{self.place(arm, 0, seed).parent.name}-{seed}"
-            folder.mkdir(parents=True, exist_ok=True)
-            Scores(folder, {**json.loads(alike.read_text()), **summarise(cases)}, make_rows(cases)).write()
-            folders[arm, seed] = folder
+        for (arm, seed), rows in by_training([row for row in earlier if row["part"] == "report"]).items():
+            folders[arm, seed] = self.folder / "earlier" / f"{self.place(arm, 0, seed).parent.name}-{seed}"
+            restore(rows, folders[arm, seed], alike)
         return folders
 
     def compared(self, arms: list[str], seeds: list[int], earlier: Rows) -> str:
@@ -295,6 +287,41 @@ class Work:
         described = {"name": dataset.name, "channels": dataset.channels, "labels": dataset.labels}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {**described, "cases": cases, "unlabelled": scans})
+
+
+def read_rows(results: list[Path]) -> Rows:
+    """Of earlier results, CSV files."""
+    rows: Rows = []
+    for path in results:
+        with path.open(newline="") as file:
+            rows += csv.DictReader(file)
+    return rows
+
+
+def by_training(rows: Rows) -> dict[tuple[str, int], Rows]:
+    """Rows of results by arm and seed."""
+    groups: dict[tuple[str, int], Rows] = {}
+    for row in rows:
+        groups.setdefault((row["arm"], int(row["seed"])), []).append(row)
+    return groups
+
+
+def restore(rows: Rows, folder: Path, alike: Path | None) -> None:
+    """Write an evaluation again, from its rows in an earlier result.
+
+    Args:
+        rows: of one training.
+        folder: where to.
+        alike: the summary of an evaluation of the same labels by the same protocol.
+    """
+    if alike is None:
+        sys.exit("Nothing is made here that earlier results could be compared with; leave --earlier out.")
+    cases: dict[str, list[Score]] = {}
+    for row in rows:
+        score = Score(**{each.name: READERS[each.type](row[each.name]) for each in fields(Score)})
+        cases.setdefault(row["case"], []).append(score)
+    folder.mkdir(parents=True, exist_ok=True)
+    Scores(folder, {**json.loads(alike.read_text()), **summarise(cases)}, make_rows(cases)).write()
 
 
 def alone(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
