@@ -89,7 +89,13 @@ def test_what_helps_on_the_validation_cases_is_applied_by_predict(
     assert sorted(path.name for path in (run.folder / "postprocessing").glob("*.nii.gz")) == ["b.nii.gz", "c.nii.gz"]
     predict(run, data, tmp_path / "out")
     np.testing.assert_array_equal(read(tmp_path / "out/d.nii.gz"), truth(3))
+    sentence = "Post-processing dropped components of liver in 1 case (0.003 ml in d); --postprocess false keeps them."
+    assert sentence in " ".join(capsys.readouterr().out.split())
+    predict(run, data, tmp_path / "out", part="all", resume=True)
+    taken = json.loads((tmp_path / "out/dataset.json").read_text())["dropped_ml"]
+    assert taken == {name: {"liver": 0.003} for name in "abcd"}
     predict(run, data, tmp_path / "plain", postprocess=False)
+    assert "dropped" not in capsys.readouterr().out.rpartition("predicted")[2]
     assert (read(tmp_path / "plain/d.nii.gz") == 200).sum() == (truth(3) == 200).sum() + 3
     said = json.loads((tmp_path / "out/dataset.json").read_text())["predicted_by"]
     assert said["postprocessing"].keys() == {"liver"}

@@ -89,7 +89,7 @@ def predict(
     from medcontext.inference.dicom_seg import as_dicom
     from medcontext.inference.ensemble import load_members
     from medcontext.inference.judge import most_needed, sort_expected
-    from medcontext.inference.origin import check_same_origin, describe_origin
+    from medcontext.inference.origin import check_same_origin, describe_origin, dropped_words
     from medcontext.inference.postprocess import applicable
     from medcontext.inference.predict import outputs, predict_cases, remove_leftovers
     from medcontext.inference.selection import find_cases
@@ -141,7 +141,7 @@ def predict(
         warn([f"The .dcm files in {output} hold the patients' data, as DICOM wants it; --anonymous leaves them out."])
     there = f", {len(cases) - done} there before" if len(cases) > done else ""
     console.print(f"{counted(done, 'case')} predicted{there}: {output}", soft_wrap=True)
-    for line in most_needed(output) if calibration else ():
+    for line in (*dropped_words(output), *(most_needed(output) if calibration else ())):
         console.print(line, soft_wrap=True)
     if anonymous:
         console.print(f"Which case is which: {key_file(output)}", soft_wrap=True)

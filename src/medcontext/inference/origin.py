@@ -6,12 +6,13 @@ from typing import Any
 
 import medcontext
 from medcontext.data.folders import listed
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.files import file_hash, read_json, write_json
 from medcontext.inference.ensemble import Member
 from medcontext.run import Weights
 
 RECORD = "dataset.json"
+PER_CASE = ("parts", "dropped_ml")  # its entries of single cases
 
 
 def describe_origin(members: Sequence[Member], weights: Weights, inputs: Sequence[Path]) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def check_same_origin(output: Path, origin: dict[str, Any]) -> None:
     if not (output / RECORD).is_file():
         raise InputError(f"{output} has files, but no {RECORD} of a prediction to go on with; choose another --output.")
     found = read_json(output / RECORD)
-    if isinstance(found, dict) and {key: found[key] for key in found if key != "parts"} == origin:
+    if isinstance(found, dict) and {key: found[key] for key in found if key not in PER_CASE} == origin:
         return
     before = found.get("predicted_by") if isinstance(found, dict) else None
     if not isinstance(before, dict):
@@ -80,8 +81,29 @@ def _short(value: Any) -> Any:
     return listed(value, 3) if isinstance(value, list) and all(isinstance(each, str) for each in value) else value
 
 
-def write_record(output: Path, origin: dict[str, Any], case: str, part: str) -> None:
-    """Write what `describe_origin` says, and which part a case had in the training; of those before it stays."""
+def write_record(output: Path, origin: dict[str, Any], case: str, part: str, dropped: dict[str, float]) -> None:
+    """Write what `describe_origin` says, and of a case which part it had in the training; of those before it stays.
+
+    Args:
+        output: the folder.
+        origin: what `describe_origin` said.
+        case: its name.
+        part: of the training.
+        dropped: what post-processing took from its structures, in ml.
+    """
     record = read_json(output / RECORD) if (output / RECORD).is_file() else dict(origin)
     record["parts"] = {**record.get("parts", {}), case: part}
+    if dropped:
+        record["dropped_ml"] = {**record.get("dropped_ml", {}), case: dropped}
     write_json(output / RECORD, record)
+
+
+def dropped_words(output: Path) -> list[str]:
+    """What post-processing took from the predictions in a folder: a sentence, or none."""
+    record = read_json(output / RECORD) if (output / RECORD).is_file() else {}
+    taken: dict[str, list[tuple[float, str]]] = {}
+    for case, volumes in record.get("dropped_ml", {}).items():
+        for name, ml in volumes.items():
+            taken.setdefault(name, []).append((ml, case))
+    each = [f"{name} in {counted(len(of), 'case')} ({max(of)[0]:.3g} ml in {max(of)[1]})" for name, of in taken.items()]
+    return [f"Post-processing dropped components of {', '.join(each)}; --postprocess false keeps them."] if each else []

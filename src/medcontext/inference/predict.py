@@ -79,8 +79,9 @@ def predict_case(
         except InputError as error:
             return str(error)
         part = part_of(case.name, image_digest(image), [member.run for member in members], tested)
-        write_record(output, origin, case.name, part)
-        label = processed(np.array(run.plan.values, np.int32)[classes.numpy()], affine, run, steps)
+        whole = np.array(run.plan.values, np.int32)[classes.numpy()]
+        label = processed(whole, affine, run, steps)
+        write_record(output, origin, case.name, part, dropped(whole, label, affine, run) if steps else {})
         if calibration and noticed:
             rows = judge(case.name, noticed, volumes(label, affine, run.structures), calibration)
             write_expected(output, [row for row in read_expected(output) if row.case != case.name] + rows)
@@ -108,6 +109,12 @@ def outputs(output: Path, case: Case, probabilities: bool, segments: Segments | 
 def processed(label: np.ndarray, affine: np.ndarray, run: Run, steps: Mapping[str, Keep]) -> np.ndarray:
     """A label (X, Y, Z) without the components that post-processing drops."""
     return apply_steps(label, steps, run.structures, run.regions, float(np.prod(voxel_sizes(affine))) / 1000)
+
+
+def dropped(whole: np.ndarray, label: np.ndarray, affine: np.ndarray, run: Run) -> dict[str, float]:
+    """What post-processing took from a label's (X, Y, Z) structures, in ml; without those that lost nothing."""
+    before, after = (volumes(each, affine, run.structures) for each in (whole, label))
+    return {name: float(f"{ml - after[name]:.4g}") for name, ml in before.items() if ml > after[name]}
 
 
 def write_case(case: Case, label: np.ndarray, scores: Tensor | None, affine: np.ndarray, output: Path) -> None:
