@@ -1,14 +1,16 @@
 """Does nnU-Net become better with MedContext at equal cost?
 
     make nnunet
-    python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds 0 1 --bf16
+    python benchmarks/nnunet_trainers.py hippocampus --data Task04_Hippocampus --work DIR --seeds 0 1 --bf16
+    python benchmarks/nnunet_trainers.py acdc --data ACDC --work DIR --seeds 0 1
 
-Hippocampus MRI: fold 0 of splits_final.json has 5 cases to train on and 60 to validate on, those that study.py reports;
-110 more lie without labels in imagesUn. Stock nnUNetTrainer, and MedContext's with these scans and on labels alone: the
+Fold 0 of splits_final.json has 5 cases to train on, and validates on those that study.py reports; those that it has
+without labels lie in imagesUn. Stock nnUNetTrainer, and MedContext's with these scans and on labels alone: the
 same plan, fold, loaders, augmentation, loss and optimizer; each makes as many steps as cost what stock's do, measured
 side by side. nnU-Net's own validation, mirrored too, predicts the cases; `medcontext evaluate` scores its folder. The
 plan is nnU-Net's own with an eighth of the features and 4 crops in a batch, which two processor cores can train for
-longer. A training goes on where it was killed.
+longer. Hearts are planned at half their resolution in the plane, as study.py has them, and in 32 bits: oneDNN's backward
+pass of flat kernels of few features crashes in bfloat16. A training goes on where it was killed.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 
@@ -38,9 +41,9 @@ import medcontext as mc
 from medcontext.data.formats import read_dataset
 from medcontext.files import write_json
 
-NAME = "Dataset001_Hippocampus"
+NAME = "Dataset001_Study"
 CONFIGURATION = "3d_fullres"
-FEATURES = [4, 8, 16, 32]
+FEATURES = [4, 8, 16, 32, 40, 40]
 BATCH = 4
 EPOCHS = 20
 PRIMUS = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs timm, and so torchvision
@@ -55,15 +58,40 @@ PROBE = 12  # steps of each trainer, by turns, by which a step's cost is measure
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What nnU-Net is told of a data set.
+
+    Args:
+        title: of the report.
+        patch_size: of the mask, as in all studies here.
+        thickness: that slices are given, in pixels, where headers have no voxel sizes; None leaves headers as they are.
+        spacing: that is planned for, slices first; None for nnU-Net's own.
+    """
+
+    title: str
+    patch_size: int
+    thickness: float | None = None
+    spacing: tuple[float, float, float] | None = None
+
+
+SETTINGS = {
+    "hippocampus": Setting("hippocampus MRI", 8),
+    "acdc": Setting("cardiac MRI", 16, 5.0, (5.0, 2.0, 2.0)),
+}
+
+
+@dataclass(frozen=True)
 class Place:
     """The folders of one study.
 
     Args:
+        study: its name.
         folder: of all.
         seed: whose results.
         bf16: whether training steps are computed in bfloat16, as nnU-Net computes them in half precision on a GPU.
     """
 
+    study: str
     folder: Path
     seed: int = 0
     bf16: bool = False
@@ -101,7 +129,7 @@ class Place:
         random.seed(self.seed)
         plans = json.loads((self.prepared / "nnUNetPlans.json").read_text()) | {"continue_training": False}
         dataset = json.loads((self.prepared / "dataset.json").read_text())
-        trainer = kind(arm)(plans, CONFIGURATION, 0, dataset, torch.device("cpu"))
+        trainer = kind(arm, SETTINGS[self.study].patch_size)(plans, CONFIGURATION, 0, dataset, torch.device("cpu"))
         trainer.num_epochs = EPOCHS
         trainer.num_iterations_per_epoch = round(steps / EPOCHS)
         trainer.num_val_iterations_per_epoch = 1
@@ -110,8 +138,8 @@ class Place:
         return trainer
 
 
-def kind(arm: str) -> type:
-    """The class of an arm's trainer; patches of 8 voxels, as in all studies of the hippocampus here."""
+def kind(arm: str, patch_size: int) -> type:
+    """The class of an arm's trainer."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     from medcontext.integrations.nnunet import MedContextMixin
@@ -125,27 +153,40 @@ def kind(arm: str) -> type:
         "medcontext, late": Unlabelled(start=LATE),
         "labels alone": Unlabelled(view="none"),
     }[arm]
-    method = MethodSettings(mask=MaskSettings(patch_size=8), unlabelled=scans)
+    method = MethodSettings(mask=MaskSettings(patch_size=patch_size), unlabelled=scans)
     return type(ARMS[arm], (MedContextMixin, nnUNetTrainer), {"method": method})
 
 
 def write_raw(work: Work, place: Place) -> None:
     """The labelled cases and, in imagesUn, the others' images; the folds."""
-    parts = work.study.parts(work.names, 0)
+    parts, thickness = work.study.parts(work.names, 0), SETTINGS[place.study].thickness
     dataset = read_dataset(work.data)
     for case in dataset.cases:
         labelled = case.name in (*parts.train, *parts.report)
         if labelled or case.name in parts.rest:
-            link(case.images[0], place.raw / ("imagesTr" if labelled else "imagesUn") / f"{case.name}_0000.nii.gz")
+            folder = place.raw / ("imagesTr" if labelled else "imagesUn")
+            put(case.images[0], folder / f"{case.name}_0000.nii.gz", thickness)
         if labelled:
-            link(case.label, place.raw / "labelsTr" / f"{case.name}.nii.gz")
+            put(case.label, place.raw / "labelsTr" / f"{case.name}.nii.gz", thickness)
     content = {
-        "channel_names": {"0": "MRI"}, "labels": dataset.labels, "file_ending": ".nii.gz",
+        "channel_names": dict(enumerate(dataset.channels)), "labels": dataset.labels, "file_ending": ".nii.gz",
         "numTraining": len(parts.train) + len(parts.report),
     }  # fmt: skip
     write_json(place.raw / "dataset.json", content)
     place.prepared.mkdir(parents=True, exist_ok=True)
     write_json(place.prepared / "splits_final.json", [{"train": parts.train, "val": parts.report}])
+
+
+def put(file: Path | None, place: Path, thickness: float | None) -> None:
+    """Link a file, or copy it with slices of another thickness."""
+    if thickness is None or file is None:
+        link(file, place)
+        return
+    image = nib.load(file)
+    affine = image.affine.copy()
+    affine[:3, 2] *= thickness
+    place.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), affine), place)
 
 
 def plan(place: Place) -> None:
@@ -157,7 +198,7 @@ def plan(place: Place) -> None:
     from medcontext.integrations.nnunet.scans import Place as Prepared
 
     extract_fingerprints([1], num_processes=1)
-    plan_experiments([1])
+    plan_experiments([1], overwrite_target_spacing=SETTINGS[place.study].spacing)
     file = place.prepared / "nnUNetPlans.json"
     plans = json.loads(file.read_text())
     configuration = plans["configurations"][CONFIGURATION]
@@ -253,14 +294,21 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
     shown = ", ".join(f"{key.replace(' 0', ' before').replace(' 1', ' after')} {value:.2f}"
                       for key, value in costs["costs"].items())  # fmt: skip
     versions = ", ".join(f"{name} {version(name)}" for name in ("medcontext", "torch", "nnunetv2"))
-    return f"""# nnU-Net's trainer with MedContext, hippocampus MRI
+    work = Work(STUDIES[options.study], options.data, options.work)
+    parts = work.study.parts(work.names, 0)
+    planned = json.loads((places[0].prepared / "nnUNetPlans.json").read_text())["configurations"][CONFIGURATION]
+    features = planned["architecture"]["arch_kwargs"]["features_per_stage"]
+    setting = SETTINGS[options.study]
+    told = f" at a spacing of {setting.spacing}, slices {setting.thickness:g} thick" if setting.thickness else ""
+    return f"""# nnU-Net's trainer with MedContext, {setting.title}
 
-`python benchmarks/nnunet_trainers.py --data Task04_Hippocampus --work DIR --seeds
+`python benchmarks/nnunet_trainers.py {options.study} --data DATA --work DIR --seeds
 {" ".join(map(str, options.seeds))} --steps {options.steps}{" --bf16" * options.bf16}{others}`
 
-5 labelled cases, 110 in imagesUn, 60 validated. Plan: nnU-Net's own for {CONFIGURATION}, features {FEATURES},
-{BATCH} crops in a batch; {EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of
-the others the same twice): {shown}. {versions}; {options.machine}.
+{len(parts.train)} labelled cases, {len(parts.rest)} in imagesUn, {len(parts.report)} validated. Plan: nnU-Net's own for
+{CONFIGURATION}{told}, patch {planned["patch_size"]}, features {features}, {BATCH} crops in a batch;
+{EPOCHS} epochs. A step in stock's, loading included, before and after scans join (of the others the same twice):
+{shown}. {versions}; {options.machine}.
 
 | arm | trainer | steps | minutes of each seed, beside other work |
 |---|---|---|---|
@@ -271,6 +319,7 @@ the others the same twice): {shown}. {versions}; {options.machine}.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=SETTINGS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -283,11 +332,11 @@ def main() -> None:
     options = parser.parse_args()
     if not PACKAGES.is_dir():
         sys.exit("nnU-Net is not there: make nnunet")
-    places = [Place(options.work.resolve(), seed, options.bf16) for seed in options.seeds]
+    places = [Place(options.study, options.work.resolve(), seed, options.bf16) for seed in options.seeds]
     if not options.report:
         first = places[0]
         if not (first.prepared / "nnUNetPlans_3d_fullres_unlabelled.json").exists():
-            write_raw(Work(STUDIES["hippocampus"], options.data, options.work), first)
+            write_raw(Work(STUDIES[options.study], options.data, options.work), first)
             alone(plan, first)
         if not (first.folder / "costs.json").exists():
             alone(measure, first)
@@ -298,7 +347,8 @@ def main() -> None:
     print(text)
     if not options.report:
         return
-    file = Path(__file__).parent / "results" / f"nnunet_trainers_{options.machine}_{date.today().isoformat()}"
+    named = f"nnunet_trainers_{options.study}_{options.machine}_{date.today().isoformat()}"
+    file = Path(__file__).parent / "results" / named
     file.with_suffix(".md").write_text(text)
     with file.with_suffix(".csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
