@@ -9,8 +9,8 @@ without labels lie in imagesUn. Stock nnUNetTrainer, and MedContext's with these
 same plan, fold, loaders, augmentation, loss and optimizer; each makes as many steps as cost what stock's do, measured
 side by side. nnU-Net's own validation, mirrored too, predicts the cases; `medcontext evaluate` scores its folder. The
 plan is nnU-Net's own with an eighth of the features and 4 crops in a batch, which two processor cores can train for
-longer. Hearts are planned at half their resolution in the plane, as study.py has them, and in 32 bits: oneDNN's backward
-pass of flat kernels of few features crashes in bfloat16. A training goes on where it was killed.
+longer. Hearts are planned at half their resolution in the plane, as study.py has them, and in 32 bits: oneDNN's
+backward pass of flat kernels of few features crashes in bfloat16. A training goes on where it was killed.
 """
 
 import argparse

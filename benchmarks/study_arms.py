@@ -25,7 +25,7 @@ class Arm:
             the other half starts from that.
         on_top: the pretraining costs nothing: as many steps follow it as an arm without it has.
         one_piece_of: the arm whose trainings predict here once more, and of structures that are one piece in all of
-            their labels keep the largest component alone.
+            their labels drop what lies far from the largest component.
     """
 
     method: str = "none"

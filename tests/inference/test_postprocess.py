@@ -18,7 +18,7 @@ from medcontext.inference.components import ALL, apply_steps
 from medcontext.inference.postprocess import Parts, decide
 from medcontext.reporting.trainings import methods_rows, read_training
 from medcontext.run import Run, read_run
-from medcontext.run.postprocessing import read_postprocessing
+from medcontext.run.postprocessing import Together, read_postprocessing
 from tests.inference.runs import level_run, nearest_level, read, save, save_networks
 
 LEVEL = {0: 0.0, 200: 100.0, 500: 200.0, 600: 300.0}
@@ -164,7 +164,7 @@ def test_what_is_one_piece_in_the_labels_stays_one_whatever_the_checkpoint(
     assert found is not None
     assert found.cases == ("a", "b")
     assert {name: choice.pieces for name, choice in found.structures.items()} == {"kidney": 0, "liver": 1, "spleen": 2}
-    assert found.steps == {"liver": "largest"}
+    assert found.steps == {"liver": Together(6.0)}, "1.2 times the longest side of any liver"
     assert not (run.folder / "postprocessing").exists(), "nothing is predicted"
     save_networks(run, nearest_level(run), name="best")
     for options in ({}, {"checkpoint": ["best"]}, {"weights": "teacher"}):
@@ -224,7 +224,7 @@ def test_what_is_dropped_of_a_region_becomes_what_lies_around() -> None:
     line = np.array([2, 1, 4, 4, 1, 2, 1, 2, 0, 2, 4, 0]).reshape(12, 1, 1)
 
     def after(**steps: str) -> list[int]:
-        return apply_steps(line, steps, regions, regions, 0.001).ravel().tolist()  # type: ignore[arg-type]
+        return apply_steps(line, steps, regions, regions, np.ones(3)).ravel().tolist()  # type: ignore[arg-type]
 
     assert after(WT="largest") == [2, 1, 4, 4, 1, 2, 1, 2, 0, 0, 0, 0]
     assert after(TC="largest") == [2, 1, 4, 4, 1, 2, 2, 2, 0, 2, 2, 0]
@@ -235,10 +235,19 @@ def test_what_is_dropped_of_a_region_becomes_what_lies_around() -> None:
 def test_components_touch_at_corners_and_are_measured_in_ml() -> None:
     label = np.zeros((6, 4, 4), np.int16)
     label[0, 0, 0] = label[1, 1, 1] = label[4, 3, 3] = 7
-    kept = apply_steps(label, {"s": 2.0}, {"s": (7,)}, {}, ml=1.0)
+    kept = apply_steps(label, {"s": 2.0}, {"s": (7,)}, {}, np.full(3, 10.0))
     assert kept[1, 1, 1] == kept[0, 0, 0] == 7
     assert kept[4, 3, 3] == 0
     assert label[4, 3, 3] == 7, "the label that was given stays as it is"
+
+
+def test_what_a_network_tears_apart_stays_and_what_lies_far_goes() -> None:
+    label = np.zeros((20, 8, 8), np.int16)
+    label[0:5, 3, 3], label[7:9, 3, 3], label[12:16, 3, 3], label[18, 3, 3] = 7, 7, 7, 7
+    left = apply_steps(label, {"s": Together(18.0)}, {"s": (7,)}, {}, np.array([2.0, 1.0, 1.0]))
+    assert np.flatnonzero(left[:, 3, 3]).tolist() == [0, 1, 2, 3, 4, 7, 8]
+    left = apply_steps(label, {"s": Together(1.0)}, {"s": (7,)}, {}, np.ones(3))
+    assert np.flatnonzero(left[:, 3, 3]).tolist() == [0, 1, 2, 3, 4], "the largest, however long"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Connected components of a structure: keeping the largest, or those of a certain size."""
+"""Connected components of a structure: keeping the largest, what lies near it, or those of a certain size."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 from medcontext.data.regions import Regions, written_values
 from medcontext.evaluation.metrics import Extent, common_box, locate
 from medcontext.evaluation.structures import Structures
-from medcontext.run.postprocessing import Keep
+from medcontext.run.postprocessing import BySize, Keep, Together
 
 TOUCHING = np.ones((3, 3, 3), bool)  # by faces, edges and corners, as nnU-Net has it
 ALL = "(all structures)"
@@ -41,7 +41,7 @@ def components(label: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, Ex
     return ndimage.label(np.isin(label[box], values), TOUCHING)[0], box
 
 
-def kept(sizes: np.ndarray, keep: Keep) -> np.ndarray:
+def kept(sizes: np.ndarray, keep: BySize) -> np.ndarray:
     """Which components are kept, booleans, by their sizes in ml; of equally large ones the first.
 
     >>> kept(np.array([0.1, 2.0, 2.0]), "largest").tolist(), kept(np.array([0.1, 2.0, 2.0]), 1.0).tolist()
@@ -52,8 +52,31 @@ def kept(sizes: np.ndarray, keep: Keep) -> np.ndarray:
     return sizes >= keep
 
 
+def together(parts: np.ndarray, mm: float, spacing: np.ndarray) -> np.ndarray:
+    """Which components are kept, booleans: the largest, and from there on each that leaves the box of all small enough.
+
+    Args:
+        parts: (X, Y, Z), numbered from 1.
+        mm: the longest side that the box of all may have.
+        spacing: (3,) mm.
+
+    >>> line = np.array([1, 1, 1, 0, 2, 2, 0, 0, 0, 0, 3]).reshape(11, 1, 1)
+    >>> together(line, 12.0, np.full(3, 2.0)).tolist(), together(line, 4.0, np.full(3, 2.0)).tolist()
+    ([True, True, False], [True, False, False])
+    """
+    ends = np.array([[[side.start, side.stop] for side in box] for box in ndimage.find_objects(parts)])  # (N, 3, 2)
+    first, *others = np.argsort(-np.bincount(parts.ravel())[1:], kind="stable")
+    low, high = ends[first, :, 0], ends[first, :, 1]
+    keep = np.arange(len(ends)) == first
+    for each in others:
+        lows, highs = np.minimum(low, ends[each, :, 0]), np.maximum(high, ends[each, :, 1])
+        if ((highs - lows) * spacing).max() <= mm:
+            keep[each], low, high = True, lows, highs
+    return keep
+
+
 def apply_steps(
-    label: np.ndarray, steps: Mapping[str, Keep], structures: Structures, regions: Regions, ml: float
+    label: np.ndarray, steps: Mapping[str, Keep], structures: Structures, regions: Regions, spacing: np.ndarray
 ) -> np.ndarray:
     """A label without the components that are not kept.
 
@@ -65,10 +88,10 @@ def apply_steps(
         steps: what is kept, by structure, or of all.
         structures: their label values; of regions, larger ones first.
         regions: the same, where the structures are overlapping regions; else empty.
-        ml: volume of a voxel.
+        spacing: (3,) mm.
 
     >>> line = np.array([1, 1, 0, 1, 0, 2]).reshape(6, 1, 1)
-    >>> apply_steps(line, {"liver": "largest"}, {"liver": (1,), "spleen": (2,)}, {}, 0.001).ravel().tolist()
+    >>> apply_steps(line, {"liver": "largest"}, {"liver": (1,), "spleen": (2,)}, {}, np.ones(3)).ravel().tolist()
     [1, 1, 0, 0, 0, 2]
     """
     for name, values in with_all(structures, regions).items():
@@ -76,9 +99,13 @@ def apply_steps(
         if found is None:
             continue
         parts, box = found
-        keep = np.append(True, kept(np.bincount(parts.ravel())[1:] * ml, steps[name]))  # the rest of the box stays
+        step, ml = steps[name], float(np.prod(spacing)) / 1000
+        if isinstance(step, Together):
+            keep = together(parts, step.mm, spacing)
+        else:
+            keep = kept(np.bincount(parts.ravel())[1:] * ml, step)
         label = label.copy()
-        label[box][~keep[parts]] = around(name, regions)
+        label[box][~np.append(True, keep)[parts]] = around(name, regions)  # the rest of the box stays
     return label
 
 

@@ -1,23 +1,38 @@
-"""Which structures are one piece in every label of a training: predictions keep the largest component of these alone.
+"""Which structures are one piece in every label of a training: of these, predictions keep nothing that lies far apart.
 
-The rule of nnU-Net's first version (Isensee et al. 2018, arXiv:1809.10486, "Postprocessing"). It looks at no
-prediction, and so needs no case beside those that were trained on.
+nnU-Net's first version kept the largest component alone (Isensee et al. 2018, arXiv:1809.10486, "Postprocessing"). Here
+those stay, too, that lie with it in a box as long as the structure is in the labels: networks tear thin structures
+apart. No prediction is looked at, and so no case is needed beside those that were trained on.
 """
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
+
+import numpy as np
 
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.label_map import LabelMap
+from medcontext.data.placement import voxel_sizes
 from medcontext.data.pool import in_processes
 from medcontext.inference.components import components
 from medcontext.inference.known_cases import map_for, named_cases, read_known
 from medcontext.run import Run
 from medcontext.run.postprocessing import Choice, Postprocessing
 
+MARGIN = 1.2
+"""Times the longest side of the structure in the labels: how far apart components may lie that are taken for one."""
+
+
+class Seen(NamedTuple):
+    """Of a structure in a label: its components, and the longest side of their box in mm."""
+
+    pieces: int
+    longest: float
+
 
 def choose_by_labels(runs: Sequence[Run], dataset: Dataset, workers: int = 1) -> Postprocessing:
-    """What is kept of each structure, or region: the largest component, or all where a label has several.
+    """What is kept of each structure, or region: the largest component and what lies near it, or all.
 
     Args:
         runs: a training, or the folds of a cross-validation; all of their training cases decide.
@@ -28,15 +43,29 @@ def choose_by_labels(runs: Sequence[Run], dataset: Dataset, workers: int = 1) ->
         InputError: if a case is not in the data set, is damaged, or is another scan under its name.
     """
     names = list(dict.fromkeys(name for run in runs for name in run.split.train if name in run.facts.cases))
-    work = partial(count_pieces, dataset=dataset, label_map=map_for(dataset, runs[0]), runs=runs)
-    counts = [found for _, found in in_processes(work, named_cases(names, dataset), workers, "looking at the labels")]
-    most = {name: max(count[name] for count in counts) for name in runs[0].structures}
-    choices = {name: Choice("largest" if pieces == 1 else "all", pieces=pieces) for name, pieces in most.items()}
+    work = partial(look, dataset=dataset, label_map=map_for(dataset, runs[0]), runs=runs)
+    seen = [found for _, found in in_processes(work, named_cases(names, dataset), workers, "looking at the labels")]
+    choices = {name: _choice([case[name] for case in seen]) for name in runs[0].structures}
     return Postprocessing(tuple(names), "", (), choices, by="labels")
 
 
-def count_pieces(case: Case, dataset: Dataset, label_map: LabelMap, runs: Sequence[Run]) -> dict[str, int]:
-    """The components of each structure in a case's label."""
-    label = read_known(case, dataset, label_map, runs).label
-    located = {name: components(label, values) for name, values in runs[0].structures.items()}
-    return {name: int(found[0].max()) if found else 0 for name, found in located.items()}
+def _choice(seen: Sequence[Seen]) -> Choice:
+    pieces, longest = max(each.pieces for each in seen), max(each.longest for each in seen)
+    if pieces != 1:
+        return Choice("all", pieces=pieces)
+    return Choice("together", pieces=1, within_mm=float(f"{MARGIN * longest:.3g}"))
+
+
+def look(case: Case, dataset: Dataset, label_map: LabelMap, runs: Sequence[Run]) -> dict[str, Seen]:
+    """What a case's label has of each structure."""
+    _, label, affine = read_known(case, dataset, label_map, runs)
+    found = {}
+    for name, values in runs[0].structures.items():
+        located = components(label, values)
+        if located is None:
+            found[name] = Seen(0, 0.0)
+            continue
+        parts, box = located
+        sides = np.array([side.stop - side.start for side in box]) * voxel_sizes(affine)
+        found[name] = Seen(int(parts.max()), float(sides.max()))
+    return found

@@ -21,7 +21,7 @@ from medcontext.evaluation.structures import Structures
 from medcontext.inference.components import ALL, apply_steps, components, kept, with_all
 from medcontext.inference.ensemble import Member
 from medcontext.run import Run, home
-from medcontext.run.postprocessing import FILE, Choice, Keep, chosen_steps, read_postprocessing, step_text
+from medcontext.run.postprocessing import FILE, BySize, Choice, Keep, chosen_steps, read_postprocessing, step_text
 
 SHARES = (0.01, 0.03, 0.1, 0.3)
 """Of the median volume that a structure has in the validation labels: the smallest sizes that are tried."""
@@ -44,7 +44,7 @@ class Parts(NamedTuple):
     right: dict[str, np.ndarray]
     truth: dict[str, float]
 
-    def dice(self, name: str, keep: Keep | None = None) -> float:
+    def dice(self, name: str, keep: BySize | None = None) -> float:
         """With what is kept of the components; NaN where neither label nor prediction has the structure.
 
         A false alarm that is dropped whole counts as 1, as it counts as 0 before.
@@ -99,9 +99,9 @@ def decide(name: str, cases: Sequence[Parts]) -> Choice:
     before = {each: _mean(cases, each) for each in cases[0].truth}
     if np.isnan(before[name]):
         return Choice("all")
-    best: Keep | Literal["all"] = "all"
+    best: BySize | Literal["all"] = "all"
     dice, tried = before[name], {}
-    steps: list[Keep] = ["largest"] if name == ALL else [*sizes, "largest"]
+    steps: list[BySize] = ["largest"] if name == ALL else [*sizes, "largest"]
     for keep in steps:
         after = {each: _mean(cases, each, keep) for each in before}
         tried[step_text(keep)] = after[name]
@@ -122,7 +122,7 @@ def measure(
     """The components of some structures in one case, after what was decided before."""
     truth, prediction = apply_map(read_label(pair.label)[0], label_map), read_label(pair.prediction)[0]
     ml = float(np.prod(pair.spacing)) / 1000
-    prediction = apply_steps(prediction, steps, structures, regions, ml)
+    prediction = apply_steps(prediction, steps, structures, regions, np.array(pair.spacing))
     found = {}
     for name in group:
         affected = [each for each, values in structures.items() if each == name or set(values) < set(structures[name])]
@@ -184,6 +184,6 @@ def validation_cases(run: Run) -> tuple[str, ...]:
     return names
 
 
-def _mean(cases: Sequence[Parts], name: str, keep: Keep | None = None) -> float:
+def _mean(cases: Sequence[Parts], name: str, keep: BySize | None = None) -> float:
     known = [dice for case in cases if not np.isnan(dice := case.dice(name, keep))]
     return float(np.mean(known)) if known else float("nan")

@@ -108,7 +108,7 @@ def outputs(output: Path, case: Case, probabilities: bool, segments: Segments | 
 
 def processed(label: np.ndarray, affine: np.ndarray, run: Run, steps: Mapping[str, Keep]) -> np.ndarray:
     """A label (X, Y, Z) without the components that post-processing drops."""
-    return apply_steps(label, steps, run.structures, run.regions, float(np.prod(voxel_sizes(affine))) / 1000)
+    return apply_steps(label, steps, run.structures, run.regions, voxel_sizes(affine))
 
 
 def dropped(whole: np.ndarray, label: np.ndarray, affine: np.ndarray, run: Run) -> dict[str, float]:

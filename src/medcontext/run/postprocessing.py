@@ -10,7 +10,7 @@ RUN/postprocessing        of a run, its network's predictions of validation case
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from medcontext.errors import InputError
 from medcontext.files import read_json, write_json, writing
@@ -20,8 +20,18 @@ FILE, FOLDER = "postprocessing.json", "postprocessing"
 By = Literal["validation", "labels"]
 """What decides: predictions of cases that were not trained on, or the labels that were."""
 
-Keep = float | Literal["largest"]
+
+BySize = float | Literal["largest"]
 """Which components of a structure are kept: the largest, or those of at least so many ml."""
+
+
+class Together(NamedTuple):
+    """The largest component of a structure is kept, and what lies with it in a box of at most so many mm a side."""
+
+    mm: float
+
+
+Keep = BySize | Together
 
 
 @dataclass(frozen=True)
@@ -29,11 +39,12 @@ class Choice:
     """What was chosen for one structure; Dice are means over the validation cases, fractions.
 
     Args:
-        keep: `largest`, a volume in ml, or `all` where nothing helps.
+        keep: `largest`, `together`, a volume in ml, or `all` where nothing helps.
         dice_before: of the structure.
         dice_after: with this step.
         tried: the Dice with each step that was tried.
         pieces: the most that a label has, where labels decided; 0 where none has the structure.
+        within_mm: of what is kept together.
     """
 
     keep: float | str
@@ -41,6 +52,16 @@ class Choice:
     dice_after: float | None = None
     tried: dict[str, float] = field(default_factory=dict)
     pieces: int | None = None
+    within_mm: float | None = None
+
+    @property
+    def step(self) -> Keep | None:
+        """What is to be done; None for nothing."""
+        if self.keep == "together" and self.within_mm is not None:
+            return Together(self.within_mm)
+        if self.keep == "largest":
+            return "largest"
+        return None if self.keep == "all" else float(self.keep)
 
 
 @dataclass(frozen=True)
@@ -78,15 +99,16 @@ def chosen_steps(choices: Mapping[str, Choice]) -> dict[str, Keep]:
     >>> chosen_steps({"liver": Choice(0.5, 0.9, 0.91, {}), "spleen": Choice("all", 0.9, 0.9, {})})
     {'liver': 0.5}
     """
-    kept = {name: choice.keep for name, choice in choices.items() if choice.keep != "all"}
-    return {name: "largest" if keep == "largest" else float(keep) for name, keep in kept.items()}
+    return {name: step for name, choice in choices.items() if (step := choice.step) is not None}
 
 
 def step_text(keep: Keep) -> str:
     """
-    >>> step_text("largest"), step_text(0.25)
-    ('largest component', 'components of at least 0.25 ml')
+    >>> step_text("largest"), step_text(0.25), step_text(Together(120.0))
+    ('largest component', 'components of at least 0.25 ml', 'largest component, and what lies with it within 120 mm')
     """
+    if isinstance(keep, Together):
+        return f"largest component, and what lies with it within {keep.mm:g} mm"
     return "largest component" if keep == "largest" else f"components of at least {keep:g} ml"
 
 
