@@ -47,7 +47,7 @@ def desk(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 def test_the_readmes_way_in_a_shell(desk: Path) -> None:
     found = commands("README.md", "The same in a shell", "Or in your own loop")
-    assert [words[0] for words in found] == ["check", "train", "predict", "evaluate"]
+    assert [words[0] for words in found] == ["check", "train", "postprocess", "predict", "evaluate"]
     for words in found:
         small = [*SMALL, "--few_shot=2"] if words[0] == "train" else []
         assert main([*words, *small]) == 0, words
