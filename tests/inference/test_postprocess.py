@@ -164,7 +164,7 @@ def test_what_is_one_piece_in_the_labels_stays_one_whatever_the_checkpoint(
     assert found is not None
     assert found.cases == ("a", "b")
     assert {name: choice.pieces for name, choice in found.structures.items()} == {"kidney": 0, "liver": 1, "spleen": 2}
-    assert found.steps == {"liver": Together(6.0)}, "1.2 times the longest side of any liver"
+    assert found.steps == {"liver": Together(5.0)}, "the longest side of any liver"
     assert not (run.folder / "postprocessing").exists(), "nothing is predicted"
     save_networks(run, nearest_level(run), name="best")
     for options in ({}, {"checkpoint": ["best"]}, {"weights": "teacher"}):

@@ -31,8 +31,8 @@ def postprocess(
     are. Test cases are not looked at. Interrupted, it goes on when called again: what was predicted stays.
 
     By labels, where few labelled scans leave none to validate on: of each structure that is one piece in every label
-    that was trained on, `predict` keeps the largest component, and those that lie with it in a box no longer than 1.2
-    times the longest structure in these labels; whatever the checkpoint.
+    that was trained on, `predict` keeps the largest component, and those that lie with it in a box no longer than the
+    structure is in any of these labels; whatever the checkpoint.
 
     Args:
         run: folder of a training run, or of a cross-validation

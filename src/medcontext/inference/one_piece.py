@@ -20,9 +20,6 @@ from medcontext.inference.known_cases import map_for, named_cases, read_known
 from medcontext.run import Run
 from medcontext.run.postprocessing import Choice, Postprocessing
 
-MARGIN = 1.2
-"""Times the longest side of the structure in the labels: how far apart components may lie that are taken for one."""
-
 
 class Seen(NamedTuple):
     """Of a structure in a label: its components, and the longest side of their box in mm."""
@@ -53,7 +50,7 @@ def _choice(seen: Sequence[Seen]) -> Choice:
     pieces, longest = max(each.pieces for each in seen), max(each.longest for each in seen)
     if pieces != 1:
         return Choice("all", pieces=pieces)
-    return Choice("together", pieces=1, within_mm=float(f"{MARGIN * longest:.3g}"))
+    return Choice("together", pieces=1, within_mm=longest)
 
 
 def look(case: Case, dataset: Dataset, label_map: LabelMap, runs: Sequence[Run]) -> dict[str, Seen]:
