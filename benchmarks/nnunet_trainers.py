@@ -120,6 +120,13 @@ class Place:
     def scores(self, arm: str) -> Path:
         return self.folder / f"scores-{arm.replace(', ', '_').replace(' ', '_')}-{self.seed}"
 
+    def earlier(self, arm: str) -> Path:
+        """Scores of an earlier result, where there are none of this folder."""
+        return self.folder / "earlier" / self.scores(arm).name
+
+    def scored(self, arm: str) -> Path | None:
+        return next((path for path in (self.scores(arm), self.earlier(arm)) if (path / "summary.json").exists()), None)
+
     def trainer(self, arm: str, steps: int) -> Any:
         """Of an arm, with so many steps, its augmentation in this process."""
         self.surroundings()
@@ -275,10 +282,9 @@ def report(options: argparse.Namespace, places: list[Place]) -> str:
     alike = next(options.work.glob("scores-*/summary.json"), None)
     for (arm, seed), rows in by_training(read_rows(options.earlier)).items():
         place = next((place for place in places if place.seed == seed), None)
-        if place and arm in options.arms and not place.scores(arm).exists():
-            restore(rows, place.scores(arm), alike)
-    models = {arm: [p.scores(arm) for p in places if (p.scores(arm) / "summary.json").exists()] for arm in ARMS}
-    models = {arm: done for arm, done in models.items() if done}
+        if place and not place.scores(arm).exists():
+            restore(rows, place.earlier(arm), alike)
+    models = {arm: done for arm in ARMS if (done := [found for place in places if (found := place.scored(arm))])}
     output = options.work / "comparison"
     if len(models) < 2:
         return "Nothing to compare yet."
@@ -353,9 +359,8 @@ def main() -> None:
     with file.with_suffix(".csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         for number, (place, arm) in enumerate((place, arm) for place in places for arm in ARMS):
-            scored = place.scores(arm) / "metrics.csv"
-            if scored.is_file():
-                head, *rows = csv.reader(scored.open(newline=""))
+            if scored := place.scored(arm):
+                head, *rows = csv.reader((scored / "metrics.csv").open(newline=""))
                 writer.writerows([["arm", "seed", *head]] * (number == 0) + [[arm, place.seed, *row] for row in rows])
 
 

@@ -164,7 +164,7 @@ def test_what_is_one_piece_in_the_labels_stays_one_whatever_the_checkpoint(
     assert found is not None
     assert found.cases == ("a", "b")
     assert {name: choice.pieces for name, choice in found.structures.items()} == {"kidney": 0, "liver": 1, "spleen": 2}
-    assert found.steps == {"liver": Together(5.0)}, "the longest side of any liver"
+    assert found.steps == {"liver": Together(4.0)}, "the longest side of any liver, from voxel to voxel"
     assert not (run.folder / "postprocessing").exists(), "nothing is predicted"
     save_networks(run, nearest_level(run), name="best")
     for options in ({}, {"checkpoint": ["best"]}, {"weights": "teacher"}):
@@ -181,7 +181,7 @@ def test_labels_decide_over_all_folds_and_not_beside_options_of_predictions(
     found = read_postprocessing(cross_validation)
     assert found is not None
     assert (sorted(found.cases), set(found.steps)) == (list("abcd"), {"liver"})
-    with pytest.raises(InputError, match=r"labels decide, and nothing is predicted\. Leave out --checkpoint"):
+    with pytest.raises(InputError, match=r"Labels decide, and nothing is predicted\. Leave out --checkpoint"):
         postprocess(run, by="labels", weights="teacher")
     (data / "labels/a.nii.gz").unlink()
     with pytest.raises(InputError, match=r"a\.nii\.gz"):
@@ -189,10 +189,67 @@ def test_labels_decide_over_all_folds_and_not_beside_options_of_predictions(
     assert read_postprocessing(run.folder) is None
 
 
-def test_another_scan_under_a_training_cases_name_is_refused(run: Run, data: Path) -> None:
+def test_another_scan_or_label_under_a_training_cases_name_is_refused(run: Run, data: Path) -> None:
+    (image, _), ranks = run.facts.cases["a"], np.searchsorted([0, 200, 500, 600], truth(0)).astype(np.uint8)
+    run.facts.cases["a"] = (image, image_digest(np.asfortranarray(ranks)))
+    run.write()
+    postprocess(run, by="labels")
+    save(data / "labels/a.nii.gz", truth(1))
+    with pytest.raises(InputError, match="another label under the name a than"):
+        postprocess(run, by="labels")
     save(data / "images/a.nii.gz", scan(truth(2), spots=False))
     with pytest.raises(InputError, match="another scan under the name a than"):
         postprocess(run, by="labels")
+    empty = level_run(data / "empty", split=Split(("a",), (), ()))
+    with pytest.raises(InputError, match="notes no case that it was trained on"):
+        postprocess(empty, data, by="labels")
+
+
+def test_one_label_alone_does_not_say_that_a_structure_is_one_piece(run: Run, data: Path) -> None:
+    run = replace(run, split=Split(("a", "b"), (), ("c", "d")))
+    run.write()
+    save(data / "labels/b.nii.gz", np.where(truth(1) == 200, 0, truth(1)))
+    postprocess(run, by="labels")
+    found = read_postprocessing(run.folder)
+    assert found is not None
+    assert (found.steps, found.structures["liver"].labels) == ({}, 1)
+
+
+def test_networks_whose_labels_say_the_same_are_processed_together(
+    run: Run, data: Path, tmp_path: Path, capsys
+) -> None:
+    run = replace(run, split=Split(("a", "b"), (), ("c", "d")))
+    run.write()
+    save_networks(run, nearest_level(run))
+    other = level_run(tmp_path / "other", split=run.split)
+    other = replace(other, facts=run.facts)
+    other.write()
+    for each in (run, other):
+        postprocess(each, by="labels")
+    predict([run, other], data / "images/d.nii.gz", tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out/d.nii.gz"), truth(3))
+    content = json.loads((other.folder / "postprocessing.json").read_text())
+    content["structures"]["liver"]["within_mm"] = 100.0
+    (other.folder / "postprocessing.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    predict([run, other], data / "images/d.nii.gz", tmp_path / "differ")
+    assert "differ in what is one piece" in " ".join(capsys.readouterr().out.split())
+    content["structures"]["liver"]["within_mm"] = []
+    (other.folder / "postprocessing.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"postprocessing\.json is damaged"):
+        predict([run, other], data / "images/d.nii.gz", tmp_path / "damaged")
+    with pytest.raises(InputError, match="by is one of validation, labels; got 'label'"):
+        postprocess(run, by="label")  # type: ignore[arg-type]
+
+
+def test_what_was_dropped_is_of_the_prediction_that_is_there(run: Run, data: Path, tmp_path: Path) -> None:
+    postprocess(run)
+    predict(run, data, tmp_path / "out")
+    assert "dropped_ml" in json.loads((tmp_path / "out/dataset.json").read_text())
+    (tmp_path / "out/d.nii.gz").unlink()
+    save(data / "images/d.nii.gz", scan(truth(3), spots=False))
+    predict(run, data, tmp_path / "out", resume=True, part="all")
+    assert "d" not in json.loads((tmp_path / "out/dataset.json").read_text())["dropped_ml"]
 
 
 def parts(sizes: list[float], right: list[float], whole: float, inner: list[float] | None = None) -> Parts:
@@ -244,7 +301,7 @@ def test_components_touch_at_corners_and_are_measured_in_ml() -> None:
 def test_what_a_network_tears_apart_stays_and_what_lies_far_goes() -> None:
     label = np.zeros((20, 8, 8), np.int16)
     label[0:5, 3, 3], label[7:9, 3, 3], label[12:16, 3, 3], label[18, 3, 3] = 7, 7, 7, 7
-    left = apply_steps(label, {"s": Together(18.0)}, {"s": (7,)}, {}, np.array([2.0, 1.0, 1.0]))
+    left = apply_steps(label, {"s": Together(16.0)}, {"s": (7,)}, {}, np.array([2.0 + 1e-6, 1.0, 1.0]))
     assert np.flatnonzero(left[:, 3, 3]).tolist() == [0, 1, 2, 3, 4, 7, 8]
     left = apply_steps(label, {"s": Together(1.0)}, {"s": (7,)}, {}, np.ones(3))
     assert np.flatnonzero(left[:, 3, 3]).tolist() == [0, 1, 2, 3, 4], "the largest, however long"

@@ -4,7 +4,7 @@ Its files are those of `medcontext.run.postprocessing`.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from medcontext.errors import InputError
 from medcontext.files import AnyPath
@@ -58,14 +58,16 @@ def postprocess(
     from medcontext.inference.one_piece import choose_by_labels
     from medcontext.inference.validated import choices_table, choose_by_validation
     from medcontext.run import read_runs
-    from medcontext.run.postprocessing import FILE, write_postprocessing
+    from medcontext.run.postprocessing import FILE, By, read_postprocessing, write_postprocessing
 
     runs, folder = read_runs(Path(run)), Path(run)
     dataset = read_dataset(Path(data if data is not None else runs[0].facts.data))
     plain = (checkpoint, weights, overlap, mirror) == ("last", "student", None, None)
+    if by not in get_args(By):
+        raise InputError(f"by is one of {', '.join(get_args(By))}; got {by!r}.")
     if not plain and (by == "labels" or len(runs) > 1):
         why = (
-            "labels decide, and nothing is predicted"
+            "Labels decide, and nothing is predicted"
             if by == "labels"
             else f"{folder} is a cross-validation, whose predictions are there already: of checkpoint last, by the "
             "student, with the training's windows"
@@ -76,7 +78,10 @@ def postprocess(
     else:
         where = {"device": device, "overlap": overlap, "mirror": mirror}
         found = choose_by_validation(folder, runs, dataset, checkpoint, weights, workers, **where)
+    before = read_postprocessing(folder)
     write_postprocessing(folder, found)
+    if before and before.by != found.by:
+        console.print(f"This replaces what {'validation cases' if by == 'labels' else 'labels'} had decided.")
     console.print(choices_table(found))
     console.print(f"Written: {folder / FILE}", soft_wrap=True)
     return folder / FILE

@@ -80,6 +80,7 @@ def pool(folds: Sequence[Fold], output: Path) -> None:
     """
     output.mkdir(exist_ok=True)
     parts: dict[str, str] = {}
+    dropped: dict[str, dict[str, float]] = {}
     networks = []
     for fold in folds:
         record = read_json(fold.folder / "predictions" / RECORD)
@@ -88,6 +89,7 @@ def pool(folds: Sequence[Fold], output: Path) -> None:
                 shutil.copyfile(fold.folder / "predictions" / f"{name}.nii.gz", temporary)
             own = record["parts"][name]
             parts[name] = own if own == "training" else OUT_OF_FOLD
+            dropped |= {key: volumes for key, volumes in record.get("dropped_ml", {}).items() if key == name}
         networks += [{**network, "cases": list(fold.held_out)} for network in record["predicted_by"]["networks"]]
     record["predicted_by"]["networks"] = networks
-    write_json(output / RECORD, {**record, "parts": parts})
+    write_json(output / RECORD, {**record, "parts": parts, **({"dropped_ml": dropped} if dropped else {})})

@@ -11,6 +11,7 @@ from medcontext.evaluation.structures import Structures
 from medcontext.run.postprocessing import BySize, Keep, Together
 
 TOUCHING = np.ones((3, 3, 3), bool)  # by faces, edges and corners, as nnU-Net has it
+ROUNDING = 1 + 1e-4  # of voxel sizes in headers, so that what is as long as a label is not longer
 ALL = "(all structures)"
 """Stands for a structure: whatever is not background, as nnU-Net looks at it first."""
 
@@ -57,11 +58,11 @@ def together(parts: np.ndarray, mm: float, spacing: np.ndarray) -> np.ndarray:
 
     Args:
         parts: (X, Y, Z), numbered from 1.
-        mm: the longest side that the box of all may have.
+        mm: the longest side that the box of all may have, as `longest_side` measures it.
         spacing: (3,) mm.
 
     >>> line = np.array([1, 1, 1, 0, 2, 2, 0, 0, 0, 0, 3]).reshape(11, 1, 1)
-    >>> together(line, 12.0, np.full(3, 2.0)).tolist(), together(line, 4.0, np.full(3, 2.0)).tolist()
+    >>> together(line, 10.0, np.full(3, 2.0)).tolist(), together(line, 4.0, np.full(3, 2.0)).tolist()
     ([True, True, False], [True, False, False])
     """
     ends = np.array([[[side.start, side.stop] for side in box] for box in ndimage.find_objects(parts)])  # (N, 3, 2)
@@ -70,9 +71,18 @@ def together(parts: np.ndarray, mm: float, spacing: np.ndarray) -> np.ndarray:
     keep = np.arange(len(ends)) == first
     for each in others:
         lows, highs = np.minimum(low, ends[each, :, 0]), np.maximum(high, ends[each, :, 1])
-        if ((highs - lows) * spacing).max() <= mm:
+        if longest_side(highs - lows, spacing) <= mm * ROUNDING:
             keep[each], low, high = True, lows, highs
     return keep
+
+
+def longest_side(voxels: Sequence[int] | np.ndarray, spacing: np.ndarray) -> float:
+    """Of a box of so many voxels (3,), the length of its longest side in mm, from the middle of one voxel to another's.
+
+    >>> longest_side([3, 5, 2], np.array([2.0, 1.0, 5.0]))
+    5.0
+    """
+    return float(((np.asarray(voxels) - 1) * spacing).max())
 
 
 def apply_steps(

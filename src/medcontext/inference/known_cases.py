@@ -46,13 +46,17 @@ def read_known(case: Case, dataset: Dataset, label_map: LabelMap, runs: Sequence
     """A case that one of the runs was trained or validated with; its label as values.
 
     Raises:
-        InputError: if it is damaged, or another scan under its name.
+        InputError: if it is damaged, or another scan or label under its name.
     """
     image, label, affine = read_labelled(case, dataset, label_map)
-    if part_of(case.name, image_digest(image), runs) == "unknown":
+    known = {run.facts.cases[case.name][1] for run in runs if case.name in run.facts.cases} - {""}  # once not noted
+    other = "scan" if part_of(case.name, image_digest(image), runs) == "unknown" else ""
+    if not other and known and image_digest(label) not in known:
+        other = "label"
+    if other:
         raise InputError(
-            f"{dataset.root} has another scan under the name {case.name} than {runs[0].folder} was trained with. Give "
-            "the data set of the training: --data DATASET."
+            f"{dataset.root} has another {other} under the name {case.name} than {runs[0].folder} was trained with. "
+            "Give the data set of the training: --data DATASET."
         )
     return Labelled(image, label_values(label, runs[0]), affine)
 

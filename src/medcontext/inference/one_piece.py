@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.label_map import LabelMap
 from medcontext.data.placement import voxel_sizes
 from medcontext.data.pool import in_processes
-from medcontext.inference.components import components
+from medcontext.errors import InputError
+from medcontext.inference.components import components, longest_side
 from medcontext.inference.known_cases import map_for, named_cases, read_known
 from medcontext.run import Run
 from medcontext.run.postprocessing import Choice, Postprocessing
+
+LEAST = 2
+"""Labels that must have a structure: what one alone has in one piece may be two in the next, as a tumour."""
 
 
 class Seen(NamedTuple):
@@ -37,9 +39,11 @@ def choose_by_labels(runs: Sequence[Run], dataset: Dataset, workers: int = 1) ->
         workers: processes, each with one case in memory.
 
     Raises:
-        InputError: if a case is not in the data set, is damaged, or is another scan under its name.
+        InputError: if a case is not in the data set, is damaged, or is another scan or label than was trained on.
     """
     names = list(dict.fromkeys(name for run in runs for name in run.split.train if name in run.facts.cases))
+    if not names:
+        raise InputError(f"{runs[0].folder} notes no case that it was trained on, whose label could be looked at.")
     work = partial(look, dataset=dataset, label_map=map_for(dataset, runs[0]), runs=runs)
     seen = [found for _, found in in_processes(work, named_cases(names, dataset), workers, "looking at the labels")]
     choices = {name: _choice([case[name] for case in seen]) for name in runs[0].structures}
@@ -47,10 +51,10 @@ def choose_by_labels(runs: Sequence[Run], dataset: Dataset, workers: int = 1) ->
 
 
 def _choice(seen: Sequence[Seen]) -> Choice:
-    pieces, longest = max(each.pieces for each in seen), max(each.longest for each in seen)
-    if pieces != 1:
-        return Choice("all", pieces=pieces)
-    return Choice("together", pieces=1, within_mm=longest)
+    pieces, labels = max(each.pieces for each in seen), sum(each.pieces > 0 for each in seen)
+    if pieces > 1 or labels < LEAST:
+        return Choice("all", pieces=pieces, labels=labels)
+    return Choice("together", pieces=pieces, labels=labels, within_mm=max(each.longest for each in seen))
 
 
 def look(case: Case, dataset: Dataset, label_map: LabelMap, runs: Sequence[Run]) -> dict[str, Seen]:
@@ -63,6 +67,6 @@ def look(case: Case, dataset: Dataset, label_map: LabelMap, runs: Sequence[Run])
             found[name] = Seen(0, 0.0)
             continue
         parts, box = located
-        sides = np.array([side.stop - side.start for side in box]) * voxel_sizes(affine)
-        found[name] = Seen(int(parts.max()), float(sides.max()))
+        sides = [side.stop - side.start for side in box]
+        found[name] = Seen(int(parts.max()), longest_side(sides, voxel_sizes(affine)))
     return found

@@ -93,8 +93,9 @@ def write_record(output: Path, origin: dict[str, Any], case: str, part: str, dro
     """
     record = read_json(output / RECORD) if (output / RECORD).is_file() else dict(origin)
     record["parts"] = {**record.get("parts", {}), case: part}
-    if dropped:
-        record["dropped_ml"] = {**record.get("dropped_ml", {}), case: dropped}
+    taken = {**record.pop("dropped_ml", {}), case: dropped}
+    if taken := {name: volumes for name, volumes in taken.items() if volumes}:
+        record["dropped_ml"] = taken
     write_json(output / RECORD, record)
 
 

@@ -155,7 +155,12 @@ def applicable(members: Sequence[Member], weights: str, hashes: Sequence[str]) -
     runs = [member.run for member in members]
     folder = home(runs)
     if folder is None:
-        others = [run.folder for run in runs if (found := read_postprocessing(run.folder)) and found.steps]
+        each = [read_postprocessing(run.folder) for run in runs]
+        if len(said := [one for one in each if one and one.by == "labels"]) == len(runs):
+            if all(one.steps == said[0].steps for one in said):
+                return said[0].steps, ""
+            return {}, "no post-processing is applied: the labels of these networks differ in what is one piece."
+        others = [run.folder for run, one in zip(runs, each, strict=True) if one and one.steps]
         where = f"the post-processing of {listed([str(folder) for folder in others])} is not applied"
         return {}, f"{where}: it was found for one network, not for several." if others else ""
     found = read_postprocessing(folder)

@@ -140,10 +140,10 @@ def choices_table(found: Postprocessing) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=counted(len(found.cases), kind))
     table.add_column("structure", overflow="fold")
     table.add_column("kept", overflow="fold")
-    for column in ("pieces at most",) if labels else ("DSC before", "DSC after"):
+    for column in ("in labels", "pieces at most") if labels else ("DSC before", "DSC after"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, choice in found.structures.items():
         kept = step_text(found.steps[name]) if name in found.steps else "all"
         scores = ["-" if dice is None else f"{100 * dice:.2f}" for dice in (choice.dice_before, choice.dice_after)]
-        table.add_row(Text(name), kept, *([str(choice.pieces)] if labels else scores))
+        table.add_row(Text(name), kept, *([str(choice.labels), str(choice.pieces)] if labels else scores))
     return table

@@ -10,7 +10,7 @@ RUN/postprocessing        of a run, its network's predictions of validation case
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from medcontext.errors import InputError
 from medcontext.files import read_json, write_json, writing
@@ -44,6 +44,7 @@ class Choice:
         dice_after: with this step.
         tried: the Dice with each step that was tried.
         pieces: the most that a label has, where labels decided; 0 where none has the structure.
+        labels: that have it.
         within_mm: of what is kept together.
     """
 
@@ -52,13 +53,14 @@ class Choice:
     dice_after: float | None = None
     tried: dict[str, float] = field(default_factory=dict)
     pieces: int | None = None
+    labels: int | None = None
     within_mm: float | None = None
 
     @property
     def step(self) -> Keep | None:
         """What is to be done; None for nothing."""
         if self.keep == "together" and self.within_mm is not None:
-            return Together(self.within_mm)
+            return Together(float(self.within_mm))
         if self.keep == "largest":
             return "largest"
         return None if self.keep == "all" else float(self.keep)
@@ -82,6 +84,10 @@ class Postprocessing:
     networks: tuple[str, ...]
     structures: dict[str, Choice]
     by: By = "validation"
+
+    def __post_init__(self) -> None:
+        if self.by not in get_args(By):
+            raise ValueError(f"by is one of {', '.join(get_args(By))}; got {self.by!r}")
 
     @property
     def steps(self) -> dict[str, Keep]:
