@@ -238,6 +238,8 @@ def test_networks_whose_labels_say_the_same_are_processed_together(
     (other.folder / "postprocessing.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"postprocessing\.json is damaged"):
         predict([run, other], data / "images/d.nii.gz", tmp_path / "damaged")
+    postprocess(other, by="labels")
+    assert read_postprocessing(other.folder) == read_postprocessing(run.folder), "a damaged file is replaced"
     with pytest.raises(InputError, match="by is one of validation, labels; got 'label'"):
         postprocess(run, by="label")  # type: ignore[arg-type]
 

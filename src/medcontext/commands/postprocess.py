@@ -3,6 +3,7 @@
 Its files are those of `medcontext.run.postprocessing`.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -78,10 +79,10 @@ def postprocess(
     else:
         where = {"device": device, "overlap": overlap, "mirror": mirror}
         found = choose_by_validation(folder, runs, dataset, checkpoint, weights, workers, **where)
-    before = read_postprocessing(folder)
+    with suppress(InputError):  # a damaged file makes way
+        if (before := read_postprocessing(folder)) and before.by != by:
+            console.print(f"This replaces what {'validation cases' if by == 'labels' else 'labels'} had decided.")
     write_postprocessing(folder, found)
-    if before and before.by != found.by:
-        console.print(f"This replaces what {'validation cases' if by == 'labels' else 'labels'} had decided.")
     console.print(choices_table(found))
     console.print(f"Written: {folder / FILE}", soft_wrap=True)
     return folder / FILE
