@@ -1,6 +1,8 @@
 """Networks as files for other programs."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,18 @@ def test_where_nothing_can_be_written_nothing_is_exported(
     monkeypatch.setattr(TorchNetwork, "save", full)
     assert "No space left on device" in refused(capsys, str(run.folder), f"--torch={tmp_path / 'a.pt2'}")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_is_one_error(run: Run, tmp_path: Path) -> None:
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))"  # to a writer as a full disk
+    export = f"main(['export', {str(run.folder)!r}, '--torch=net.pt2'])"
+    call = f"{limit}; from medcontext.cli import main; sys.exit({export})"
+    done = subprocess.run([sys.executable, "-c", call], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Cannot write net." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 def test_a_cross_validation_is_refused_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

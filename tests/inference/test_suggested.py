@@ -15,7 +15,8 @@ from medcontext.data.splits import Split
 from medcontext.errors import InputError
 from medcontext.inference.suggested_table import PICTURE, TABLE
 from medcontext.run import Run
-from tests.inference.faint import faint_run, write_data
+from tests.inference.faint import faint_run, scan, write_data
+from tests.inference.runs import save
 
 
 @pytest.fixture
@@ -55,6 +56,15 @@ def test_scans_that_are_labelled_are_not_suggested(
     before = (tmp_path / "next/predictions/h.nii.gz").stat().st_mtime_ns
     assert suggest(run, data, tmp_path / "next", count=3) == [row["case"] for row in rows]
     assert (tmp_path / "next/predictions/h.nii.gz").stat().st_mtime_ns == before, "what is predicted stays"
+
+
+def test_scans_are_known_by_content_not_by_name(data: Path, tmp_path: Path) -> None:
+    run = faint_run(tmp_path / "run", data, Split(("a",), (), ()))
+    other = write_data(tmp_path / "other", "defg")
+    save(other / "images/g.nii.gz", scan(6)[0] + 1)
+    calibrate(run, on=other)
+    found = suggest(run, [data / "images" / f"{name}.nii.gz" for name in "defgh"], tmp_path / "next", count=2)
+    assert sorted(found) == ["g", "h"], "d, e and f were calibrated on, and g is another scan of that name"
 
 
 def test_of_files_alone_too(run: Run, data: Path, tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def test_boxes_of_one_size_that_rarely_meet_are_found_in_a_large_scan() -> None:
     assert views.first != views.second
 
 
+def test_boxes_that_cannot_overlap_so_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medcontext.pretraining.views.ROUNDS", 3)
+    settings = PCRLv2Settings(global_boxes=((96, 96, 64),), overlap=0.9999)
+    with pytest.raises(InputError, match=r"hardly ever overlap .* 0\.9999, in crops of \(512, 512, 300\)"):
+        draw_views((512, 512, 300), settings, torch.Generator().manual_seed(0))
+
+
 def test_a_box_is_cut_and_resized() -> None:
     image = torch.randn(2, 12, 10, 8)
     box = Box((2, 0, 3), (4, 6, 5))

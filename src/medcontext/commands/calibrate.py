@@ -46,7 +46,6 @@ def calibrate(
     """
     from medcontext.console import console, warn
     from medcontext.data.formats import read_dataset
-    from medcontext.files import file_hash
     from medcontext.inference.calibrate import calibration_of, find_groups, know, observe
     from medcontext.inference.ensemble import load_members
     from medcontext.inference.postprocess import applicable
@@ -59,7 +58,7 @@ def calibrate(
     other = None if on is None else read_dataset(Path(on))
     members = load_members(runs, [checkpoint], weights, device=device, overlap=overlap, mirror=mirror)
     groups = find_groups(members, dataset, other)
-    steps, remark = applicable(members, weights, [file_hash(member.checkpoint) for member in members])
+    steps, remark = applicable(members, weights, [member.hash for member in members])
     warn([remark] if remark else [])
     found = observe(groups, calibration_of(members, weights, know(runs, dataset), steps), folder, steps)
     write_calibration(folder / FILE, found)

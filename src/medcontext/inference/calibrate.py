@@ -14,7 +14,6 @@ from medcontext.data.labelled import read_labelled
 from medcontext.data.nifti import image_digest
 from medcontext.data.prepare import prepare_image
 from medcontext.errors import InputError
-from medcontext.files import file_hash
 from medcontext.inference.beside import volumes
 from medcontext.inference.ensemble import Member, segment
 from medcontext.inference.expected import LEAST, learn
@@ -114,7 +113,7 @@ def applicable_calibration(
 
 def calibration_of(members: Sequence[Member], weights: Weights, known: Known, steps: Mapping[str, Keep]) -> Calibration:
     """What is known of networks, whose predictions get these steps, before any case was looked at."""
-    hashes, window = tuple(file_hash(member.checkpoint) for member in members), members[0].window
+    hashes, window = tuple(member.hash for member in members), members[0].window
     done = {name: step_text(keep) for name, keep in steps.items()}
     return Calibration(weights, hashes, window.overlap, window.mirror, SIGNS, known, postprocessing=done)
 
@@ -155,12 +154,13 @@ def _observe_case(
     """A row for each structure that the networks find in a case; those that were kept of it, where it is the same."""
     run, noticed = members[0].run, Noticed()
     image, truth, affine = read_labelled(case, dataset, map_for(dataset, run))
-    if part_of(case.name, image_digest(image), [member.run for member in members]) == "training":
+    scan = image_digest(image)
+    if part_of(case.name, scan, [member.run for member in members]) == "training":
         raise InputError(
             f"{run.folder} was trained on the scan of case '{case.name}', which says nothing of new ones; give --on a "
             "data set without it."
         )
-    digest = sha256("".join(map(image_digest, (image, truth, affine))).encode()).hexdigest()[:16]
+    digest = sha256("".join([scan, image_digest(truth), image_digest(affine)]).encode()).hexdigest()[:16]
     same = [row for row in kept if (row.case, row.patient, row.digest) == (case.name, case.owner, digest)]
     if same:
         yield from same
@@ -172,4 +172,4 @@ def _observe_case(
         signs, total = noticed.mean(name), int(own.sum()) + int(true.sum())
         if signs and total:
             dsc = 2 * int((own & true).sum()) / total
-            yield Observed(case.name, case.owner, name, signs, dsc, digest=digest)
+            yield Observed(case.name, case.owner, name, signs, dsc, digest=digest, scan=scan)

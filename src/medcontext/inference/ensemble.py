@@ -8,6 +8,7 @@ C: channels, K: classes; X, Y, Z: the file's axes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from medcontext.data.normalize import background
 from medcontext.data.prepare import prepare_image
 from medcontext.data.regions import classes_of
 from medcontext.errors import InputError, enough_memory
+from medcontext.files import file_hash
 from medcontext.inference.signs import Noticed
 from medcontext.inference.window import predict_volume
 from medcontext.run import Run, Weights, load_network
@@ -43,6 +45,11 @@ class Member:
     checkpoint: Path
     network: nn.Module
     window: WindowSettings
+
+    @cached_property
+    def hash(self) -> str:
+        """Of the checkpoint's content: training may go on under the same name."""
+        return file_hash(self.checkpoint)
 
 
 def load_members(

@@ -1,5 +1,6 @@
 """An exported network as a file of torch.export."""
 
+import io
 from pathlib import Path
 
 import torch
@@ -20,4 +21,6 @@ class TorchNetwork:
         return self.module(image)
 
     def save(self, path: Path, metadata: str) -> None:
-        torch.export.save(self.program, path, extra_files={KEY: metadata})
+        content = io.BytesIO()  # on a full disk torch's own writer ends the process
+        torch.export.save(self.program, content, extra_files={KEY: metadata})
+        path.write_bytes(content.getbuffer())

@@ -7,12 +7,14 @@ from typing import Any
 import medcontext
 from medcontext.data.folders import listed
 from medcontext.errors import InputError, counted
-from medcontext.files import file_hash, read_json, write_json
+from medcontext.files import read_json, write_json
 from medcontext.inference.ensemble import Member
 from medcontext.run import Weights
 
 RECORD = "dataset.json"
 PER_CASE = ("parts", "dropped_ml")  # its entries of single cases
+WITHOUT = {"postprocessing": "--postprocess false", "calibrated_on": "--expected false"}
+"""Of what a run may have been given since a prediction began, the option that goes on without it."""
 
 
 def describe_origin(members: Sequence[Member], weights: Weights, inputs: Sequence[Path]) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def describe_origin(members: Sequence[Member], weights: Weights, inputs: Sequenc
             "networks": [
                 {
                     "checkpoint": str(member.checkpoint.resolve()),
-                    "sha256": file_hash(member.checkpoint),
+                    "sha256": member.hash,
                     "overlap": member.window.overlap,
                     "mirror": member.window.mirror,
                 }
@@ -67,9 +69,11 @@ def check_same_origin(output: Path, origin: dict[str, Any]) -> None:
     now = origin["predicted_by"]
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     changes = [f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in keys]
+    new = [option for key, option in WITHOUT.items() if key in now and key not in before]
+    without = f" ({' '.join(new)}, as it began)" if new else ""
     raise InputError(
         f"{output} holds other predictions: {'; '.join(changes) or 'other labels'}. Resume with the same input, "
-        "networks and options, or choose another --output."
+        f"networks and options{without}, or choose another --output."
     )
 
 

@@ -1,6 +1,7 @@
 """Suggestions from what `predict` wrote, and the files of `medcontext.commands.suggest`."""
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 
 from medcontext.console import track
 from medcontext.data.cases import Case
-from medcontext.data.nifti import read_image, read_label
+from medcontext.data.nifti import image_digest, read_image, read_label
 from medcontext.data.prepare import prepare_image
 from medcontext.data.regions import MEAN
 from medcontext.errors import InputError, counted
@@ -78,17 +79,19 @@ def choose(
     runs = read_runs(run)
     calibration = read_calibration(run / FILE)
     assert calibration  # `predict` has used it
-    parts, used = read_json(predictions / RECORD)["parts"], {row.case for row in calibration.observed}
-    cases = find_cases(inputs, runs, "all", image, series).cases
-    todo = [case for case in cases if parts[case.name] not in ("training", "validation") and case.name not in used]
+    parts, cases = read_json(predictions / RECORD)["parts"], find_cases(inputs, runs, "all", image, series).cases
+    new = [case for case in cases if parts[case.name] not in ("training", "validation")]
+    labels = {case.name: predictions / f"{case.name}.nii.gz" for case in new}
+    looks = [_describe(case, labels[case.name], runs[0]) for case in track(new, "looking at the scans")]
+    used = {row.scan or row.case for row in calibration.observed}  # older ones have no more than the name
+    left = [not {scan, case.name} & used for case, (scan, _) in zip(new, looks, strict=True)]
+    todo, seen = list(compress(new, left)), [description for _, description in compress(looks, left)]
     if len(todo) < count:
         raise InputError(
             f"--count {count}, but there are {counted(len(todo), 'scan')} of {len(cases)} that the network was neither "
             "trained nor calibrated on. Give more scans, or a smaller --count."
         )
     judged = {row.case: row for row in read_expected(predictions) if row.structure == MEAN}
-    labels = {case.name: predictions / f"{case.name}.nii.gz" for case in todo}
-    seen = [_describe(case, labels[case.name], runs[0]) for case in track(todo, "looking at the scans")]
     need = [_need(judged[case.name]) for case in todo]
     found = suggest_scans(need, seen, labelled(calibration.known, runs[0]), count)
     picked = [(todo[each.scan], each) for each in found]
@@ -102,11 +105,12 @@ def labelled(known: Known, run: Run) -> list[Description]:
     return [Description(np.array(quantiles), extent, ml) for quantiles, extent, ml in together]
 
 
-def _describe(case: Case, label: Path, run: Run) -> Description:
-    noticed = Noticed()
-    noticed.scan(*prepare_image(*read_image(case, run.plan.channels), run.plan))
+def _describe(case: Case, label: Path, run: Run) -> tuple[str, Description]:
+    """A scan's digest, and what it looks like."""
+    noticed, (image, affine) = Noticed(), read_image(case, run.plan.channels)
+    noticed.scan(*prepare_image(image, affine, run.plan))
     ml = volumes(*read_label(label), run.structures)
-    return Description(noticed.quantiles, noticed.extent, list(ml.values()))
+    return image_digest(image), Description(noticed.quantiles, noticed.extent, list(ml.values()))
 
 
 def _need(judged: Judged) -> float:

@@ -13,7 +13,7 @@ from medcontext.errors import InputError
 from medcontext.method.masking import Shape3
 from medcontext.pretraining.settings import PCRLv2Settings
 
-TRIES = 1024  # pairs of boxes drawn at a time
+TRIES, ROUNDS = 1024, 1000  # pairs of boxes drawn at a time, and how often before it is given up
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def draw_views(shape: Shape3, settings: PCRLv2Settings, generator: Generator) ->
     """Boxes within a scan of `shape`; of pairs of global ones, all that overlap enough are equally likely.
 
     Raises:
-        InputError: if the scan is smaller than a box.
+        InputError: if the scan is smaller than a box, or boxes hardly ever overlap as much as they must.
     """
     for name, boxes in (("global_boxes", settings.global_boxes), ("local_boxes", settings.local_boxes)):
         largest = tuple(max(edges) for edges in zip(*boxes, strict=True))
@@ -60,7 +60,7 @@ def draw_views(shape: Shape3, settings: PCRLv2Settings, generator: Generator) ->
 
 def _draw_pair(extent: Tensor, settings: PCRLv2Settings, generator: Generator) -> tuple[Box, Box]:
     boxes = torch.tensor(settings.global_boxes)
-    while True:
+    for _ in range(ROUNDS):
         size = boxes[torch.randint(len(boxes), (2, TRIES), generator=generator)]  # (2, TRIES, 3)
         room = extent - size + 1
         start = (torch.rand(size.shape, generator=generator, dtype=torch.float64) * room).long()
@@ -71,6 +71,10 @@ def _draw_pair(extent: Tensor, settings: PCRLv2Settings, generator: Generator) -
                 for where, edges in zip(start, size, strict=True)
             )
             return first, second
+    raise InputError(
+        f"PCRLv2's global_boxes hardly ever overlap by more than overlap, {settings.overlap:g}, in crops of "
+        f"{tuple(extent.tolist())}. Give a smaller overlap, or smaller crops."
+    )
 
 
 def _place(low: Tensor, high: Tensor, generator: Generator) -> Shape3:

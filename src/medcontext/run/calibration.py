@@ -28,6 +28,7 @@ class Observed:
         dsc: a fraction.
         expected: the DSC that a rule says which was learnt without this patient; None where there is no other.
         digest: of the image, the label and the affine, by which the case is told from another one of its name.
+        scan: of the image alone; nothing in files that lack it.
     """
 
     case: str
@@ -37,6 +38,7 @@ class Observed:
     dsc: float
     expected: float | None = None
     digest: str = ""
+    scan: str = ""
 
 
 @dataclass(frozen=True)
