@@ -1,10 +1,11 @@
 """Writing files so that a killed process leaves either the whole file or none of it."""
 
 import hashlib
+import io
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -81,6 +82,13 @@ def write_text(path: Path, text: str) -> None:
             for line in text.splitlines():
                 check_utf8(line)
             raise
+
+
+def write_from_memory(path: Path, save: Callable[[io.BytesIO], object]) -> None:
+    """Let torch save to memory, and write that to `path`: on a full disk its own writer ends the process."""
+    content = io.BytesIO()
+    save(content)
+    path.write_bytes(content.getbuffer())
 
 
 def file_hash(path: Path) -> str:

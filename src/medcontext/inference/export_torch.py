@@ -1,12 +1,12 @@
 """An exported network as a file of torch.export."""
 
-import io
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from medcontext.files import write_from_memory
 from medcontext.inference.export import KEY
 
 
@@ -21,6 +21,4 @@ class TorchNetwork:
         return self.module(image)
 
     def save(self, path: Path, metadata: str) -> None:
-        content = io.BytesIO()  # on a full disk torch's own writer ends the process
-        torch.export.save(self.program, content, extra_files={KEY: metadata})
-        path.write_bytes(content.getbuffer())
+        write_from_memory(path, lambda file: torch.export.save(self.program, file, extra_files={KEY: metadata}))

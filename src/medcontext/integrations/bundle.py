@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import warnings
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,14 @@ from torch import Tensor, nn
 import medcontext
 from medcontext.errors import InputError, first_line
 from medcontext.extras import need
-from medcontext.files import file_hash, output_folder, temporary_name, write_json, write_text
+from medcontext.files import (
+    file_hash,
+    output_folder,
+    temporary_name,
+    write_from_memory,
+    write_json,
+    write_text,
+)
 from medcontext.inference.export import TOLERANCE, Finest
 from medcontext.integrations.bundle_inference import inference_config
 from medcontext.method.losses import heads
@@ -75,10 +83,11 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
         about = metadata(run, folder.name, origin)
         for name in ("configs", "models", "docs"):
             (temporary / name).mkdir(parents=True)
-        torch.save(network.state_dict(), temporary / "models" / "model.pt")
+        write_from_memory(temporary / "models" / "model.pt", lambda file: torch.save(network.state_dict(), file))
         if script is not None:
-            path, inside = str(temporary / "models" / "model.ts"), {"inference.json": json.dumps(config).encode()}
-            save_net_with_metadata(script.module, path, False, meta_values=about, more_extra_files=inside)
+            inside = {"inference.json": json.dumps(config).encode()}
+            save = partial(save_net_with_metadata, script.module, meta_values=about, more_extra_files=inside)
+            write_from_memory(temporary / "models" / "model.ts", partial(save, include_config_vals=False))
         write_json(temporary / "configs" / "inference.json", config)
         write_json(temporary / "configs" / "metadata.json", about)
         write_text(temporary / "docs" / "README.md", readme(run, folder.name, origin, remarks))
