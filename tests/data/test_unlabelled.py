@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -177,6 +178,25 @@ def test_another_modality_is_pointed_out(dataset: Dataset, tmp_path: Path) -> No
     scans = look(dataset, [str(folder)])
     assert [each.partition(" ")[0] for each in scans.unlike] == ["other"]
     assert "perhaps another modality: other" in scans.remarks()[-1]
+
+
+def test_ct_among_mr_is_pointed_out_by_its_values_below_0(dataset: Dataset, tmp_path: Path) -> None:
+    folder = new_scans(tmp_path / "more", 2)
+    for path in (*folder.iterdir(), *(case.images[0] for case in dataset.cases)):
+        image = nib.load(path).get_fdata(dtype=np.float32)
+        save(path, image - image.min())
+    image = nib.load(folder / "case00.nii.gz").get_fdata(dtype=np.float32)
+    save(folder / "ct.nii.gz", image - 0.3 * image.max())  # prepared it is the same
+    save(folder / "smooth.nii.gz", image - 0.05 * image.max())  # as interpolation leaves it
+    scans = look(dataset, [str(folder)])
+    assert len(scans.cases) == 4
+    assert [each.partition(" (values down to -")[0] for each in scans.unlike] == ["ct"]
+
+
+def test_a_scan_without_content_is_pointed_out(dataset: Dataset, tmp_path: Path) -> None:
+    folder = new_scans(tmp_path / "more", 2)
+    save(folder / "empty.nii.gz", np.zeros(SHAPE, np.float32))
+    assert [each.partition(" ")[0] for each in look(dataset, [str(folder)]).unlike] == ["empty"]
 
 
 def test_of_scans_called_alike_each_is_looked_at(dataset: Dataset, tmp_path: Path) -> None:

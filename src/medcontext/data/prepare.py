@@ -183,7 +183,8 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> Path:
         outside = int(whole.count_nonzero() - geometry.crop(whole).count_nonzero())
     empty = background(prepared, plan.normalization)
     digests = image_digest(image), "" if label is None else image_digest(label)
-    write_case(folder, prepared, indices, geometry, empty, sources, *digests, lost, outside, case.name)
+    extremes = [(channel.min(), channel.max()) for channel in image]
+    write_case(folder, prepared, indices, geometry, empty, sources, *digests, lost, outside, case.name, extremes)
     return folder
 
 

@@ -127,6 +127,11 @@ class StoredCase:
         return np.array(self.record["quantiles"])
 
     @property
+    def extremes(self) -> np.ndarray:
+        """(C, 2): the lowest and the highest intensity in the file's units; (0, 2) in stores that lack them."""
+        return np.array(self.record.get("extremes", [])).reshape(-1, 2)
+
+    @property
     def geometry(self) -> Geometry:
         """The way back to the file's grid."""
         return Geometry.from_dict(self.record["geometry"])
@@ -227,6 +232,7 @@ def write_case(
     lost: Sequence[int] = (),
     outside: int = 0,
     name: str = "",
+    extremes: Sequence[Sequence[float]] = (),
 ) -> None:
     """Write a prepared case; killed at any moment, it leaves a whole case or none.
 
@@ -242,6 +248,7 @@ def write_case(
         lost: class indices that the file's label has and this one does not.
         outside: labelled voxels of the file that were cropped away.
         name: the case's, by which its positions are drawn; the folder's where nothing is said.
+        extremes: of each channel the lowest and the highest intensity, in the file's units.
 
     Raises:
         CannotWrite: if the disk is full or the folder cannot be written.
@@ -251,6 +258,7 @@ def write_case(
         "shape": list(image.shape),
         "classes": None if positions is None else sorted(positions),
         "quantiles": quantiles(image).tolist(),
+        "extremes": [list(map(float, pair)) for pair in extremes],
         "digest": digest,
         "label_digest": label_digest,
         "lost": list(lost),

@@ -114,9 +114,10 @@ def _finish(place: Place, index: Index, skip_damaged: bool) -> None:
         )
     known = [np.array(look.quantiles) for look in index.labelled.values()]
     if others := unlike({name: np.array(index.scans[name].quantiles) for name in index.ready}, known):
+        named = listed([f"{name} ({how})" for name, how in others.items()])
         console.print(
-            f"Intensities far from those of the labelled scans, perhaps another modality: {listed(others)}. Look at "
-            "them; remove them if they are something else.",
+            f"Intensities far from those of the labelled scans, perhaps another modality: {named}. Look at them; "
+            "remove them if they are something else.",
             soft_wrap=True,
         )
 
