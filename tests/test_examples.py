@@ -36,7 +36,7 @@ def test_the_way_from_scans_to_a_report_runs(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert (tmp_path / "comparison" / "comparison.csv").is_file()
-    assert "scans without labels, from step 1 on" in run.stdout
+    assert "scans without labels, from step 2 on" in run.stdout
 
 
 def test_the_readmes_python_is_what_the_functions_take(balls: Path, tmp_path: Path, monkeypatch) -> None:

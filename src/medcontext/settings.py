@@ -91,7 +91,7 @@ class TeacherSettings(Momentum):
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """MedContext itself; `--method paper|medcontext|reference|none` sets all of these by name.
+    """MedContext itself; `--method paper|medcontext|reference|mean_teacher|none` sets all of these by name.
 
     Those from `masked_loss` to `clean` are the views of labelled scans alone, where no others take part.
 
@@ -133,6 +133,20 @@ class MethodSettings:
     def same_place(self) -> bool:
         """Whether labelled crops lie where those lie that they are filled with, if no other scans take part."""
         return self.masking and self.fill == "labelled" and self.place == "same"
+
+    def told(self) -> str:
+        """What becomes of labelled scans, where no others take part, in words.
+
+        >>> MethodSettings().told()
+        'tubes of 16 voxels, ratio 0.4, filled with other labelled crops, no consistency'
+        """
+        if not self.masking:
+            return "no masked view, no consistency"
+        momentum = f"{self.teacher.momentum:g} to {self.teacher.momentum_end:g}"
+        teacher = f"teacher's momentum {momentum}" if self.target == "teacher" else "no teacher"
+        beta = "no consistency" if self.consistency == "none" else f"beta {self.beta:g}, {teacher}"
+        filled = ", filled with other labelled crops" if self.fill == "labelled" else ""
+        return f"{self.mask.made().told()}{filled}, {beta}"
 
     def told_with_scans(self, mask: CubeMask | None = None) -> str:
         """What becomes of scans without labels, in words; with a mask that was fitted, where it was.

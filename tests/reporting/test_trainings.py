@@ -101,7 +101,7 @@ def test_the_methods_section_says_how_many_unlabelled_scans_there_were(scores: P
     )
     trainings, _ = find_trainings(read_study([str(scores)], least=1))
     rows = dict(methods_rows(trainings))
-    assert rows["scans without labels"] == ["2; 1 are test images, seen without their labels; 1 more scan left out"]
+    assert rows["scans without labels"] == ["2; 1 test image seen without labels; 1 more scan left out"]
     assert "unlabelled scans filled into one another, tubes of 16 voxels" in rows["method"][0]
 
 

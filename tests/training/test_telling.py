@@ -11,6 +11,7 @@ import yaml
 
 import medcontext as mc
 from medcontext.cli import main
+from medcontext.method.unlabelled import Unlabelled
 from medcontext.training.callbacks import Progress
 from medcontext.training.telling import expectation
 from tests.training.commands import arguments, logged
@@ -50,7 +51,7 @@ def test_it_says_on_what_for_how_long_and_what_is_left_out(told: tuple[Path, str
         said,
         re.M,
     )
-    unused = "Not used: 2 scans of the data set, without their labels. They join the training by --unlabelled rest"
+    unused = "Not used: 2 scans of the data set, without labels. To let them join: --unlabelled rest"
     assert unused in said
 
 
@@ -86,7 +87,7 @@ def test_a_run_that_fails_says_so_in_its_log(balls: Path, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("scans", [(), (("rest", "a", "digest"),)])
 def test_steps_get_longer_only_where_scans_without_labels_will_join(scans: tuple) -> None:
-    rule = SimpleNamespace(start=0.25)
+    rule = Unlabelled(start=0.25)
     task = SimpleNamespace(
         step=6,
         learner=SimpleNamespace(step=6, unlabelled=rule, joined=lambda: False),
@@ -97,4 +98,4 @@ def test_steps_get_longer_only_where_scans_without_labels_will_join(scans: tuple
     run = SimpleNamespace(facts=facts, settings=SimpleNamespace(steps=100))
     said = expectation(task, 2.0, Progress(run, None, None, every=10))  # type: ignore[arg-type]
     assert said.startswith("About 3:08 for the 94 steps to go")
-    assert ("from step 25 on, with unlabelled scans" in said) == bool(scans)
+    assert ("from step 26 on, with unlabelled scans" in said) == bool(scans)

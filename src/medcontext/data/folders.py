@@ -39,7 +39,7 @@ def find_images(path: Path, channels: int, without: Collection[Path] = ()) -> tu
             raise InputError(f"{path} is not a NIfTI file; give a .nii.gz or .nii file, or a folder of them.")
         files = _siblings(path, channels)
     else:
-        raise InputError(f"Input not found: {path}")
+        raise InputError(f"Input not found: {path}. Give a file or a folder that is there.")
     if not files:
         raise _none_found(path)
     if not _has_channel_names(files, channels):

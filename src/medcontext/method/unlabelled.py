@@ -3,6 +3,7 @@
 Apart from what carries it out, so that reading settings does not import torch.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,3 +65,11 @@ class Unlabelled:
                 "unlabelled.target consistency compares one scan's logits: it needs the view masked or whole; "
                 "filled views take hard or soft."
             )
+
+    def first_step(self, total: int) -> int:
+        """The first of so many steps, counted from 1, in which they take part.
+
+        >>> Unlabelled(start=0.25).first_step(100), Unlabelled(start=0).first_step(100)
+        (26, 1)
+        """
+        return math.ceil(self.start * total) + 1

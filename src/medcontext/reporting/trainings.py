@@ -262,11 +262,12 @@ def _unlabelled(facts: UnlabelledFacts) -> str:
     if not facts.scans:
         return ""
     kinds = {
-        "tested": "are test images, seen without their labels",
-        "validated": "are validation images, seen without their labels",
-        "unlike": "have intensities far from the labelled scans'",
+        "tested": ("test image", "seen without labels"),
+        "validated": ("validation image", "seen without labels"),
+        "unlike": ("scan", "with intensities far from the labelled ones'"),
     }
-    remarks = [f"{len(names)} {text}" for kind, text in kinds.items() if (names := getattr(facts, kind))]
+    found = {kind: len(getattr(facts, kind)) for kind in kinds}
+    remarks = [f"{counted(found[kind], noun)} {text}" for kind, (noun, text) in kinds.items() if found[kind]]
     left = len(facts.damaged) + len(facts.labelled) + len(facts.doubled)
     remarks += [f"{counted(left, 'more scan')} left out"] if left else []
     return "; ".join([str(len(facts.scans)), *remarks])
@@ -283,18 +284,7 @@ def _steps(run: Run) -> str:
 
 
 def _method(method: MethodSettings, with_scans: bool = False) -> str:
-    if with_scans:
-        return f"{method.name}: {method.told_with_scans()}"
-    if not method.masking:
-        return f"{method.name}: no masked view, no consistency"
-    teacher = (
-        f"teacher's momentum {method.teacher.momentum:g} to {method.teacher.momentum_end:g}"
-        if method.target == "teacher"
-        else "no teacher"
-    )
-    beta = "no consistency" if method.consistency == "none" else f"beta {method.beta:g}, {teacher}"
-    filled = ", filled with other labelled crops" if method.fill == "labelled" else ""
-    return f"{method.name}: {method.mask.made().told()}{filled}, {beta}"
+    return f"{method.name}: {method.told_with_scans() if with_scans else method.told()}"
 
 
 def _time(facts: Facts) -> str:

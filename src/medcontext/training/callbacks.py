@@ -77,8 +77,8 @@ class Progress(Saving):
     def beside(self, task: Task) -> list[str]:
         learner, total, said = task.learner, task.settings.steps, []
         if self.run.facts.unlabelled.scans and not learner.joined():
-            start = round(learner.unlabelled.start * total)
-            said.append(f"a step takes longer from step {start} on, with unlabelled scans")
+            first = learner.unlabelled.first_step(total)
+            said.append(f"a step takes longer from step {first} on, with unlabelled scans")
         left = -(-total // self.every) - learner.step // self.every  # the last comes at the end
         if self.validation and left:
             cases = counted(len(self.validation.names), "case")

@@ -18,7 +18,7 @@ from medcontext.data.regions import membership, read_regions
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import Store
 from medcontext.data.unlabelled import Scans
-from medcontext.errors import InputError
+from medcontext.errors import InputError, counted
 from medcontext.method.batches import some
 from medcontext.method.losses import RegionDiceCE
 from medcontext.networks import find_network, find_own
@@ -213,8 +213,9 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
     settings, split = run.settings, run.split
     remarks = [*remarks, late_cases(split, [case.name for case in dataset.cases]) if not settings.split else ""]
     if scans.cases:
-        start = round(settings.method.unlabelled.start * settings.steps)
-        remarks += [f"{len(scans.cases)} scans without labels, from step {start} on", *scans.remarks()]
+        first = settings.method.unlabelled.first_step(settings.steps)
+        count = counted(len(scans.cases), "scan")
+        remarks += [f"{count} without labels, from step {first} on", *scans.remarks()]
     else:
         remarks += [left_out(run, dataset), lonely(settings)]
     crop = " x ".join(map(str, run.crop_size))
@@ -227,7 +228,8 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
         f", {run.facts.parameters:,} parameters, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",
         "method ",
         (settings.method.name, "bold"),
-        f", steps {step} to {settings.steps}, seed {settings.seed}\n",
+        f": {settings.method.told_with_scans() if scans.cases else settings.method.told()}\n",
+        f"steps {step} to {settings.steps}, seed {settings.seed}\n",
         f"output {run.folder}",
     ]
     console.print(Text.assemble(*lines), soft_wrap=True)
@@ -251,7 +253,7 @@ def left_out(run: Run, dataset: Dataset) -> str:
     if not there:
         return ""
     return (
-        f"Not used: {sum(there.values())} scans of the data set, without their labels. They join the training by "
+        f"Not used: {counted(sum(there.values()), 'scan')} of the data set, without labels. To let them join: "
         f"--unlabelled {' '.join(there)}"
     )
 

@@ -109,7 +109,10 @@ class Watch:
         return learner.fill == "token" if self.scan is None else learner.unlabelled.view == "masked"
 
     def show_scan(self, scan: StoredCase, task: Task, title: str) -> np.ndarray:
-        """Write the volumes of a scan without a label, and draw it."""
+        """Write the volumes of a scan without a label, and draw it.
+
+        Of regions, each with a target of its own, those voxels are sure that are so in all of them.
+        """
         image = scan.read_image().to(task.device)
         learner, regions = task.learner, bool(self.of.regions)
         window = replace(self.of.settings.window, mirror=False)
@@ -119,7 +122,8 @@ class Watch:
         teacher = classes_of(scores, self.of.regions, self.of.plan.values) if regions else scores.max(0).indices
         volumes = {"image": image[0], "student": student, "teacher": teacher}
         arrays = {key: volume.cpu().numpy() for key, volume in volumes.items()}
-        sure = (certain >= learner.unlabelled.threshold).cpu().numpy()
+        rule = learner.unlabelled
+        sure = (certain >= (0 if rule.target == "consistency" else rule.threshold)).cpu().numpy()
         self.write(scan, {**arrays, "sure": sure.astype(np.uint8)}, scan_name(scan.name))
         predictions = {HEADINGS["student"]: self.values(arrays["student"])}
         shown = MosaicCase(scan.name, arrays["image"], self.values(arrays["teacher"]), predictions, self.spacing(scan))
