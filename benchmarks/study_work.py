@@ -227,19 +227,25 @@ class Work:
         return folders
 
     def compared(self, arms: list[str], seeds: list[int], earlier: Rows) -> str:
-        """`medcontext compare` of every arm with the first one, on the reported cases: its Markdown."""
+        """`medcontext compare` of every arm with the first one, on the reported cases: its Markdown.
+
+        An arm is compared by the seeds that both have: what chance does to a training is then alike in both.
+        """
         if not self.study.parts(self.names, 0).report:
             return "None: all are to choose settings on."
         pairs = [(arm, seed) for arm in arms for seed in seeds]
         done = {pair: scores for pair in pairs if (scores := self.reported(*pair))}
         done = {**self.restored(earlier), **done}
-        found = {arm: [done[arm, seed] for seed in seeds if (arm, seed) in done] for arm in arms}
-        models = {arm: scores for arm, scores in found.items() if scores}
-        if len(models) < 2:
-            return "Nothing to compare yet."
-        output = self.folder / "comparison"
-        mc.compare(models, output, overwrite=True)
-        return (output / "comparison.md").read_text()
+        first, *others = arms
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for arm in others:
+            if both := tuple(seed for seed in seeds if {(first, seed), (arm, seed)} <= done.keys()):
+                alike.setdefault(both, []).append(arm)
+        output, texts = self.folder / "comparison", []
+        for both, named in alike.items():
+            mc.compare({arm: [done[arm, seed] for seed in both] for arm in (first, *named)}, output, overwrite=True)
+            texts.append(f"Seeds {', '.join(map(str, both))}:\n\n{(output / 'comparison.md').read_text()}")
+        return "\n".join(texts) or "Nothing to compare yet."
 
     def check_same(self, place: Path, made: dict[str, object]) -> None:
         """Refuse to take what was made with other settings for this arm's."""
@@ -290,12 +296,13 @@ class Work:
 
 
 def read_rows(results: list[Path]) -> Rows:
-    """Of earlier results, CSV files."""
-    rows: Rows = []
+    """Of earlier results, CSV files; what several have once."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     for path in results:
         with path.open(newline="") as file:
-            rows += csv.DictReader(file)
-    return rows
+            for row in csv.DictReader(file):
+                rows.setdefault(tuple(row[key] for key in ("arm", "seed", "turn", "case", "structure")), row)
+    return list(rows.values())
 
 
 def by_training(rows: Rows) -> dict[tuple[str, int], Rows]:

@@ -39,6 +39,13 @@ def test_a_patient_weighs_the_same_however_many_seeds_have_seen_it(write: Write)
     assert paired.seed_means[0] == pytest.approx([0.5, 0.75])
 
 
+def test_models_of_different_numbers_of_trainings_are_noted(write: Write) -> None:
+    cases = {"x": [score("liver", 0.5)]}
+    many, one = f"A={write('0', cases)},{write('1', cases)}", f"B={write('2', cases)}"
+    assert "different numbers of trainings (A 2, B 1)" in read_study([many, one]).notes[-1]
+    assert not any("trainings" in note for note in read_study([many, many.replace("A", "C", 1)]).notes)
+
+
 def test_a_case_that_no_structure_counts_in_is_known_and_not_scored(write: Write) -> None:
     absent = math.nan, "absent"
     cases = {

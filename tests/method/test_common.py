@@ -26,6 +26,9 @@ VIEWS = {
     "filled-both": {"unlabelled": Unlabelled(start=0, both=True, keep_open=False, share=1)},
     "masked": {"unlabelled": Unlabelled(start=0, view="masked", target="consistency", threshold=0.4, share=1)},
     "whole": {"unlabelled": Unlabelled(start=0, view="whole", threshold=0.4, share=0.5)},
+    "filled-cube": {"mask": "cube", "unlabelled": Unlabelled(start=0)},
+    "filled-box": {"mask": "box", "unlabelled": Unlabelled(start=0)},
+    "masked-box": {"mask": "box", "unlabelled": Unlabelled(start=0, view="masked", share=1)},
 }
 with_scans = pytest.mark.parametrize(
     ("subject", "options"),
@@ -36,6 +39,10 @@ with_scans = pytest.mark.parametrize(
         if name in ("unet", "batchnorm", "images") or view in ("filled", "masked")  # the others are slow
     ],
 )
+
+
+def make_with_scans(subject: Subject, mask: str = "tube", **options: object) -> MedContext:
+    return make(subject, mask, "voxels", **options)
 
 
 def make(subject: Subject, mask: str, space: str, ratio: float = 0.5, **options: object) -> MedContext:
@@ -193,10 +200,10 @@ def scans_of(subject: Subject, learner: MedContext, seed: int = 0, dtype: torch.
 
 @with_scans
 def test_with_unlabelled_scans_the_views_give_the_gradient_of_the_joint_loss(subject: Subject, options: dict) -> None:
-    learner = make(subject, "tube", "voxels", **options).double()
+    learner = make_with_scans(subject, **options).double()
     batch = scans_of(subject, learner, dtype=torch.float64)
     hidden = learner.draw_filled(batch["unlabelled"])
-    joint = make(subject, "tube", "voxels", **options).double()
+    joint = make_with_scans(subject, **options).double()
     expected = joint(**batch, hidden=hidden)
     expected.loss.backward()
     actual = learner.backward(**batch, hidden=hidden)
@@ -213,7 +220,7 @@ def test_with_unlabelled_scans_the_views_give_the_gradient_of_the_joint_loss(sub
 
 @with_scans
 def test_with_unlabelled_scans_resuming_gives_the_identical_next_loss(subject: Subject, options: dict) -> None:
-    learner = make(subject, "tube", "voxels", **options)
+    learner = make_with_scans(subject, **options)
     optimizer = torch.optim.AdamW(learner.trainable_parameters(), lr=1e-2)
 
     def step(learner: MedContext, optimizer: torch.optim.Optimizer, seed: int) -> float:
@@ -227,7 +234,7 @@ def test_with_unlabelled_scans_resuming_gives_the_identical_next_loss(subject: S
     step(learner, optimizer, 0)
     saved = copy.deepcopy((learner.state_dict(), optimizer.state_dict()))
     expected = step(learner, optimizer, 1)
-    resumed = make(subject, "tube", "voxels", **options)
+    resumed = make_with_scans(subject, **options)
     optimizer = torch.optim.AdamW(resumed.trainable_parameters(), lr=1e-2)
     resumed.load_state_dict(saved[0])
     optimizer.load_state_dict(saved[1])

@@ -186,11 +186,16 @@ def test_an_adapter_that_would_hide_nothing_is_refused() -> None:
     MedContext(network, adapter=tokens, total_steps=10)
 
 
-def train_three_steps(network: nn.Module, batches: list, masks: list, part: slice) -> dict[str, torch.Tensor]:
-    learner = MedContext(network, mask=TubeMask(4), total_steps=10)
+def train_three_steps(
+    network: nn.Module, batches: list, masks: list, part: slice, with_scans: bool
+) -> dict[str, torch.Tensor]:
+    """With scans each crop has one of the next batch beside it, every voxel a target: processes weigh alike."""
+    rule = Unlabelled(start=0, share=1, threshold=0, keep_open=False)
+    learner = MedContext(network, mask=TubeMask(4), total_steps=10, **({"unlabelled": rule} if with_scans else {}))
+    scans = [image for image, _ in (*batches[1:], batches[0])]
     optimizer = torch.optim.SGD(learner.trainable_parameters(), lr=0.1, momentum=0.9)
-    for (image, label), hidden in zip(batches, masks, strict=True):
-        learner.backward(image[part], label[part], hidden[part])
+    for (image, label), hidden, other in zip(batches, masks, scans, strict=True):
+        learner.backward(image[part], label[part], hidden[part], unlabelled=other[part] if with_scans else None)
         optimizer.step()
         optimizer.zero_grad()
         learner.update_teacher()
@@ -206,20 +211,21 @@ def make_problem() -> tuple[nn.Module, list, list]:
     return network, batches, masks
 
 
-def distributed_worker(rank: int, store: str, results: str) -> None:
+def distributed_worker(rank: int, store: str, results: str, with_scans: bool) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     network, batches, masks = make_problem()
-    parameters = train_three_steps(DistributedDataParallel(network), batches, masks, slice(rank, rank + 1))
+    parameters = train_three_steps(DistributedDataParallel(network), batches, masks, slice(rank, rank + 1), with_scans)
     torch.save(parameters, f"{results}-{rank}")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_on_the_same_global_batch(tmp_path) -> None:
-    mp.spawn(distributed_worker, (str(tmp_path / "store"), str(tmp_path / "result")), nprocs=2)
+@pytest.mark.parametrize("with_scans", [False, True])
+def test_two_processes_train_as_one_on_the_same_global_batch(tmp_path, with_scans: bool) -> None:
+    mp.spawn(distributed_worker, (str(tmp_path / "store"), str(tmp_path / "result"), with_scans), nprocs=2)
     first, second = (torch.load(tmp_path / f"result-{rank}") for rank in range(2))
-    alone = train_three_steps(*make_problem(), slice(None))
+    alone = train_three_steps(*make_problem(), slice(None), with_scans)
     assert_same(first, second, rtol=0, atol=0)
     assert_same(first, alone, rtol=1e-6, atol=1e-9)  # summed in another order
     start = dict(make_problem()[0].named_parameters())

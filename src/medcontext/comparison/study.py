@@ -84,7 +84,16 @@ class Study:
     @property
     def notes(self) -> list[str]:
         """What else to say of how they were scored."""
-        return [f"{model.name}: {text}" for model in self.models if (text := held_out(model.parts))]
+        scored = [f"{model.name}: {text}" for model in self.models if (text := held_out(model.parts))]
+        counts = {model.name: len(model.evaluations) for model in self.models}
+        if len(set(counts.values())) == 1:
+            return scored
+        several = ", ".join(f"{name} {count}" for name, count in counts.items())
+        return [
+            *scored,
+            f"The models have different numbers of trainings ({several}): a difference may be the chance of single "
+            "ones. Compare them by the same seeds.",
+        ]
 
     @property
     def folders(self) -> dict[str, list[str]]:
