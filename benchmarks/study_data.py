@@ -150,7 +150,7 @@ VIEWS: dict[str, Any] = {
 SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
 ABDOMEN_ONCE = replace(STUDIES["btcv"], turns=1, counts=(6, 0))
 STUDIES |= {
-    "hippocampus_150": replace(STUDIES["hippocampus"], counts=(150, 0)),  # of what is 60 reported there, the last 45
+    "hippocampus_150": replace(STUDIES["hippocampus"], counts=(150, 0)),  # reported: the last 45 of the 60 there
     "hippocampus_unetr": replace(
         STUDIES["hippocampus"],
         steps=1500,

@@ -31,6 +31,9 @@ from medcontext.pretrain_settings import OBJECTIVES
 Rows = list[dict[str, str]]
 """One per arm, seed, case and structure."""
 
+KEYS = ("arm", "seed", "turn", "case", "structure")
+"""What a row is of."""
+
 READERS: dict[Any, Callable[[str], Any]] = {str: str, Status: str, float: float, int: int}
 
 SIZES = {"batch_size", "network_args.channels"}  # settings by which a plain step costs more or less
@@ -241,8 +244,9 @@ class Work:
         for arm in others:
             if both := tuple(seed for seed in seeds if {(first, seed), (arm, seed)} <= done.keys()):
                 alike.setdefault(both, []).append(arm)
-        output, texts = self.folder / "comparison", []
+        texts = []
         for both, named in alike.items():
+            output = self.folder / "comparison" / "-".join(map(str, both))
             mc.compare({arm: [done[arm, seed] for seed in both] for arm in (first, *named)}, output, overwrite=True)
             texts.append(f"Seeds {', '.join(map(str, both))}:\n\n{(output / 'comparison.md').read_text()}")
         return "\n".join(texts) or "Nothing to compare yet."
@@ -296,12 +300,16 @@ class Work:
 
 
 def read_rows(results: list[Path]) -> Rows:
-    """Of earlier results, CSV files; what several have once."""
+    """Of earlier results, CSV files; of a training that several have, what the first has, which must be the same."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for path in results:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                rows.setdefault(tuple(row[key] for key in ("arm", "seed", "turn", "case", "structure")), row)
+                before = rows.setdefault(tuple(row.get(key, "") for key in KEYS), row)
+                if before["dsc"] != row["dsc"]:
+                    sys.exit(
+                        f"{path} has another training of '{row['arm']}' with seed {row['seed']} than one before it."
+                    )
     return list(rows.values())
 
 

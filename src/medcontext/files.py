@@ -85,7 +85,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_from_memory(path: Path, save: Callable[[io.BytesIO], object]) -> None:
-    """Let torch save to memory, and write that to `path`: on a full disk its own writer ends the process."""
+    """Let torch save to memory, and write that to a temporary path: on a full disk torch's writer ends the process."""
     content = io.BytesIO()
     save(content)
     path.write_bytes(content.getbuffer())

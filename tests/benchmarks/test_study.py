@@ -90,6 +90,10 @@ def test_arms_are_compared_by_the_seeds_that_both_have(work, tmp_path: Path) -> 
             writer.writerows(copies)
     earlier = read_rows([tmp_path / "one.csv", tmp_path / "two.csv"])
     assert earlier == copies, "each once"
+    other = (tmp_path / "two.csv").read_text().replace(",0.7,", ",0.8,")
+    (tmp_path / "other.csv").write_text(other)
+    with pytest.raises(SystemExit, match="another training of 'thrice' with seed 0"):
+        read_rows([tmp_path / "one.csv", tmp_path / "other.csv"])
     text = work.compared(["baseline", "twice", "thrice"], [0, 1], earlier)
     first, second = (f"Seeds {part}" for part in text.split("Seeds ")[1:])
     assert first.startswith("Seeds 0:\n")

@@ -4,6 +4,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +17,8 @@ from medcontext.data.plan import PrepareSettings
 from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.splits import Split, make_split
-from medcontext.data.unlabelled import Scans, distance, find_unlabelled, prepare_unlabelled
+from medcontext.data.store import QUANTILES
+from medcontext.data.unlabelled import Scans, below_zero, distance, find_unlabelled, prepare_unlabelled, unlike
 from medcontext.errors import InputError
 from tests.data.scans import random_cases, save, write_dataset
 
@@ -191,6 +194,32 @@ def test_ct_among_mr_is_pointed_out_by_its_values_below_0(dataset: Dataset, tmp_
     scans = look(dataset, [str(folder)])
     assert len(scans.cases) == 4
     assert [each.partition(" (values down to -")[0] for each in scans.unlike] == ["ct"]
+
+
+def test_ct_among_ct_is_not_pointed_out_and_of_several_channels_each_counts() -> None:
+    def case(*extremes: tuple[float, float]) -> Any:
+        return SimpleNamespace(extremes=np.array(extremes))
+
+    metal, ct = case((-1024, 20000)), case((-1024, 1800))
+    assert below_zero({"ct": ct}, [metal]) == {}, "the labelled one reaches as low"
+    assert below_zero({"ct": ct}, [ct, case((0, 900))]) == {}
+    swapped = {"swapped": case((0, 500), (-1000, 2000)), "same": case((-1000, 1500), (-3, 400))}
+    assert below_zero(swapped, [case((-1024, 2000), (0, 700))]) == {"swapped": "values down to -1000"}
+
+
+def test_a_brighter_voxel_or_much_air_is_not_another_modality() -> None:
+    rng = np.random.default_rng(0)
+
+    def quantiles(values: np.ndarray) -> np.ndarray:
+        return np.quantile((values - values.mean()) / values.std(), QUANTILES)[None]
+
+    tissue = rng.normal(0, 1, 20000)
+    bright = tissue.copy()
+    bright[:5] = 15
+    assert unlike({"bright": quantiles(bright)}, [quantiles(tissue)]) == {}
+    airy = [np.where(np.arange(20000) < 1000, rng.normal(5, 1, 20000), rng.normal(0, 0.01, 20000)) for _ in range(3)]
+    assert unlike({"airy": quantiles(airy[0])}, [quantiles(each) for each in airy[1:]]) == {}
+    assert unlike({"other": quantiles(rng.exponential(1, 20000) ** 3)}, [quantiles(tissue)]).keys() == {"other"}
 
 
 def test_a_scan_without_content_is_pointed_out(dataset: Dataset, tmp_path: Path) -> None:

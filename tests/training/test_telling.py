@@ -51,7 +51,7 @@ def test_it_says_on_what_for_how_long_and_what_is_left_out(told: tuple[Path, str
         said,
         re.M,
     )
-    unused = "Not used: 2 scans of the data set, without labels. To let them join: --unlabelled rest"
+    unused = "Not used: 2 scans more of the data set. To let them join without labels: --unlabelled rest"
     assert unused in said
 
 

@@ -91,8 +91,8 @@ class Study:
         several = ", ".join(f"{name} {count}" for name, count in counts.items())
         return [
             *scored,
-            f"The models have different numbers of trainings ({several}): a difference may be the chance of single "
-            "ones. Compare them by the same seeds.",
+            f"The models have different numbers of trainings ({several}): a difference may come from "
+            "chance in single ones. Compare them by the same seeds.",
         ]
 
     @property

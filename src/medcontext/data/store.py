@@ -128,8 +128,8 @@ class StoredCase:
 
     @property
     def extremes(self) -> np.ndarray:
-        """(C, 2): the lowest and the highest intensity in the file's units; (0, 2) in stores that lack them."""
-        return np.array(self.record.get("extremes", [])).reshape(-1, 2)
+        """(C, 2): each channel's lowest and highest intensity, in the file's units."""
+        return np.array(self.record["extremes"]).reshape(-1, 2)
 
     @property
     def geometry(self) -> Geometry:
@@ -192,7 +192,7 @@ class StoredCase:
             return False
         return (
             same
-            and {"digest", "label_digest", "lost", "outside"} <= record.keys()
+            and {"digest", "label_digest", "lost", "outside", "extremes"} <= record.keys()
             and all((self.folder / name).is_file() for name in arrays)
         )
 

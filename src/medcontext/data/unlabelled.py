@@ -21,7 +21,7 @@ from medcontext.data.store import Store, StoredCase, shapes_by_digest
 from medcontext.errors import CannotWrite, InputError, NotEnoughMemory, counted
 
 REST = "rest"  # the name of the training cases that few_shot leaves out, beside folders and data sets
-FAR, SPREADS = 0.3, 2.5  # of the deviation of prepared intensities, and of how far labelled scans lie apart
+FAR, SPREADS = 0.25, 2.5  # of the deviation of prepared intensities, and of how far labelled scans lie apart
 NEGATIVE = 0.1  # of the range of intensities: CT reaches further below 0, MR at most by interpolation
 
 
@@ -258,7 +258,8 @@ def _named(scans: Sequence[tuple[str, StoredCase]]) -> dict[str, StoredCase]:
 
 def _unlike(scans: Mapping[str, StoredCase], known: Sequence[StoredCase]) -> dict[str, str]:
     far = unlike({name: case.quantiles for name, case in scans.items()}, [case.quantiles for case in known])
-    return below_zero(scans, known) | far
+    below = below_zero(scans, known)
+    return {name: "; ".join(each[name] for each in (far, below) if name in each) for name in far | below}
 
 
 def prepare_sources(
@@ -374,8 +375,9 @@ def _digest(case: Case, channels: tuple[str, ...], shapes: set[tuple[int, ...]])
 def unlike(scans: Mapping[str, np.ndarray], known: Sequence[np.ndarray]) -> dict[str, str]:
     """Scans that are further from the nearest labelled one than these are from one another, and far at all.
 
-    Of hippocampus MR, cardiac MR and abdominal CT, each scan normalised by itself, with five labelled it names at most
-    2 % of the same kind and at least 92 % of another; but cardiac MR and abdominal CT are distributed alike.
+    The lowest and the highest intensity are left out: single voxels have them. Of hippocampus MR, cardiac MR and
+    abdominal CT, each scan normalised by itself, with five labelled it names at most 2 % of the same kind and at least
+    80 % of another (with one labelled up to a quarter of the same); but cardiac MR and abdominal CT look alike to it.
 
     Args:
         scans: the quantiles (C, Q) of each scan's prepared intensities by its name.
@@ -384,31 +386,43 @@ def unlike(scans: Mapping[str, np.ndarray], known: Sequence[np.ndarray]) -> dict
     Returns:
         How far they are, by name.
     """
-    spread = [min(distance(one, two) for two in known if two is not one) for one in known if len(known) > 1]
-    usual = float(np.mean(spread)) if spread else 0.0
-    scale = float(np.mean([each[:, 1:-1].std(axis=1).mean() for each in known])) or 1.0
-    limit, found = max(SPREADS * usual, FAR * scale), {}
+    inner = [each[:, 1:-1] for each in known]
+    spread = [min(distance(one, two) for two in inner if two is not one) for one in inner if len(inner) > 1]
+    # A scan that is empty but for a little has no spread but at its ends.
+    scale = float(np.mean([max(_deviation(each[:, 1:-1]), _deviation(each) / 2) for each in known])) or 1.0
+    limit, found = max(SPREADS * float(np.mean(spread or [0.0])), FAR * scale), {}
     for name, quantiles in scans.items():
-        nearest = min(distance(quantiles, each) for each in known)
+        nearest = min(distance(quantiles[:, 1:-1], each) for each in inner)
         if nearest > limit:
-            found[name] = f"distance {nearest:.2g}, labelled scans {usual:.2g}"
+            found[name] = f"distance {nearest:.2g}, at most {limit:.2g} among scans of a kind"
     return found
 
 
+def _deviation(quantiles: np.ndarray) -> float:
+    """The standard deviation of quantiles (C, Q), the mean over the channels."""
+    return float(quantiles.std(axis=1).mean())
+
+
 def below_zero(scans: Mapping[str, StoredCase], known: Sequence[StoredCase]) -> dict[str, str]:
-    """Scans with values below 0 where labelled ones have none such, as CT among MR.
+    """Scans with a channel that reaches further below 0 than those of the labelled scans, as CT does among MR.
 
     Args:
         scans: by their names.
         known: the labelled ones.
 
     Returns:
-        Their lowest values, by name.
+        The lowest value of that channel, by name.
     """
-    usual = max(map(_negative, known)) + NEGATIVE
-    return {name: f"values down to {case.extremes.min():g}" for name, case in scans.items() if _negative(case) > usual}
+    parts, lowest = np.max([_negative(case) for case in known], axis=0), np.min([c.extremes for c in known], axis=0)
+    found = {}
+    for name, case in scans.items():
+        further = (_negative(case) > parts + NEGATIVE) & (case.extremes[:, 0] < lowest[:, 0])
+        if further.any():
+            found[name] = f"values down to {case.extremes[further, 0].min():g}"
+    return found
 
 
-def _negative(case: StoredCase) -> float:
-    """The part of a scan's range of intensities that lies below 0, the largest channel's."""
-    return float(max((-low / (high - low) for low, high in case.extremes if low < 0 < high - low), default=0.0))
+def _negative(case: StoredCase) -> np.ndarray:
+    """The part of each channel's range of intensities that lies below 0, (C,)."""
+    low, high = case.extremes.T
+    return np.clip(-low, 0, None) / np.maximum(high - low, 1e-6)

@@ -48,7 +48,7 @@ class Member:
 
     @cached_property
     def hash(self) -> str:
-        """Of the checkpoint's content: training may go on under the same name."""
+        """SHA-256 of the checkpoint, read once."""
         return file_hash(self.checkpoint)
 
 

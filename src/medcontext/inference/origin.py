@@ -70,7 +70,7 @@ def check_same_origin(output: Path, origin: dict[str, Any]) -> None:
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     changes = [f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}" for key in keys]
     new = [option for key, option in WITHOUT.items() if key in now and key not in before]
-    without = f" ({' '.join(new)}, as it began)" if new else ""
+    without = f" ({' '.join(new)}, as it began, of `medcontext predict`)" if new else ""
     raise InputError(
         f"{output} holds other predictions: {'; '.join(changes) or 'other labels'}. Resume with the same input, "
         f"networks and options{without}, or choose another --output."

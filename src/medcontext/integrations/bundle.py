@@ -86,8 +86,16 @@ def write_bundle(run: Run, folder: Path, checkpoint: str = "last", weights: Weig
         write_from_memory(temporary / "models" / "model.pt", lambda file: torch.save(network.state_dict(), file))
         if script is not None:
             inside = {"inference.json": json.dumps(config).encode()}
-            save = partial(save_net_with_metadata, script.module, meta_values=about, more_extra_files=inside)
-            write_from_memory(temporary / "models" / "model.ts", partial(save, include_config_vals=False))
+            write_from_memory(
+                temporary / "models" / "model.ts",
+                partial(
+                    save_net_with_metadata,
+                    script.module,
+                    include_config_vals=False,
+                    meta_values=about,
+                    more_extra_files=inside,
+                ),
+            )
         write_json(temporary / "configs" / "inference.json", config)
         write_json(temporary / "configs" / "metadata.json", about)
         write_text(temporary / "docs" / "README.md", readme(run, folder.name, origin, remarks))

@@ -187,7 +187,7 @@ class MedContext(nn.Module):
 
     def joined(self) -> bool:
         """Whether scans without labels take part in this step: not before the teacher is worth asking."""
-        return self.unlabelled.view != "none" and self.step >= self.unlabelled.start * self.total_steps
+        return self.unlabelled.view != "none" and self.step + 1 >= self.unlabelled.first_step(self.total_steps)
 
     def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
         """Draw what to hide of images (B, C, H, W, D): (B, 1, h, w, d) booleans on their device, or None."""

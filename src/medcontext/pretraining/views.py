@@ -72,7 +72,7 @@ def _draw_pair(extent: Tensor, settings: PCRLv2Settings, generator: Generator) -
             )
             return first, second
     raise InputError(
-        f"PCRLv2's global_boxes hardly ever overlap by more than overlap, {settings.overlap:g}, in crops of "
+        f"PCRLv2's global_boxes hardly ever overlap by more than pcrlv2.overlap, {settings.overlap:g}, in crops of "
         f"{tuple(extent.tolist())}. Give a smaller overlap, or smaller crops."
     )
 

@@ -215,7 +215,9 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
     if scans.cases:
         first = settings.method.unlabelled.first_step(settings.steps)
         count = counted(len(scans.cases), "scan")
-        remarks += [f"{count} without labels, from step {first} on", *scans.remarks()]
+        never = f"{count} without labels, which never join: --method.unlabelled.start leaves them no step"
+        joining = f"{count} without labels, from step {first} on" if first <= settings.steps else never
+        remarks += [joining, *scans.remarks()]
     else:
         remarks += [left_out(run, dataset), lonely(settings)]
     crop = " x ".join(map(str, run.crop_size))
@@ -253,7 +255,7 @@ def left_out(run: Run, dataset: Dataset) -> str:
     if not there:
         return ""
     return (
-        f"Not used: {counted(sum(there.values()), 'scan')} of the data set, without labels. To let them join: "
+        f"Not used: {counted(sum(there.values()), 'scan')} more of the data set. To let them join without labels: "
         f"--unlabelled {' '.join(there)}"
     )
 
