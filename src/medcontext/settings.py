@@ -134,12 +134,14 @@ class MethodSettings:
         """Whether labelled crops lie where those lie that they are filled with, if no other scans take part."""
         return self.masking and self.fill == "labelled" and self.place == "same"
 
-    def told(self) -> str:
-        """What becomes of labelled scans, where no others take part, in words.
+    def told(self, with_scans: bool = False) -> str:
+        """What becomes of labelled scans, or of these and scans without labels, in words.
 
         >>> MethodSettings().told()
         'tubes of 16 voxels, ratio 0.4, filled with other labelled crops, no consistency'
         """
+        if with_scans:
+            return self.told_with_scans()
         if not self.masking:
             return "no masked view, no consistency"
         momentum = f"{self.teacher.momentum:g} to {self.teacher.momentum_end:g}"

@@ -18,7 +18,8 @@ from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset
 from medcontext.data.splits import Split, make_split
 from medcontext.data.store import QUANTILES
-from medcontext.data.unlabelled import Scans, below_zero, distance, find_unlabelled, prepare_unlabelled, unlike
+from medcontext.data.unlabelled import Scans, find_unlabelled, prepare_unlabelled
+from medcontext.data.unlike import below_zero, distance, unlike
 from medcontext.errors import InputError
 from tests.data.scans import random_cases, save, write_dataset
 

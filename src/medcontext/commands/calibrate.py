@@ -58,7 +58,7 @@ def calibrate(
     other = None if on is None else read_dataset(Path(on))
     members = load_members(runs, [checkpoint], weights, device=device, overlap=overlap, mirror=mirror)
     groups = find_groups(members, dataset, other)
-    steps, remark = applicable(members, weights, [member.hash for member in members])
+    steps, remark = applicable(members, weights)
     warn([remark] if remark else [])
     found = observe(groups, calibration_of(members, weights, know(runs, dataset), steps), folder, steps)
     write_calibration(folder / FILE, found)

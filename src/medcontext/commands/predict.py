@@ -108,13 +108,12 @@ def predict(
     origin = describe_origin(members, weights, inputs)
     chosen = {} if anonymous else {"image": list(image), "series": [str(each) for each in wanted]}  # maybe a UID
     origin["predicted_by"] |= {name: given for name, given in chosen.items() if given}
-    hashes = [network["sha256"] for network in origin["predicted_by"]["networks"]]
-    segments = as_dicom(named, runs[0].structures, None if codes is None else Path(codes), hashes[0], anonymous)
+    segments = as_dicom(named, runs[0].structures, None if codes is None else Path(codes), members[0].hash, anonymous)
     if segments and codes is not None:
         origin["predicted_by"]["codes"] = segments.codes_given()
     if anonymous:
         origin["predicted_by"]["input"] = "not noted (--anonymous)"
-    steps, remark = applicable(members, weights, hashes) if postprocess else ({}, "")
+    steps, remark = applicable(members, weights) if postprocess else ({}, "")
     calibration, lacking = applicable_calibration(members, weights, expected, steps)
     if calibration:
         origin["predicted_by"]["calibrated_on"] = len({each.case for each in calibration.observed})

@@ -6,8 +6,6 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from medcontext.data.cases import Case, Dataset
 from medcontext.data.discovery.scans import find_scans, series_of_sources
 from medcontext.data.folders import listed, shortened
@@ -18,11 +16,10 @@ from medcontext.data.pool import in_processes
 from medcontext.data.prepare import open_store, prepare_case, prepared_folder
 from medcontext.data.splits import Split
 from medcontext.data.store import Store, StoredCase, shapes_by_digest
+from medcontext.data.unlike import below_zero, unlike
 from medcontext.errors import CannotWrite, InputError, NotEnoughMemory, counted
 
 REST = "rest"  # the name of the training cases that few_shot leaves out, beside folders and data sets
-FAR, SPREADS = 0.25, 2.5  # of the deviation of prepared intensities, and of how far labelled scans lie apart
-NEGATIVE = 0.1  # of the range of intensities: CT reaches further below 0, MR at most by interpolation
 
 
 @dataclass(frozen=True)
@@ -308,17 +305,6 @@ def _prepare(dataset: Dataset, plan: Plan, cache: Path | None, workers: int) -> 
     return ready, [wrong for wrong in folders.values() if isinstance(wrong, str)]
 
 
-def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """How far two scans' intensities are apart, from their quantiles (C, Q): the mean distance, the largest channel's.
-
-    The mean distance of quantiles is the distance over which intensities would have to be moved (Wasserstein's).
-
-    >>> distance(np.array([[0.0, 1.0, 2.0]]), np.array([[1.0, 2.0, 3.0]]))
-    1.0
-    """
-    return float(np.abs(first - second).mean(axis=1).max())
-
-
 def _attempt(case: Case, dataset: Dataset, plan: Plan, root: Path) -> Path | str:
     """Prepare a case: where it lies, or what is wrong with it."""
     try:
@@ -370,59 +356,3 @@ def _digest(case: Case, channels: tuple[str, ...], shapes: set[tuple[int, ...]])
         return image_digest(read_image(case, channels)[0])
     except InputError:
         return None
-
-
-def unlike(scans: Mapping[str, np.ndarray], known: Sequence[np.ndarray]) -> dict[str, str]:
-    """Scans that are further from the nearest labelled one than these are from one another, and far at all.
-
-    The lowest and the highest intensity are left out: single voxels have them. Of hippocampus MR, cardiac MR and
-    abdominal CT, each scan normalised by itself, with five labelled it names at most 2 % of the same kind and at least
-    80 % of another (with one labelled up to a quarter of the same); but cardiac MR and abdominal CT look alike to it.
-
-    Args:
-        scans: the quantiles (C, Q) of each scan's prepared intensities by its name.
-        known: those of the labelled scans.
-
-    Returns:
-        How far they are, by name.
-    """
-    inner = [each[:, 1:-1] for each in known]
-    spread = [min(distance(one, two) for two in inner if two is not one) for one in inner if len(inner) > 1]
-    # A scan that is empty but for a little has no spread but at its ends.
-    scale = float(np.mean([max(_deviation(each[:, 1:-1]), _deviation(each) / 2) for each in known])) or 1.0
-    limit, found = max(SPREADS * float(np.mean(spread or [0.0])), FAR * scale), {}
-    for name, quantiles in scans.items():
-        nearest = min(distance(quantiles[:, 1:-1], each) for each in inner)
-        if nearest > limit:
-            found[name] = f"distance {nearest:.2g}, at most {limit:.2g} among scans of a kind"
-    return found
-
-
-def _deviation(quantiles: np.ndarray) -> float:
-    """The standard deviation of quantiles (C, Q), the mean over the channels."""
-    return float(quantiles.std(axis=1).mean())
-
-
-def below_zero(scans: Mapping[str, StoredCase], known: Sequence[StoredCase]) -> dict[str, str]:
-    """Scans with a channel that reaches further below 0 than those of the labelled scans, as CT does among MR.
-
-    Args:
-        scans: by their names.
-        known: the labelled ones.
-
-    Returns:
-        The lowest value of that channel, by name.
-    """
-    parts, lowest = np.max([_negative(case) for case in known], axis=0), np.min([c.extremes for c in known], axis=0)
-    found = {}
-    for name, case in scans.items():
-        further = (_negative(case) > parts + NEGATIVE) & (case.extremes[:, 0] < lowest[:, 0])
-        if further.any():
-            found[name] = f"values down to {case.extremes[further, 0].min():g}"
-    return found
-
-
-def _negative(case: StoredCase) -> np.ndarray:
-    """The part of each channel's range of intensities that lies below 0, (C,)."""
-    low, high = case.extremes.T
-    return np.clip(-low, 0, None) / np.maximum(high - low, 1e-6)

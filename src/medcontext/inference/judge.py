@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medcontext.data.regions import MEAN
-from medcontext.data.unlabelled import unlike
+from medcontext.data.unlike import unlike
 from medcontext.errors import InputError, counted
 from medcontext.files import write_text
 from medcontext.inference.expected import expect

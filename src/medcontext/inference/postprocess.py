@@ -144,13 +144,12 @@ def measure(
     return found
 
 
-def applicable(members: Sequence[Member], weights: str, hashes: Sequence[str]) -> tuple[dict[str, Keep], str]:
+def applicable(members: Sequence[Member], weights: str) -> tuple[dict[str, Keep], str]:
     """The steps for the predictions of these networks; and why there are none although some were found, or nothing.
 
     Args:
         members: the networks.
         weights: which are used.
-        hashes: of the checkpoints.
     """
     runs = [member.run for member in members]
     folder = home(runs)
@@ -166,7 +165,7 @@ def applicable(members: Sequence[Member], weights: str, hashes: Sequence[str]) -
     found = read_postprocessing(folder)
     if found is None or not found.steps:
         return {}, ""
-    if not found.holds_for(hashes, weights):
+    if not found.holds_for([member.hash for member in members], weights):
         return {}, (
             f"{folder / FILE} is not applied: it was found for other checkpoints, or for the other weights. Run "
             "`medcontext postprocess` again with these."

@@ -284,7 +284,7 @@ def _steps(run: Run) -> str:
 
 
 def _method(method: MethodSettings, with_scans: bool = False) -> str:
-    return f"{method.name}: {method.told_with_scans() if with_scans else method.told()}"
+    return f"{method.name}: {method.told(with_scans)}"
 
 
 def _time(facts: Facts) -> str:

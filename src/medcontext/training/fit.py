@@ -230,7 +230,7 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
         f", {run.facts.parameters:,} parameters, crop {crop}, batch {settings.batch_size * settings.accumulate}\n",
         "method ",
         (settings.method.name, "bold"),
-        f": {settings.method.told_with_scans() if scans.cases else settings.method.told()}\n",
+        f": {settings.method.told(bool(scans.cases))}\n",
         f"steps {step} to {settings.steps}, seed {settings.seed}\n",
         f"output {run.folder}",
     ]

@@ -20,7 +20,7 @@ from medcontext.console import console
 from medcontext.data.folders import listed, shortened
 from medcontext.data.pool import in_processes
 from medcontext.data.store import quantiles
-from medcontext.data.unlabelled import unlike
+from medcontext.data.unlike import unlike
 from medcontext.errors import InputError, counted
 from medcontext.files import read_json
 from medcontext.integrations.nnunet.scans import FOLDER, Index, Look, Place, cases_in, find_raw, plan_digest, stamps
