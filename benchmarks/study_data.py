@@ -40,7 +40,8 @@ class Study:
         train: the labelled cases; None for the first five patients.
         counts: patients without labels, and to choose settings on; all others are reported.
         mixed: whether patients are shuffled before they are counted, where their order means something.
-        turns: the patients without labels are these parts by turns, and the others are tested, so that each is once.
+        tested: by turns, where there are several, the patients reported in each, of all that have no labels; the first
+            of the others take part in training, as many as `counts` has, or all where it has none.
         development: the cases to choose settings on, where all others have no labels and none is reported.
         reported: whether those that are left after the counts are tested, too.
         pretraining: settings of the arms that pretrain.
@@ -53,10 +54,14 @@ class Study:
     train: tuple[str, ...] | None = None
     counts: tuple[int, int] = (0, 0)
     mixed: bool = False
-    turns: int = 1
+    tested: tuple[slice, ...] = ()
     development: tuple[str, ...] = ()
     reported: bool = True
     pretraining: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def turns(self) -> int:
+        return len(self.tested) or 1
 
     def parts(self, names: list[str], turn: int) -> Parts:
         """Which case does what, by patient."""
@@ -69,8 +74,10 @@ class Study:
             random.Random(0).shuffle(others)
         if self.development:
             groups = [[p for p in others if p not in self.development], list(self.development), []]
-        elif self.turns > 1:
-            groups = [others[turn :: self.turns], [], [p for i, p in enumerate(others) if i % self.turns != turn]]
+        elif self.tested:
+            reported = others[self.tested[turn]]
+            left = [p for p in others if p not in reported]
+            groups = [left[: self.counts[0] or None], [], reported]
         else:
             rest, development = self.counts
             tested = others[rest + development :] if self.reported else []
@@ -86,6 +93,7 @@ TURNED = {  # in the plane alone, where slices are thick, and more than the defa
     "augment.scale": (0.7, 1.4),
     "augment.affine_probability": 0.8,
 }
+EACH_ONCE = (slice(1, None, 2), slice(0, None, 2))
 PAPER_FIVE = ("img0006", "img0007", "img0009", "img0010", "img0021")
 ABDOMEN: dict[str, Any] = {
     "prepare.spacing": (4, 4, 4),
@@ -113,7 +121,7 @@ STUDIES = {
         ABDOMEN,
         {"method.mask.patch_size": 8},
         train=PAPER_FIVE,
-        turns=2,
+        tested=EACH_ONCE,
     ),
     "btcv_development": Study(
         "Abdominal CT, the training part of BTCV at 4 mm, 13 organs: to choose settings on",
@@ -148,9 +156,11 @@ VIEWS: dict[str, Any] = {
     "pcrlv2.swap_patch": (4, 4, 4),
 }
 SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
-ABDOMEN_ONCE = replace(STUDIES["btcv"], turns=1, counts=(6, 0))
+ABDOMEN_ONCE = replace(STUDIES["btcv"], tested=(), counts=(6, 0))
 STUDIES |= {
-    "hippocampus_150": replace(STUDIES["hippocampus"], counts=(150, 0)),  # reported: the last 45 of the 60 there
+    "hippocampus_150": replace(  # the same 60 are reported
+        STUDIES["hippocampus"], counts=(150, 0), tested=(slice(150, None), slice(135, 150))
+    ),
     "hippocampus_unetr": replace(
         STUDIES["hippocampus"],
         steps=1500,

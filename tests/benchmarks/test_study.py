@@ -101,3 +101,20 @@ def test_arms_are_compared_by_the_seeds_that_both_have(work, tmp_path: Path) -> 
     assert "thrice" not in first
     assert second.startswith("Seeds 0, 1:\n")
     assert "Seed by seed" in second
+
+
+@pytest.mark.parametrize("name", ["btcv", "hippocampus_150"])
+def test_patients_are_tested_once_by_turns_and_never_take_part_then(name: str) -> None:
+    from study_data import STUDIES
+
+    study = STUDIES[name]
+    names = sorted({*(study.train or ()), *(f"case{number:03}" for number in range(200))})
+    turns = [study.parts(names, turn) for turn in range(study.turns)]
+    assert all(not {*turn.train, *turn.rest} & {*turn.report} for turn in turns)
+    tested = [name for turn in turns for name in turn.report]
+    assert len(set(tested)) == len(tested)
+    if name == "btcv":
+        assert sorted([*tested, *turns[0].train]) == names
+    else:
+        assert [len(turn.rest) for turn in turns] == [150, 150]
+        assert sorted(tested) == sorted(STUDIES["hippocampus"].parts(names, 0).report)
