@@ -38,19 +38,19 @@ def test_an_interrupted_one_keeps_the_key_of_what_it_has(
 ) -> None:
     for number, name in enumerate("ab"):
         save(tmp_path / f"scans/{name}.nii.gz", levels_image((8, 8, 8), number)[0])
-    predict_case = predicting.predict_case
+    read_image = predicting.read_image
     done: list[str] = []
 
-    def interrupted(case, *rest):  # type: ignore[no-untyped-def]
+    def interrupted(case, channels):  # type: ignore[no-untyped-def]
         if done:
             raise KeyboardInterrupt
         done.append(case.name)
-        return predict_case(case, *rest)
+        return read_image(case, channels)
 
-    monkeypatch.setattr(predicting, "predict_case", interrupted)
+    monkeypatch.setattr(predicting, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict(run, tmp_path / "scans", tmp_path / "out", anonymous=True)
-    monkeypatch.setattr(predicting, "predict_case", predict_case)
+    monkeypatch.setattr(predicting, "read_image", read_image)
     with pytest.raises(InputError, match="has names of other cases"):
         predict(run, tmp_path / "scans", tmp_path / "out", anonymous=True)
     predict(run, tmp_path / "scans", tmp_path / "out", anonymous=True, resume=True)

@@ -256,7 +256,7 @@ NUMPY = "Unable to allocate 750.5 MiB for an array with shape (640, 640, 480) an
         (OSError(12, "Cannot allocate memory"), "Cannot allocate memory"),
     ],
 )
-@pytest.mark.parametrize("place", ["read_image", "segment", "write_case"])
+@pytest.mark.parametrize("place", ["read_image", "segment", "write_label"])
 def test_lack_of_memory_for_one_case(
     refusal: Exception,
     words: str,

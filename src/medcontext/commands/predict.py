@@ -91,10 +91,9 @@ def predict(
     from medcontext.inference.judge import most_needed, sort_expected
     from medcontext.inference.origin import check_same_origin, describe_origin, dropped_words
     from medcontext.inference.postprocess import applicable
-    from medcontext.inference.predict import outputs, predict_cases, remove_leftovers
+    from medcontext.inference.predict import Predictor, remove_leftovers
     from medcontext.inference.selection import find_cases
     from medcontext.run import read_runs
-    from medcontext.run.postprocessing import step_text
 
     output = Path(output)
     inputs = [Path(input)] if isinstance(input, str | os.PathLike) else [Path(path) for path in input]
@@ -105,30 +104,24 @@ def predict(
     named, tested, skipped = find_cases(inputs, runs, part, image, wanted)
     cases = numbered(named, output, resume) if anonymous else list(named)
     tested = frozenset(own.name for own, case in zip(cases, named, strict=True) if case.name in tested)
-    origin = describe_origin(members, weights, inputs)
-    chosen = {} if anonymous else {"image": list(image), "series": [str(each) for each in wanted]}  # maybe a UID
-    origin["predicted_by"] |= {name: given for name, given in chosen.items() if given}
     segments = as_dicom(named, runs[0].structures, None if codes is None else Path(codes), members[0].hash, anonymous)
-    if segments and codes is not None:
-        origin["predicted_by"]["codes"] = segments.codes_given()
-    if anonymous:
-        origin["predicted_by"]["input"] = "not noted (--anonymous)"
     steps, remark = applicable(members, weights) if postprocess else ({}, "")
     calibration, lacking = applicable_calibration(members, weights, expected, steps)
-    if calibration:
-        origin["predicted_by"]["calibrated_on"] = len({each.case for each in calibration.observed})
-    if steps:
-        origin["predicted_by"]["postprocessing"] = {name: step_text(keep) for name, keep in steps.items()}
+    coded = segments.codes_given() if segments and codes is not None else {}
+    chosen = {} if anonymous else {"image": list(image), "series": list(map(str, wanted))}  # the latter maybe a UID
+    noted = () if anonymous else inputs
+    origin = describe_origin(members, weights, noted, steps, calibration, codes=coded, **chosen)
+    predictor = Predictor(members, output, origin, tested, probabilities, steps, calibration, segments)
     if resume:
         check_same_origin(output, origin)
     with kept_if_used(output, resume), key_if_used(output):
         remove_leftovers(output)
-        todo = [case for case in cases if not all(map(Path.is_file, outputs(output, case, probabilities, segments)))]
+        todo = predictor.lacking(cases)
         warn(header_doubts(image for case in todo for image in case.images))
         warn(text for text in (remark, lacking) if text)
         if anonymous:
             write_key(named, cases, output)
-        failed = predict_cases(todo, members, output, origin, tested, probabilities, steps, calibration, segments)
+        failed = predictor.predict(todo)
         if nifti_files(output):
             write_colours(output, runs[0].plan.labels)
             write_volumes(output, runs[0].structures)
@@ -144,7 +137,7 @@ def predict(
         console.print(line, soft_wrap=True)
     if anonymous:
         console.print(f"Which case is which: {key_file(output)}", soft_wrap=True)
-    return [outputs(output, case, False)[0] for case in cases]
+    return [predictor.files(case)[0] for case in cases]
 
 
 def _raise_failed(failed: list[str], count: int, output: Path) -> None:

@@ -24,7 +24,7 @@ from medcontext.data.nifti import image_digest, read_image
 from medcontext.data.normalize import background, foreground_box, normalize
 from medcontext.data.plan import Normalization, Plan
 from medcontext.data.pool import in_processes
-from medcontext.data.store import Store, StoredCase, case_folder, describe_sources, write_case
+from medcontext.data.store import FileFacts, Store, StoredCase, case_folder, describe_sources, write_case
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import write_json
 
@@ -183,8 +183,9 @@ def prepare_case(case: Case, dataset: Dataset, plan: Plan, root: Path) -> Path:
         outside = int(whole.count_nonzero() - geometry.crop(whole).count_nonzero())
     empty = background(prepared, plan.normalization)
     digests = image_digest(image), "" if label is None else image_digest(label)
-    extremes = [(channel.min(), channel.max()) for channel in image]
-    write_case(folder, prepared, indices, geometry, empty, sources, *digests, lost, outside, case.name, extremes)
+    extremes = [(float(channel.min()), float(channel.max())) for channel in image]
+    facts = FileFacts(*digests, lost, outside, extremes)
+    write_case(folder, prepared, indices, geometry, empty, sources, facts, case.name)
     return folder
 
 

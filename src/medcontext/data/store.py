@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -36,6 +37,25 @@ CHUNK, BLOCK = 64, 16  # voxels; a chunk is what is compressed together, a block
 STALE = 3600.0  # seconds after which a temporary file is a killed process's, not a working one's
 
 Slices = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What is known of a prepared case's files.
+
+    Args:
+        digest: of the image, equal for equal images.
+        label_digest: of the label, as class indices; empty for a scan without one.
+        lost: class indices that the label has and the prepared one does not.
+        outside: how many labelled voxels were cropped away.
+        extremes: of each channel the lowest and the highest intensity, in the file's units.
+    """
+
+    digest: str = ""
+    label_digest: str = ""
+    lost: Sequence[int] = ()
+    outside: int = 0
+    extremes: Sequence[Sequence[float]] = ()
 
 
 class Store:
@@ -192,7 +212,7 @@ class StoredCase:
             return False
         return (
             same
-            and {"digest", "label_digest", "lost", "outside", "extremes"} <= record.keys()
+            and {field.name for field in fields(FileFacts)} <= record.keys()
             and all((self.folder / name).is_file() for name in arrays)
         )
 
@@ -227,12 +247,8 @@ def write_case(
     geometry: Geometry,
     background: tuple[float, ...],
     sources: list[list[Any]],
-    digest: str = "",
-    label_digest: str = "",
-    lost: Sequence[int] = (),
-    outside: int = 0,
+    facts: FileFacts = FileFacts(),
     name: str = "",
-    extremes: Sequence[Sequence[float]] = (),
 ) -> None:
     """Write a prepared case; killed at any moment, it leaves a whole case or none.
 
@@ -243,12 +259,8 @@ def write_case(
         geometry: the way back to the file's grid.
         background: the value to pad each channel with.
         sources: from `describe_sources`.
-        digest: of the file's image.
-        label_digest: of the file's label.
-        lost: class indices that the file's label has and this one does not.
-        outside: labelled voxels of the file that were cropped away.
+        facts: what is known of the files.
         name: the case's, by which its positions are drawn; the folder's where nothing is said.
-        extremes: of each channel the lowest and the highest intensity, in the file's units.
 
     Raises:
         CannotWrite: if the disk is full or the folder cannot be written.
@@ -258,14 +270,10 @@ def write_case(
         "shape": list(image.shape),
         "classes": None if positions is None else sorted(positions),
         "quantiles": quantiles(image).tolist(),
-        "extremes": [list(map(float, pair)) for pair in extremes],
-        "digest": digest,
-        "label_digest": label_digest,
-        "lost": list(lost),
-        "outside": outside,
         "background": list(background),
         "geometry": geometry.to_dict(),
         "sources": sources,
+        **asdict(facts),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

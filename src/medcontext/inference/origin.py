@@ -1,7 +1,8 @@
 """Where predictions come from: the `dataset.json` beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import medcontext
@@ -10,6 +11,8 @@ from medcontext.errors import InputError, counted
 from medcontext.files import read_json, write_json
 from medcontext.inference.ensemble import Member
 from medcontext.run import Weights
+from medcontext.run.calibration import Calibration
+from medcontext.run.postprocessing import Keep, step_text
 
 RECORD = "dataset.json"
 PER_CASE = ("parts", "dropped_ml")  # its entries of single cases
@@ -17,12 +20,27 @@ WITHOUT = {"postprocessing": "--postprocess false", "calibrated_on": "--expected
 """Of what a run may have been given since a prediction began, the option that goes on without it."""
 
 
-def describe_origin(members: Sequence[Member], weights: Weights, inputs: Sequence[Path]) -> dict[str, Any]:
+def describe_origin(
+    members: Sequence[Member],
+    weights: Weights,
+    inputs: Sequence[Path],
+    steps: Mapping[str, Keep] = MappingProxyType({}),
+    calibration: Calibration | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     """What the values mean, and everything that decides them.
 
     The values are those after the data set's "label_map" and that of the training's settings; the latter is noted, for
     labels to be scored as they were learnt. `probability_classes` are the classes along the last axis of probability
     files. Checkpoints are told apart by their content: training may have gone on under the same name.
+
+    Args:
+        members: networks, whose probabilities are averaged.
+        weights: the student's or the teacher's.
+        inputs: what is predicted; nothing where names are not to be noted.
+        steps: of post-processing, by structure.
+        calibration: by which the expected DSC is said.
+        options: what else was given, noted where it is something.
     """
     run = members[0].run
     label_map = run.settings.prepare.label_map
@@ -33,7 +51,7 @@ def describe_origin(members: Sequence[Member], weights: Weights, inputs: Sequenc
         **({"regions": {name: list(values) for name, values in run.regions.items()}} if run.regions else {}),
         "probability_classes": list(run.regions or labels),
         "predicted_by": {
-            "input": _plain([str(path.resolve()) for path in inputs]),
+            "input": _plain([str(path.resolve()) for path in inputs] or ["not noted (--anonymous)"]),
             "weights": weights,
             **({"label_map": {str(value): target for value, target in label_map.items()}} if label_map else {}),
             "networks": [
@@ -46,6 +64,9 @@ def describe_origin(members: Sequence[Member], weights: Weights, inputs: Sequenc
                 for member in members
             ],
             "medcontext": medcontext.__version__,
+            **{name: given for name, given in options.items() if given},
+            **({"calibrated_on": len({each.case for each in calibration.observed})} if calibration else {}),
+            **({"postprocessing": {name: step_text(keep) for name, keep in steps.items()}} if steps else {}),
         },
     }
 

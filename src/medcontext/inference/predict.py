@@ -1,8 +1,8 @@
 """Predicting and writing cases, one after the other; the files are described in `medcontext.commands.predict`."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,21 +27,11 @@ from medcontext.run.calibration import Calibration
 from medcontext.run.postprocessing import Keep
 
 
-def predict_cases(
-    cases: Sequence[Case],
-    members: Sequence[Member],
-    output: Path,
-    origin: dict[str, Any],
-    tested: Collection[str],
-    probabilities: bool,
-    steps: Mapping[str, Keep] = MappingProxyType({}),
-    calibration: Calibration | None = None,
-    segments: Segments | None = None,
-) -> list[str]:
-    """Predict and write; returns which cases failed, and why.
+@dataclass(frozen=True)
+class Predictor:
+    """Predicts cases and writes them.
 
     Args:
-        cases: to predict.
         members: networks, whose probabilities are averaged.
         output: folder.
         origin: what the record beside the predictions says.
@@ -51,59 +41,83 @@ def predict_cases(
         calibration: of the networks, to say what is expected of each segmentation.
         segments: of cases that come as DICOM, written as DICOM, too; None writes none.
     """
-    failed = []
-    for case in track(cases, "predicting"):
-        problem = predict_case(case, members, output, origin, tested, probabilities, steps, calibration, segments)
-        if problem:
-            failed.append(f"case '{case.name}': {problem.removesuffix('.')}")
-    return failed
 
+    members: Sequence[Member]
+    output: Path
+    origin: dict[str, Any]
+    tested: Collection[str] = ()
+    probabilities: bool = False
+    steps: Mapping[str, Keep] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    segments: Segments | None = None
 
-def predict_case(
-    case: Case,
-    members: Sequence[Member],
-    output: Path,
-    origin: dict[str, Any],
-    tested: Collection[str],
-    probabilities: bool,
-    steps: Mapping[str, Keep] = MappingProxyType({}),
-    calibration: Calibration | None = None,
-    segments: Segments | None = None,
-) -> str:
-    """Predict and write one case; says what is wrong with it, or nothing. It keeps no array for the next one."""
-    run, noticed = members[0].run, Noticed() if calibration else None
-    try:
+    def files(self, case: Case) -> list[Path]:
+        """Those of a finished case, the segmentation first."""
+        folders = [self.output, self.output / "probabilities"] if self.probabilities else [self.output]
+        found = [folder / f"{case.name}.nii.gz" for folder in folders]
+        return [*found, self.output / f"{case.name}.dcm"] if self._as_dicom(case) else found
+
+    def lacking(self, cases: Sequence[Case]) -> list[Case]:
+        """Those that are not all there."""
+        return [case for case in cases if not all(map(Path.is_file, self.files(case)))]
+
+    def predict(self, cases: Sequence[Case]) -> list[str]:
+        """Predict and write; says which cases failed, and why."""
+        problems = {case.name: self._predict(case) for case in track(cases, "predicting")}
+        return [f"case '{name}': {problem.removesuffix('.')}" for name, problem in problems.items() if problem]
+
+    def _predict(self, case: Case) -> str:
+        """Predict and write one case; says what is wrong with it, or nothing. It keeps no array for the next one."""
+        noticed = Noticed() if self.calibration else None
         try:
-            image, affine = read_image(case, run.plan.channels)
-            classes, scores = segment(image, affine, members, probabilities, noticed)
-        except InputError as error:
-            return str(error)
-        part = part_of(case.name, image_digest(image), [member.run for member in members], tested)
+            try:
+                image, affine = read_image(case, self.members[0].run.plan.channels)
+                classes, scores = segment(image, affine, self.members, self.probabilities, noticed)
+            except InputError as error:
+                return str(error)
+            part = part_of(case.name, image_digest(image), [member.run for member in self.members], self.tested)
+            return self._write(case, classes, scores, affine, part, noticed)
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            fewer = "fewer networks at once, " if len(self.members) > 1 else ""
+            return (
+                f"not enough memory{memory_words(error)}. Use {fewer}a machine with more memory, or a smaller scan: "
+                "cropped, or with larger voxels"
+            )
+
+    def _write(
+        self, case: Case, classes: Tensor, scores: Tensor | None, affine: np.ndarray, part: str, noticed: Noticed | None
+    ) -> str:
+        """Write classes (X, Y, Z) in the user's values and probabilities (K, X, Y, Z), like the case's image.
+
+        The segmentation is written last, but for DICOM's: where it is, the case is done. Says what in a DICOM scan's
+        headers hinders the latter, or nothing.
+        """
+        run = self.members[0].run
         whole = np.array(run.plan.values, np.int32)[classes.numpy()]
-        label = processed(whole, affine, run, steps)
-        write_record(output, origin, case.name, part, dropped(whole, label, affine, run) if steps else {})
-        if calibration and noticed:
-            rows = judge(case.name, noticed, volumes(label, affine, run.structures), calibration)
-            write_expected(output, [row for row in read_expected(output) if row.case != case.name] + rows)
-        write_case(case, label, scores, affine, output)
-        if segments and is_dicom_path(case.images[0]):
-            return _as_dicom(case, label, output, segments)
-    except Exception as error:
-        if not lacks_memory(error):
-            raise
-        fewer = "fewer networks at once, " if len(members) > 1 else ""
-        return (
-            f"not enough memory{memory_words(error)}. Use {fewer}a machine with more memory, or a smaller scan: "
-            "cropped, or with larger voxels"
-        )
-    return ""
+        label = processed(whole, affine, run, self.steps)
+        taken = dropped(whole, label, affine, run) if self.steps else {}
+        write_record(self.output, self.origin, case.name, part, taken)
+        if self.calibration and noticed:
+            rows = judge(case.name, noticed, volumes(label, affine, run.structures), self.calibration)
+            write_expected(self.output, [row for row in read_expected(self.output) if row.case != case.name] + rows)
+        path, *rest = self.files(case)
+        if scores is not None:
+            rest[0].parent.mkdir(exist_ok=True)
+            write_image(rest[0], scores.numpy(), affine, case.images[0], keep_single=True)
+        write_label(path, label, affine, case.images[0])
+        if self.segments and self._as_dicom(case):
+            try:
+                write_segmentation(rest[-1], label, case.images[0], self.segments, case.name)
+            except CannotWrite:
+                raise
+            except InputError as error:
+                return str(error)
+        return ""
 
-
-def outputs(output: Path, case: Case, probabilities: bool, segments: Segments | None = None) -> list[Path]:
-    """The files of a finished case, the segmentation first."""
-    folders = [output, output / "probabilities"] if probabilities else [output]
-    found = [folder / f"{case.name}.nii.gz" for folder in folders]
-    return [*found, output / f"{case.name}.dcm"] if segments and is_dicom_path(case.images[0]) else found
+    def _as_dicom(self, case: Case) -> bool:
+        return self.segments is not None and is_dicom_path(case.images[0])
 
 
 def processed(label: np.ndarray, affine: np.ndarray, run: Run, steps: Mapping[str, Keep]) -> np.ndarray:
@@ -115,26 +129,6 @@ def dropped(whole: np.ndarray, label: np.ndarray, affine: np.ndarray, run: Run) 
     """What post-processing took from a label's (X, Y, Z) structures, in ml; without those that lost nothing."""
     before, after = (volumes(each, affine, run.structures) for each in (whole, label))
     return {name: float(f"{ml - after[name]:.4g}") for name, ml in before.items() if ml > after[name]}
-
-
-def write_case(case: Case, label: np.ndarray, scores: Tensor | None, affine: np.ndarray, output: Path) -> None:
-    """Write a label (X, Y, Z) in the user's values, and probabilities (K, X, Y, Z), like the case's image."""
-    path, *rest = outputs(output, case, scores is not None)
-    if scores is not None:
-        rest[0].parent.mkdir(exist_ok=True)
-        write_image(rest[0], scores.numpy(), affine, case.images[0], keep_single=True)
-    write_label(path, label, affine, case.images[0])
-
-
-def _as_dicom(case: Case, label: np.ndarray, output: Path, segments: Segments) -> str:
-    """Write a label (X, Y, Z) as a DICOM segmentation; says what in the scan's headers hinders that, or nothing."""
-    try:
-        write_segmentation(output / f"{case.name}.dcm", label, case.images[0], segments, case.name)
-    except CannotWrite:
-        raise
-    except InputError as error:
-        return str(error)
-    return ""
 
 
 def remove_leftovers(output: Path) -> None:

@@ -23,7 +23,7 @@ from medcontext.files import file_hash, kept_if_used, read_json
 from medcontext.inference.ensemble import load_members
 from medcontext.inference.origin import RECORD, check_same_origin, describe_origin
 from medcontext.inference.postprocess import choose, validation_cases
-from medcontext.inference.predict import outputs, predict_cases, remove_leftovers
+from medcontext.inference.predict import Predictor, remove_leftovers
 from medcontext.run import PREDICTIONS, Run, Weights
 from medcontext.run.postprocessing import FOLDER, Postprocessing, step_text
 
@@ -76,6 +76,7 @@ def predict_validation(run: Run, dataset: Dataset, checkpoint: str, weights: Wei
     members = load_members([run], [checkpoint], weights, **options)
     origin = describe_origin(members, weights, [dataset.root])
     output = run.folder / FOLDER
+    predictor = Predictor(members, output, origin)
     cases = [case for case in dataset.cases if case.name in set(names)]
     missing = sorted(set(names) - {case.name for case in cases})
     if missing:
@@ -89,8 +90,7 @@ def predict_validation(run: Run, dataset: Dataset, checkpoint: str, weights: Wei
         shutil.rmtree(output)
     with kept_if_used(output, resume=True):
         remove_leftovers(output)
-        todo = [case for case in cases if not outputs(output, case, False)[0].is_file()]
-        failed = predict_cases(todo, members, output, origin, (), probabilities=False)
+        failed = predictor.predict(predictor.lacking(cases))
     if failed:
         raise InputError(f"{len(failed)} validation cases could not be predicted: {shortened(failed)}.")
     parts = read_json(output / RECORD)["parts"]
@@ -101,7 +101,7 @@ def predict_validation(run: Run, dataset: Dataset, checkpoint: str, weights: Wei
             f"{dataset.root} has other scans than {run.folder} was trained and validated on, under the names "
             f"{listed(other)}. Give the data set of the training: --data DATASET."
         )
-    files = {case.name: outputs(output, case, False)[0] for case in cases}
+    files = {case.name: predictor.files(case)[0] for case in cases}
     return files, weights, (origin["predicted_by"]["networks"][0]["sha256"],)
 
 
