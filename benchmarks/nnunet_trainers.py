@@ -151,7 +151,7 @@ def kind(arm: str, patch_size: int) -> type:
 
     from medcontext.integrations.nnunet import MedContextMixin
     from medcontext.method import Unlabelled
-    from medcontext.settings import MaskSettings, MethodSettings
+    from medcontext.method_settings import MaskSettings, MethodSettings
 
     if arm == "stock":
         return nnUNetTrainer

@@ -12,8 +12,9 @@ import yaml
 
 from medcontext.configuration import PRESETS
 from medcontext.errors import InputError
+from medcontext.method_settings import MethodSettings, TeacherSettings
 from medcontext.pretrain_settings import PretrainSettings
-from medcontext.settings import MethodSettings, Settings, TeacherSettings
+from medcontext.settings import Settings
 
 METHODS = sorted(path.stem for path in (PRESETS / "method").glob("*.yaml"))
 

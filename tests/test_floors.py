@@ -15,7 +15,7 @@ FLOORS = [
     {"errors", "console"},
     {"files", "options", "extras", "typed_json"},
     {"method", "data", "pictures"},
-    {"networks", "evaluation", "configuration", "phantom"},
+    {"networks", "evaluation", "configuration", "phantom", "method_settings"},
     {"comparison", "pretraining"},
     {"settings"},
     {"pretrain_settings"},

@@ -11,7 +11,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5
 
 from medcontext import Unlabelled
 from medcontext.integrations.nnunet import MedContextMixin
-from medcontext.settings import MaskSettings, MethodSettings
+from medcontext.method_settings import MaskSettings, MethodSettings
 
 
 class nnUNetTrainerDA5MedContext(MedContextMixin, nnUNetTrainerDA5):

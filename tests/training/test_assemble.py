@@ -5,8 +5,9 @@ import torch
 
 from medcontext.errors import InputError
 from medcontext.method import TokenAdapter, VoxelAdapter
+from medcontext.method_settings import MaskSettings, MethodSettings, TeacherSettings
 from medcontext.networks import build_network
-from medcontext.settings import MaskSettings, MethodSettings, OptimizerSettings, Settings, TeacherSettings
+from medcontext.settings import OptimizerSettings, Settings
 from medcontext.training.assemble import auto_crop, make_learner, make_optimizer
 
 

@@ -14,8 +14,8 @@ from medcontext.cli import main
 from medcontext.data.augment import Augment
 from medcontext.data.augment_settings import AugmentSettings
 from medcontext.errors import InputError
+from medcontext.method_settings import MethodSettings
 from medcontext.networks import build_network
-from medcontext.settings import MethodSettings
 from medcontext.training.assemble import make_learner
 from medcontext.training.own import make_loss, make_transform
 from tests.training.commands import arguments, interrupt, logged

@@ -11,7 +11,8 @@ from medcontext.data.split_files import PACKAGED, find_split
 from medcontext.errors import InputError, unknown_name
 from medcontext.experiments.smoke import SMALL, SMOKE
 from medcontext.experiments.tables import CORPORA, TABLES, Entry, Variant, get_grid, row_label
-from medcontext.settings import MethodSettings, Settings
+from medcontext.method_settings import MethodSettings
+from medcontext.settings import Settings
 
 ELSEWHERE = {
     "config": "give its settings one by one",

@@ -15,10 +15,10 @@ from medcontext.errors import InputError, counted
 from medcontext.evaluation.scores import Evaluation
 from medcontext.files import file_hash, read_json
 from medcontext.inference.origin import RECORD
+from medcontext.method_settings import MethodSettings
 from medcontext.reporting.nnunet import read_nnunet
 from medcontext.reporting.shown import Curve, Shown
 from medcontext.run import Facts, Run, UnlabelledFacts, read_run
-from medcontext.settings import MethodSettings
 
 OF_MASKING = ("train/masked", "train/consistency", "beta")  # a baseline logs them too, but has none
 

@@ -14,8 +14,9 @@ from medcontext.data.geometry import Shape3
 from medcontext.method import MedContext, Momentum, ReferenceMomentum
 from medcontext.method.adapters import Adapter
 from medcontext.method.batches import reach
+from medcontext.method_settings import MethodSettings, TeacherSettings
 from medcontext.networks import token_adapter
-from medcontext.settings import MethodSettings, OptimizerSettings, TeacherSettings
+from medcontext.settings import OptimizerSettings
 
 
 def make_momentum(settings: TeacherSettings, steps_per_epoch: int) -> Momentum:

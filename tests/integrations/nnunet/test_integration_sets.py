@@ -36,7 +36,7 @@ QUICK = f"""
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from medcontext.integrations.nnunet import MedContextMixin
 from medcontext.method import Unlabelled
-from medcontext.settings import MethodSettings
+from medcontext.method_settings import MethodSettings
 
 class {TRAINER}(MedContextMixin, nnUNetTrainer):
     method = MethodSettings(unlabelled=Unlabelled(start=0.5))

@@ -16,7 +16,7 @@ import torch
 from medcontext.cli import main
 from medcontext.errors import InputError
 from medcontext.method import Unlabelled
-from medcontext.settings import MethodSettings
+from medcontext.method_settings import MethodSettings
 from tests.integrations.nnunet.conftest import LABELLED, SHAPE, UNLABELLED, World, plan_alike, write_case, write_raw
 from tests.integrations.nnunet.test_trainer import batches, first_step_like_stocks, ours, started
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medcontext.errors import InputError
 from medcontext.method import Unlabelled
-from medcontext.settings import MethodSettings
+from medcontext.method_settings import MethodSettings
 from tests.integrations.nnunet.conftest import World
 
 pytestmark = pytest.mark.slow

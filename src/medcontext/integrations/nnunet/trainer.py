@@ -23,7 +23,8 @@ from medcontext.integrations.nnunet.scans import find_prepared
 from medcontext.method import Losses, MedContext, VoxelAdapter
 from medcontext.method.losses import DeepSupervision
 from medcontext.method.targets import label_target, region_target
-from medcontext.settings import STRONG, MethodSettings, Settings
+from medcontext.method_settings import MethodSettings
+from medcontext.settings import STRONG, Settings
 from medcontext.training.assemble import followers, make_learner
 
 Base: Any = nnUNetTrainer if TYPE_CHECKING else object
@@ -265,7 +266,7 @@ class MedContextMixin(Base):
 def fitted_mask(mask: Any, patch: tuple[int, ...]) -> Any:
     """The mask on nnU-Net's axes, its patches the nearest that divide nnU-Net's patch.
 
-    >>> from medcontext.settings import MaskSettings
+    >>> from medcontext.method_settings import MaskSettings
     >>> fitted_mask(MaskSettings(), (40, 56, 40)).patch_size, fitted_mask(MaskSettings(), (40, 56, 40)).axis
     ((40, 14, 20), 0)
     >>> fitted_mask(MaskSettings(), (56, 40)).patch_size

@@ -4,7 +4,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from medcontext.integrations.nnunet import MedContextMixin
 from medcontext.method import Unlabelled
-from medcontext.settings import MethodSettings
+from medcontext.method_settings import MethodSettings
 
 
 class nnUNetTrainerMedContext(MedContextMixin, nnUNetTrainer):
