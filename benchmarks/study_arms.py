@@ -121,6 +121,7 @@ ARMS = {
     "all labels": Arm(all_labels=True),
     "all labels four times": Arm(all_labels=True, cost=4.0),
     "mean teacher": Arm("mean_teacher", unlabelled=True),
+    "mean teacher four times": Arm("mean_teacher", unlabelled=True, cost=4.0),
     "masked": ours(view="masked"),
     "masked, equation 2": ours(view="masked", target="consistency"),
     "medcontext": ours(),
