@@ -142,6 +142,8 @@ ARMS = {
     "threshold 0.95": ours(threshold=0.95),
     "weight 1": ours(weight=1),
     "weight 1 four times": replace(ours(weight=1), cost=4.0),
+    "weight 2": ours(weight=2),
+    "weight 2 four times": replace(ours(weight=2), cost=4.0),
     "soft": ours(target="soft"),
     "cubes": shaped("cube"),
     "tubes of 8": shaped("tube"),
