@@ -39,6 +39,11 @@ class Arm:
     on_top: bool = False
     one_piece_of: str = ""
 
+    @property
+    def labels_alone(self) -> bool:
+        """Whether no other scan takes part, in whatever way."""
+        return not (self.unlabelled or self.more or self.all_labels or self.retrain or self.pretrain)
+
 
 def without_length(name: str) -> str:
     """An arm's name without its length.

@@ -157,9 +157,12 @@ VIEWS: dict[str, Any] = {
 }
 SMALL_CNN = {"network": "pcrlv2", "network_args.width": 8}
 ABDOMEN_ONCE = replace(STUDIES["btcv"], tested=(), counts=(6, 0))
+HIPPOCAMPUS_150 = replace(STUDIES["hippocampus"], counts=(150, 0))
 STUDIES |= {
-    "hippocampus_150": replace(  # the same 60 are reported
-        STUDIES["hippocampus"], counts=(150, 0), tested=(slice(150, None), slice(135, 150))
+    "hippocampus_150": HIPPOCAMPUS_150,  # reported: the last 45 of the 60 there
+    "hippocampus_150_turns": replace(  # these, the other 15 of the 60, and the 110 that have no labels there
+        HIPPOCAMPUS_150,
+        tested=(slice(150, None), slice(135, 150), slice(0, 37), slice(37, 74), slice(74, 110)),
     ),
     "hippocampus_unetr": replace(
         STUDIES["hippocampus"],

@@ -75,9 +75,9 @@ class Work:
         return self.folder / re.sub(r"[^a-z0-9]+", "_", arm) / f"{turn}-{seed}"
 
     def trained(self, arm: str, turn: int, seed: int) -> Path:
-        """Where the trainings lie that predict for an arm."""
-        of = ARMS[arm].one_piece_of if arm in ARMS else ""
-        return self.place(of or arm, turn, seed)
+        """Where the trainings lie that predict for an arm; on labels alone they are the same in all turns."""
+        of = (ARMS[arm].one_piece_of if arm in ARMS else "") or arm
+        return self.place(of, 0 if of in ARMS and ARMS[of].labels_alone else turn, seed)
 
     def settings(self, arm: Arm, turn: int, seed: int, **changes: Any) -> mc.Settings:
         """Of an arm's training, with the study's number of steps where the changes have no other."""
@@ -199,7 +199,8 @@ class Work:
         else:
             init = self.pretrain(arm.pretrain, turn, seed) if arm.pretrain else None
             scans = {"unlabelled": self.scans(arm, turn), "init": init}
-            self.train(run, self.settings(arm, turn, seed, steps=self.steps(name)), **scans)
+            own = 0 if arm.labels_alone else turn
+            self.train(run, self.settings(arm, own, seed, steps=self.steps(name)), **scans)
         parts = self.study.parts(self.names, turn)
         self.predict(run, place / "predictions", parts.development + parts.report, bool(arm.one_piece_of))
         (place / "predicted").touch()
@@ -210,13 +211,18 @@ class Work:
         if not all((place / "scores" / "summary.json").exists() for place in places):
             return None
         folder = places[0].parent / f"reported-{seed}"
+        chosen = folder / "predictions"
+        files = {
+            f"{case}.nii.gz": place / "predictions" / f"{case}.nii.gz"
+            for turn, place in enumerate(places)
+            for case in self.study.parts(self.names, turn).report
+        }
+        if {path.name for path in chosen.glob("*.nii.gz")} != files.keys():  # of a study with other turns, or none
+            shutil.rmtree(folder, ignore_errors=True)
+            chosen.mkdir(parents=True)
+            for name, file in files.items():
+                (chosen / name).symlink_to(file)
         if not (folder / "scores" / "summary.json").exists():
-            chosen = folder / "predictions"
-            chosen.mkdir(parents=True, exist_ok=True)
-            for turn, place in enumerate(places):
-                for case in self.study.parts(self.names, turn).report:
-                    (chosen / f"{case}.nii.gz").unlink(missing_ok=True)
-                    (chosen / f"{case}.nii.gz").symlink_to(place / "predictions" / f"{case}.nii.gz")
             self.evaluate(folder)
         return folder / "scores"
 
