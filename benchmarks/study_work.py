@@ -27,6 +27,7 @@ from medcontext.evaluation.metrics import Score, Status
 from medcontext.evaluation.summary import Scores, make_rows, summarise
 from medcontext.files import write_json
 from medcontext.pretrain_settings import OBJECTIVES
+from medcontext.run.calibration import FILE as CALIBRATION
 
 Rows = list[dict[str, str]]
 """One per arm, seed, case and structure."""
@@ -75,9 +76,9 @@ class Work:
         return self.folder / re.sub(r"[^a-z0-9]+", "_", arm) / f"{turn}-{seed}"
 
     def trained(self, arm: str, turn: int, seed: int) -> Path:
-        """Where the trainings lie that predict for an arm; on labels alone they are the same in all turns."""
-        of = (ARMS[arm].one_piece_of if arm in ARMS else "") or arm
-        return self.place(of, 0 if of in ARMS and ARMS[of].labels_alone else turn, seed)
+        """Where the trainings lie that predict for an arm."""
+        of = ARMS[arm].one_piece_of if arm in ARMS else ""
+        return self.place(of or arm, turn, seed)
 
     def settings(self, arm: Arm, turn: int, seed: int, **changes: Any) -> mc.Settings:
         """Of an arm's training, with the study's number of steps where the changes have no other."""
@@ -199,8 +200,12 @@ class Work:
         else:
             init = self.pretrain(arm.pretrain, turn, seed) if arm.pretrain else None
             scans = {"unlabelled": self.scans(arm, turn), "init": init}
-            own = 0 if arm.labels_alone else turn
-            self.train(run, self.settings(arm, own, seed, steps=self.steps(name)), **scans)
+            first = self.place(name, 0, seed) / "run"
+            if arm.labels_alone and (first / "trained").exists() and not run.exists():  # it is the same in all turns
+                copied = run.with_name("copied")
+                shutil.rmtree(copied, ignore_errors=True)
+                shutil.copytree(first, copied, ignore=shutil.ignore_patterns(CALIBRATION)).rename(run)
+            self.train(run, self.settings(arm, turn, seed, steps=self.steps(name)), **scans)
         parts = self.study.parts(self.names, turn)
         self.predict(run, place / "predictions", parts.development + parts.report, bool(arm.one_piece_of))
         (place / "predicted").touch()

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,25 @@ def test_arms_are_compared_by_the_seeds_that_both_have(work, tmp_path: Path) -> 
     assert "thrice" not in first
     assert second.startswith("Seeds 0, 1:\n")
     assert "Seed by seed" in second
+
+
+@pytest.mark.slow
+def test_a_training_on_labels_alone_serves_all_turns(work, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    call = work.call
+
+    def noted(function, *arguments, **options) -> None:
+        made.append(function.__name__)
+        call(function, *arguments, **options)
+
+    monkeypatch.setattr(work, "call", noted)
+    work.study = replace(work.study, counts=(2, 0), tested=(slice(0, 2), slice(2, 4)))
+    for turn in range(work.study.turns):
+        work.run("baseline", turn, 0)
+    assert made == ["train", "predict", "evaluate", "predict", "evaluate"]
+    places = [work.place("baseline", turn, 0) / "predictions" for turn in range(work.study.turns)]
+    tested = [{path.name for path in place.glob("*.nii.gz")} for place in places]
+    assert tested == [{"case02.nii.gz", "case03.nii.gz"}, {"case04.nii.gz", "case05.nii.gz"}]
 
 
 @pytest.mark.parametrize("name", ["btcv", "hippocampus_150_turns"])
