@@ -39,18 +39,24 @@ def work(tmp_path: Path) -> Iterator:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.slow
-def test_a_study_goes_on_where_it_was_killed(work, monkeypatch: pytest.MonkeyPatch) -> None:
+def noted(work, monkeypatch: pytest.MonkeyPatch, killed_after: int = 0) -> list[str]:
+    """The names of what the study calls from now on, as it calls them."""
     made: list[str] = []
     call = work.call
 
-    def noted(function, *arguments, **options) -> None:
+    def note(function, *arguments, **options) -> None:
         made.append(function.__name__)
         call(function, *arguments, **options)
-        if len(made) == 4:
+        if len(made) == killed_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(work, "call", noted)
+    monkeypatch.setattr(work, "call", note)
+    return made
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_killed(work, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = noted(work, monkeypatch, killed_after=4)
     work.run("baseline", 0, 0)
     with pytest.raises(KeyboardInterrupt):
         work.run("medcontext", 0, 0)
@@ -106,14 +112,7 @@ def test_arms_are_compared_by_the_seeds_that_both_have(work, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_training_on_labels_alone_serves_all_turns(work, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
-    call = work.call
-
-    def noted(function, *arguments, **options) -> None:
-        made.append(function.__name__)
-        call(function, *arguments, **options)
-
-    monkeypatch.setattr(work, "call", noted)
+    made = noted(work, monkeypatch)
     work.study = replace(work.study, counts=(2, 0), tested=(slice(0, 2), slice(2, 4)))
     for turn in range(work.study.turns):
         work.run("baseline", turn, 0)
