@@ -28,7 +28,8 @@ import torch
 
 sys.path.append(str(Path(__file__).parent))
 from study_data import STUDIES
-from study_work import Enough, Pace, Work, alone, paces, step_cost
+from study_pace import Enough, Pace, paces, step_cost
+from study_work import Work, alone
 
 import medcontext as mc
 from medcontext.data.formats import read_dataset

@@ -35,7 +35,8 @@ import torch
 sys.path.append(str(Path(__file__).parent))
 from nnunet_peer import PACKAGES, link
 from study_data import STUDIES
-from study_work import Work, alone, by_training, read_rows, restore
+from study_earlier import by_training, read_rows, restore
+from study_work import Work, alone
 
 import medcontext as mc
 from medcontext.data.formats import read_dataset

@@ -20,7 +20,8 @@ from typing import Any
 
 from study_arms import ARMS, PEERS
 from study_data import COMMON, DEVICES, STUDIES
-from study_work import Rows, Work, read_rows
+from study_earlier import Rows, read_rows
+from study_work import Work
 
 
 def collect(work: Work, arms: list[str], seeds: list[int]) -> Rows:

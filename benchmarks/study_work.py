@@ -1,6 +1,5 @@
 """A study's folder: each arm is trained, predicted and evaluated once; what a step costs is measured."""
 
-import csv
 import fcntl
 import json
 import multiprocessing
@@ -8,41 +7,29 @@ import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from study_arms import ARMS, Arm, without_length
 from study_data import COMMON, DEVICES, Study
+from study_earlier import Rows, by_training, restore
+from study_pace import WARM, paces, step_cost
 
 import medcontext as mc
 from medcontext.configuration import plain
 from medcontext.data.cases import Case
 from medcontext.data.formats import read_dataset
-from medcontext.evaluation.metrics import Score, Status
-from medcontext.evaluation.summary import Scores, make_rows, summarise
 from medcontext.files import write_json
 from medcontext.pretrain_settings import OBJECTIVES
 from medcontext.run.calibration import FILE as CALIBRATION
-
-Rows = list[dict[str, str]]
-"""One per arm, seed, case and structure."""
-
-KEYS = ("arm", "seed", "turn", "case", "structure")
-"""What a row is of."""
-
-READERS: dict[Any, Callable[[str], Any]] = {str: str, Status: str, float: float, int: int}
 
 SIZES = {"batch_size", "network_args.channels"}  # settings by which a plain step costs more or less
 FREE = re.compile(  # and those by which one with all views does not
     r"method\.(mask\.|teacher\.momentum|unlabelled\.(threshold|weight|start|keep_open|place|target)$)"
 )
-PROBE = 150  # first steps of two trainings, side by side, by which a step's cost is measured
-WARM = 8  # of them, which do not count
 
 
 @dataclass
@@ -310,46 +297,6 @@ class Work:
         write_json(path, {**described, "cases": cases, "unlabelled": scans})
 
 
-def read_rows(results: list[Path]) -> Rows:
-    """Of earlier results, CSV files; of a training that several have, what the first has, which must be the same."""
-    rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for path in results:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                before = rows.setdefault(tuple(row.get(key, "") for key in KEYS), row)
-                if before["dsc"] != row["dsc"]:
-                    sys.exit(
-                        f"{path} has another training of '{row['arm']}' with seed {row['seed']} than one before it."
-                    )
-    return list(rows.values())
-
-
-def by_training(rows: Rows) -> dict[tuple[str, int], Rows]:
-    """Rows of results by arm and seed."""
-    groups: dict[tuple[str, int], Rows] = {}
-    for row in rows:
-        groups.setdefault((row["arm"], int(row["seed"])), []).append(row)
-    return groups
-
-
-def restore(rows: Rows, folder: Path, alike: Path | None) -> None:
-    """Write an evaluation again, from its rows in an earlier result.
-
-    Args:
-        rows: of one training.
-        folder: where to.
-        alike: the summary of an evaluation of the same labels by the same protocol.
-    """
-    if alike is None:
-        sys.exit("Nothing is made here that earlier results could be compared with; leave --earlier out.")
-    cases: dict[str, list[Score]] = {}
-    for row in rows:
-        score = Score(**{each.name: READERS[each.type](row[each.name]) for each in fields(Score)})
-        cases.setdefault(row["case"], []).append(score)
-    folder.mkdir(parents=True, exist_ok=True)
-    Scores(folder, {**json.loads(alike.read_text()), **summarise(cases)}, make_rows(cases)).write()
-
-
 def alone(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
     """Call a function in a process of its own, whose processor time is its own, too."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -360,51 +307,3 @@ def quietly(function: Callable[..., Any], *arguments: Any, **options: Any) -> No
     """Call a function for what it writes."""
     print(f"{function.__name__}: {', '.join(map(str, (*arguments[:2], *options.items())))[:300]}", flush=True)
     function(*arguments, **options)
-
-
-Pace = list[tuple[float, float]]
-"""The clock's and the processor's seconds at the start of each step."""
-
-
-class Enough(BaseException):
-    """Ends a training."""
-
-
-def paces(
-    data: Path,
-    output: Path,
-    settings: mc.Settings | mc.PretrainSettings,
-    scans: list[str],
-    cache: Path,
-    steps: int = PROBE,
-) -> Pace:
-    """Note when each of a training's, or a pretraining's, first steps begins."""
-    from medcontext.training.pretrain_task import PretrainTask
-    from medcontext.training.task import Task
-
-    found: Pace = []
-    kind = Task if isinstance(settings, mc.Settings) else PretrainTask
-    step = kind.training_step
-
-    def noted(self: Any, *batch: Any) -> Any:
-        found.append((time.time(), time.process_time()))
-        if len(found) > steps:
-            raise Enough
-        return step(self, *batch)
-
-    kind.training_step = noted  # type: ignore[method-assign]
-    with suppress(Enough):
-        if isinstance(settings, mc.Settings):
-            mc.train(data, output, settings, unlabelled=scans, cache=cache)
-        else:
-            mc.pretrain([data], output, settings, cache=cache)
-    shutil.rmtree(output)
-    return found
-
-
-def step_cost(ours: Pace, theirs: Pace) -> float:
-    """Processor seconds of one training's step in those of the other's, while both ran."""
-    start, end = max(ours[0][0], theirs[0][0]), min(ours[-1][0], theirs[-1][0])
-    both = ([processor for clock, processor in pace if start <= clock <= end] for pace in (ours, theirs))
-    one, other = ((used[-1] - used[0]) / (len(used) - 1) for used in both)
-    return one / other

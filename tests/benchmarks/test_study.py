@@ -35,7 +35,7 @@ def work(tmp_path: Path) -> Iterator:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "costs.json").write_text(json.dumps({"medcontext": 7 / 6}))
     yield Work(study, dataset.root, tmp_path / "work", call=quietly)
-    for name in ("study", "study_arms", "study_data", "study_work"):
+    for name in ("study", "study_arms", "study_data", "study_earlier", "study_pace", "study_work"):
         sys.modules.pop(name, None)
 
 
@@ -79,7 +79,7 @@ def test_a_study_goes_on_where_it_was_killed(work, monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_arms_are_compared_by_the_seeds_that_both_have(work, tmp_path: Path) -> None:
     from study import collect
-    from study_work import read_rows
+    from study_earlier import read_rows
 
     work.run("baseline", 0, 0)
     rows = collect(work, ["baseline"], [0])
