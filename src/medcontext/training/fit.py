@@ -240,7 +240,10 @@ def print_run(run: Run, dataset: Dataset, scans: Scans, validated: int, step: in
 def known_at_last(task: Task) -> str:
     """What the teacher came to find in scans without labels, and what follows from too little."""
     found = task.learner.found.mean
-    text = f"At last the teacher found {found:.0%} of the structures' usual share in the scans without labels."
+    text = (
+        f"At last the teacher found {found:.0%} of the structures' usual share in the scans without labels, "
+        "right or wrong."
+    )
     if found >= LITTLE:
         return text
     return f"{text} That is little: the network has not learnt them yet, and needs more --steps, or labels, first."
