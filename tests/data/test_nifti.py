@@ -18,9 +18,8 @@ from medcontext.data.nifti import (
     read_header,
     read_image,
     read_label,
-    write_image,
-    write_label,
 )
+from medcontext.data.nifti_write import write_image, write_label
 from medcontext.errors import InputError
 from tests.data.scans import affine_of, rotation, save
 
@@ -285,7 +284,7 @@ def test_a_failed_write_leaves_nothing_and_explains(tmp_path: Path, noise: np.nd
         Path(path).write_bytes(b"half")
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("medcontext.data.nifti.nib.save", full)
+    monkeypatch.setattr("medcontext.data.nifti_write.nib.save", full)
     with pytest.raises(InputError, match=r"Cannot write .*a.nii.gz: No space left on device"):
         write_label(tmp_path / "a.nii.gz", noise > 0, OBLIQUE)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medcontext.data.nifti import Unoriented, check_same_grid, read_doubts, read_header, read_label, write_label
+from medcontext.data.nifti import Unoriented, check_same_grid, read_doubts, read_header, read_label
+from medcontext.data.nifti_write import write_label
 from medcontext.errors import InputError
 from tests.data.scans import affine_of, rotation
 

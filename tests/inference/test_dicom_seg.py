@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medcontext.data.nifti import read_header, write_label
+from medcontext.data.nifti import read_header
+from medcontext.data.nifti_write import write_label
 from medcontext.data.regions import Regions
 from medcontext.errors import InputError
 from medcontext.inference.codes import Coded, Term, read_codes

@@ -1,4 +1,4 @@
-"""Scans in, arrays out, and back, with one clear error for every file that cannot be trusted.
+"""Scans in, arrays out, with one clear error for every file that cannot be trusted; `nifti_write.py` is the way back.
 
 A path is a NIfTI file's; an image's may also be a folder with a DICOM series, or a file of one: see `data/dicom`.
 
@@ -26,16 +26,12 @@ from medcontext.data.dicom.heads import is_dicom_path
 from medcontext.data.dicom.read import doubts_of, read_volume, stack_of
 from medcontext.data.placement import GRID_TOLERANCE, SAME_SIZE, Doubt, grid_distance, place, triple_text, voxel_sizes
 from medcontext.errors import InputError, NotEnoughMemory, counted, lacks_memory, memory_words
-from medcontext.files import atomic_path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _ENDINGS = (*NIFTI_SUFFIXES, *(suffix.upper() for suffix in NIFTI_SUFFIXES))  # nibabel reads no mixture, .Nii
 
 LARGEST_INTENSITY = 1e15
 """Larger values stand for nothing that a scanner measures, and the squares of a scan's sum up beyond 32 bits."""
-
-SAME_PLACE = 1e-3
-"""Voxels by which an affine may differ from a file's to be the same, rounded."""
 
 FRACTION_TOLERANCE = 1e-4
 """How far from a whole number a label value may lie: what a float32 slope in the header costs."""
@@ -50,10 +46,6 @@ _UNREADABLE = (
     HeaderDataError,
     HeaderTypeError,
     WrapStructError,
-)
-_GEOMETRY_FIELDS = (
-    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
-    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
 _LABEL_TYPES = (np.uint8, np.int16, np.int32)
 
@@ -100,7 +92,7 @@ def read_header(path: Path) -> Header:
     if is_dicom_path(path):
         found = stack_of(path)
         return Header(found.shape, found.affine, np.dtype(np.float32))
-    return _header(_open(path), path)
+    return _header(open_image(path), path)
 
 
 def read_doubts(path: Path) -> tuple[Doubt, ...]:
@@ -109,7 +101,7 @@ def read_doubts(path: Path) -> tuple[Doubt, ...]:
     Raises:
         InputError: as `read_header`.
     """
-    return doubts_of(path) if is_dicom_path(path) else place(_open(path), path).doubts
+    return doubts_of(path) if is_dicom_path(path) else place(open_image(path), path).doubts
 
 
 def image_digest(image: np.ndarray) -> str:
@@ -167,7 +159,7 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
         InputError: if the file is unreadable, truncated, empty or not one 3D volume; if a value is
             fractional, negative, NaN or infinite (the message gives the values and how many voxels).
     """
-    image = _open(path)
+    image = open_image(path)
     shape = _volume_shape(image, path)
     if len(shape) != 3:
         raise InputError(
@@ -185,44 +177,7 @@ def read_label(path: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     if values.max() > np.iinfo(np.int32).max:
         raise InputError(f"{path} has the label value {values.max()}; the largest allowed is 2147483647.")
-    return values.astype(_label_type(values), copy=False), place(image, path).affine
-
-
-def write_label(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None) -> None:
-    """Write a segmentation, in the smallest of uint8, int16 and int32 that holds it, whole or not at all.
-
-    Args:
-        path: ends in `.nii.gz` or `.nii`.
-        array: (X, Y, Z), an integer type or bool.
-        affine: (4, 4), in millimetres.
-        like: the source image. Where its affine is the same, its sform, qform, their codes, also if these are 0,
-            and its units are kept to the bit. Nothing else of it is, so no patient's data travels along.
-
-    Raises:
-        InputError: if the file cannot be written, for example because the disk is full.
-    """
-    _write(path, array.astype(_label_type(array)), affine, like)
-
-
-def write_image(
-    path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None, *, keep_single: bool = False
-) -> None:
-    """Write an image, whole or not at all: integers up to 32 bits as they are, all else as float32.
-
-    Args:
-        path: ends in `.nii.gz` or `.nii`.
-        array: (X, Y, Z), or (C, X, Y, Z), written with the channels last (one channel: as a 3D file).
-        affine: (4, 4), in millimetres.
-        like: as for `write_label`.
-        keep_single: write one channel, too, as a 4D file.
-
-    Raises:
-        InputError: if the file cannot be written.
-    """
-    if array.ndim == 4:
-        array = array[0] if len(array) == 1 and not keep_single else np.moveaxis(array, 0, -1)  # (X, Y, Z, C)
-    keep = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
-    _write(path, array if keep else array.astype(np.float32, copy=False), affine, like)
+    return values.astype(label_type(values), copy=False), place(image, path).affine
 
 
 def check_same_grid(a: Header, b: Header, names: tuple[str, str]) -> None:
@@ -253,7 +208,7 @@ def check_same_grid(a: Header, b: Header, names: tuple[str, str]) -> None:
         )
 
 
-def _open(path: Path) -> nib.Nifti1Image:
+def open_image(path: Path) -> nib.Nifti1Image:
     """The image with its header read and its voxels not."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; a NIfTI file (.nii.gz, .nii) or one with a DICOM series is expected.")
@@ -278,7 +233,7 @@ def _opened(path: Path) -> tuple[Header, Callable[[], np.ndarray]]:
     """The header of an image, and what reads its voxels, float32."""
     if is_dicom_path(path):
         return read_header(path), lambda: read_volume(path)[0]
-    image = _open(path)
+    image = open_image(path)
     return _header(image, path), lambda: _voxels(image, path, np.float32)
 
 
@@ -376,44 +331,13 @@ def _examples(values: np.ndarray, count: int = 5) -> str:
     return shown + (", ..." if distinct.size > count else "")
 
 
-def _label_type(values: np.ndarray) -> type:
+def label_type(values: np.ndarray) -> type:
+    """The smallest of uint8, int16 and int32 that holds whole numbers."""
     lowest, highest = (int(values.min()), int(values.max())) if values.size else (0, 0)
     for dtype in _LABEL_TYPES:
         if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
             return dtype
     raise ValueError(f"label values from {lowest} to {highest} do not fit 32 bits")
-
-
-def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None) -> None:
-    header = nib.Nifti1Header()
-    header.set_data_shape(array.shape)
-    image = _placed_like(array, affine, header, like) if like is not None else None
-    if image is None:
-        header.set_xyzt_units("mm")
-        image = nib.Nifti1Image(array, affine, header, dtype=array.dtype)
-        image.set_sform(affine, code=1)
-        image.set_qform(affine, code=1)
-        if not np.allclose(image.header.get_qform(), affine, atol=1e-4):  # a qform cannot hold a shear
-            image.set_qform(affine, code=0)
-    try:
-        with atomic_path(path) as temporary:
-            nib.save(image, temporary)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from None
-
-
-def _placed_like(array: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header, like: Path) -> nib.Nifti1Image | None:
-    """An image that says of its place what a file says; None where that is another place, or DICOM."""
-    if is_dicom_path(like):
-        return None
-    source = _open(like)
-    placement = place(source, like)
-    if grid_distance(placement.affine, affine, array.shape[:3]) > SAME_PLACE:
-        return None
-    for field in _GEOMETRY_FIELDS:
-        header[field] = source.header[field]
-    header["pixdim"][1:4] = placement.sizes
-    return nib.Nifti1Image(array, header.get_best_affine(), header, dtype=array.dtype)
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:

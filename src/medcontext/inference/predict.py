@@ -11,7 +11,8 @@ from torch import Tensor
 from medcontext.console import track
 from medcontext.data.cases import Case
 from medcontext.data.dicom.heads import is_dicom_path
-from medcontext.data.nifti import image_digest, read_image, write_image, write_label
+from medcontext.data.nifti import image_digest, read_image
+from medcontext.data.nifti_write import write_image, write_label
 from medcontext.data.placement import voxel_sizes
 from medcontext.errors import CannotWrite, InputError, lacks_memory, memory_words
 from medcontext.inference.beside import volumes

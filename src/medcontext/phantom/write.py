@@ -9,7 +9,7 @@ import numpy as np
 
 from medcontext.console import track
 from medcontext.data.known import KNOWN
-from medcontext.data.nifti import write_image, write_label
+from medcontext.data.nifti_write import write_image, write_label
 from medcontext.errors import InputError, unknown_name
 from medcontext.files import output_folder, write_json
 from medcontext.phantom.layouts import LAYOUTS, MANIFEST, NAME, Contents

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medcontext.data.nifti import write_image, write_label
+from medcontext.data.nifti_write import write_image, write_label
 from medcontext.data.regions import classes_of
 from medcontext.data.store import Store, StoredCase
 from medcontext.errors import enough_memory

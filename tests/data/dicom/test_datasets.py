@@ -8,7 +8,8 @@ import pytest
 
 from medcontext.data.check import check_dataset
 from medcontext.data.formats import read_dataset
-from medcontext.data.nifti import image_digest, read_header, read_image, write_label
+from medcontext.data.nifti import image_digest, read_header, read_image
+from medcontext.data.nifti_write import write_label
 from medcontext.data.plan import PrepareSettings
 from medcontext.data.planning import make_plan
 from medcontext.data.prepare import prepare_dataset, prepared_folder

@@ -8,7 +8,8 @@ import pytest
 
 from medcontext.commands.init import init
 from medcontext.data.formats import read_dataset
-from medcontext.data.nifti import read_header, read_image, write_label
+from medcontext.data.nifti import read_header, read_image
+from medcontext.data.nifti_write import write_label
 from tests.dicom import SECONDARY, datasets, voxels, write
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from medcontext.data.cases import Case
-from medcontext.data.nifti import image_digest, read_doubts, read_header, read_image, write_image
+from medcontext.data.nifti import image_digest, read_doubts, read_header, read_image
+from medcontext.data.nifti_write import write_image
 from medcontext.errors import InputError
 from tests.dicom import AXIAL, CORONAL, CT, MR, PET, SAGITTAL, change, datasets, enhanced, pydicom, voxels, write
 
